@@ -1,0 +1,166 @@
+"""The commands and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from kvmprobe import __version__
+from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
+
+_EPILOG = """\
+exit status:
+  0   confirmed       the registers show that KVM can use SVM here
+  1   failed          this host cannot use SVM now, or the kernel did not do what it says
+  3   inconclusive    it could not be found out (rights, msr device, ...)
+  4   not applicable  other vendor, or KVM through another backend
+  64  wrong arguments; 65  a file given is not what it should be; 70  a defect of kvmprobe
+  130 interrupted; 143  terminated
+
+Without a command it is 'check'. 'kvmprobe COMMAND --help' shows a command's own arguments.
+"""
+
+_FORMATS = ("text", "json")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parses `arguments` and runs the command. Returns the exit status; raises Problem and Interrupted."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        arguments = ["check", *arguments]
+    try:
+        options = _parser(arguments[0]).parse_args(arguments)
+    except SystemExit as end:  # --help, --version, wrong arguments
+        return int(end.code or 0)
+    status: int = options.run(options)
+    return status
+
+
+def _parser(command: str) -> _Parser:
+    parser = _Parser(
+        prog="kvmprobe",
+        description="Shows from the registers of every CPU whether KVM can use AMD SVM on this host, and why not.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"kvmprobe {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    check = commands.add_parser(
+        "check",
+        help="take evidence on this host, judge it, report (the default)",
+        description="Takes evidence on this host, creates and destroys one VM, judges, reports. Reads MSRs, never "
+        "writes one. As root it sees everything; as an ordinary user what the rights allow.",
+    )
+    check.add_argument(
+        "--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe"
+    )
+    check.add_argument("--load-kvm", action="store_true", help="try to load kvm_amd where it is missing, and leave it")
+    check.add_argument("--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /")
+    _add_report_arguments(check)
+    check.set_defaults(run=_check)
+
+    judge = commands.add_parser(
+        "judge",
+        help="judge evidence taken earlier or elsewhere",
+        description="Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing.",
+    )
+    judge.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
+    _add_report_arguments(judge)
+    judge.set_defaults(run=_judge)
+
+    explain = commands.add_parser(
+        "explain",
+        help="what a reason means, what the kernel does there, what to do",
+        description="Explains a reason of the verdict; without REASON it lists them all.",
+    )
+    explain.add_argument("reason", metavar="REASON", nargs="?")
+    explain.set_defaults(run=_explain)
+
+    lab = commands.add_parser("lab", help="boot real kernels on emulated AMD machines and probe them")
+    if command == "lab":
+        from kvmprobe.lab import run as lab_run
+
+        lab_run.add_arguments(lab)
+    return parser
+
+
+def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=_FORMATS, default="text", help="how the report is written")
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    parser.add_argument("--output", "-o", metavar="FILE", help="write the report to FILE (beside it, then renamed)")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
+    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from kvmprobe.observe import Options, observe
+
+    if not os.path.isdir(options.sysroot):
+        raise UsageProblem(f"--sysroot {options.sysroot}: is not a folder")
+    if not sys.platform.startswith("linux"):
+        raise Problem("KVM is part of Linux, and this is not Linux")
+    _check_output(options)
+    evidence = observe(Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot))
+    if evidence["uevents"]["error"] and not options.quiet:
+        print(f"kvmprobe: one witness less: {evidence['uevents']['error']}", file=sys.stderr)
+    for load in evidence["loads"]:
+        if load["unloaded"] is False:
+            print(f"kvmprobe: the module {load['module']} is in use and stays loaded", file=sys.stderr)
+    return _report(evidence, options)
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from kvmprobe.load import load
+
+    _check_output(options)
+    return _report(load(options.file), options)
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    from kvmprobe.output import check_target
+
+    if options.output:
+        check_target(options.output)
+
+
+def _report(evidence: object, options: argparse.Namespace) -> int:
+    from kvmprobe import judge, output
+    from kvmprobe.reasons import EXIT_STATUS
+
+    report = judge.judge(evidence)  # type: ignore[arg-type]
+    if options.format == "json":
+        from kvmprobe.formats import json
+
+        text = json.render(report)
+    else:
+        from kvmprobe.formats import text as text_format
+
+        colour = options.output is None and _wants_colour()
+        text = text_format.render(report, -1 if options.quiet else options.verbose, colour)
+    output.write(text, options.output)
+    return EXIT_STATUS[report["verdict"]["status"]]
+
+
+def _wants_colour() -> bool:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from kvmprobe import output
+    from kvmprobe.formats import explain
+
+    output.write(explain.render(options.reason), None)
+    return 0

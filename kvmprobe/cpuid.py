@@ -1,0 +1,39 @@
+"""Raw CPUID leaves of one CPU, through /dev/cpu/N/cpuid (kernel: arch/x86/kernel/cpuid.c).
+
+Raw means: what the processor answers, whatever the kernel has hidden from /proc/cpuinfo since.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from kvmprobe.evidence import Leaf, failure
+from kvmprobe.files import Root
+from kvmprobe.registers import LEAVES
+
+
+def device(cpu: int) -> str:
+    return f"/dev/cpu/{cpu}/cpuid"
+
+
+def read(root: Root, cpu: int) -> dict[str, Leaf]:
+    """The leaves in `registers.LEAVES` on `cpu`, by leaf: [EAX, EBX, ECX, EDX] or {"error": errno name}."""
+    try:
+        fd = os.open(root.path(device(cpu)), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return {hex(leaf): failure(error) for leaf in LEAVES}
+    try:
+        return {hex(leaf): _read_one(fd, leaf) for leaf in LEAVES}
+    finally:
+        os.close(fd)
+
+
+def _read_one(fd: int, leaf: int) -> Leaf:
+    try:
+        data = os.pread(fd, 16, leaf)
+    except OSError as error:
+        return failure(error)
+    if len(data) != 16:
+        return {"error": f"short read: {len(data)} of 16 bytes"}
+    return [hex(word) for word in struct.unpack("<4I", data)]

@@ -1,0 +1,144 @@
+"""/dev/kvm's node and KVM's uevents, as udev's library tells them. pyudev is used here and nowhere else.
+
+pyudev is a witness, not a condition: where it or libudev is missing, the node is looked up by its usual name, and
+the uevents stay unknown with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from kvmprobe.evidence import Device, Uevent, Uevents
+from kvmprobe.files import Root
+from kvmprobe.processes import comm
+
+if TYPE_CHECKING:
+    import pyudev
+
+_TYPES = {stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFREG: "file", stat.S_IFDIR: "folder"}
+_SYSFS = "/sys/class/misc/kvm"
+
+
+class Udev:
+    """A connection to udev's library, or the reason why there is none (`missing`)."""
+
+    def __init__(self, root: Root) -> None:
+        self.version: str | None = None
+        self.missing: str | None = None
+        self._context: pyudev.Context | None = None
+        self._monitor: pyudev.Monitor | None = None
+        self._uevents: list[Uevent] = []
+        if not root.is_real:
+            self.missing = "not used with --sysroot"
+            return
+        try:
+            import pyudev
+
+            self._context = pyudev.Context()
+            self.version = f"pyudev {pyudev.__version__}"
+        except ImportError as error:
+            self.missing = f"pyudev cannot be used: {error}"
+        except Exception as error:  # a C library behind ctypes: whatever it does, it is one witness less
+            self.missing = f"pyudev cannot be used: {type(error).__name__}: {error}"
+
+    def node(self) -> str:
+        """The name of KVM's device node."""
+        if self._context is not None:
+            import pyudev
+
+            try:
+                return pyudev.Devices.from_name(self._context, "misc", "kvm").device_node or "/dev/kvm"
+            except (pyudev.DeviceNotFoundError, OSError, ValueError):
+                pass
+        return "/dev/kvm"
+
+    def listen(self) -> None:
+        """Starts to receive the kernel's own uevents (no udevd needed)."""
+        if self._context is None:
+            return
+        import pyudev
+
+        try:
+            self._monitor = pyudev.Monitor.from_netlink(self._context, source="kernel")
+            self._monitor.start()
+        except Exception as error:  # see __init__
+            self._monitor = None
+            self.missing = f"the kernel's uevents cannot be received: {type(error).__name__}: {error}"
+
+    def drain(self, root: Root, phase: str) -> None:
+        """Takes what has arrived since the last call; the kernel sends each before its system call returns."""
+        while self._monitor is not None:
+            try:
+                device = self._monitor.poll(timeout=0)
+            except Exception as error:  # see __init__; ENOBUFS says that messages were lost
+                self.missing = f"the kernel's uevents cannot be received: {type(error).__name__}: {error}"
+                break
+            if device is None:
+                break
+            if device.subsystem == "misc" and device.sys_name == "kvm" and "EVENT" in device.properties:
+                self._uevents.append(_uevent(root, device.properties, phase))
+
+    def evidence(self) -> Uevents:
+        source = None if self._monitor is None or self.missing else f"{self.version}, kernel monitor"
+        return {"source": source, "error": self.missing, "events": self._uevents}
+
+
+def _uevent(root: Root, properties: Any, phase: str) -> Uevent:
+    """kvm_uevent_notify_change() in virt/kvm/kvm_main.c: EVENT, PID, COUNT, CREATED."""
+
+    def number(name: str) -> int | None:
+        value = properties.get(name, "")
+        return int(value) if value.isascii() and value.isdigit() else None
+
+    pid = number("PID")
+    return {
+        "event": str(properties["EVENT"]),
+        "pid": pid,
+        "comm": None if pid is None else comm(root, pid),
+        "ours": pid == os.getpid(),
+        "count": number("COUNT"),
+        "created": number("CREATED"),
+        "phase": phase,
+    }
+
+
+def observe(root: Root, node: str) -> Device:
+    """The node's type, number, mode and owner, and whether a driver stands behind it."""
+    device: Device = {
+        "path": node,
+        # A node can be there without KVM: systemd-tmpfiles makes it at boot, so that opening it loads kvm.ko.
+        "registered": root.exists(_SYSFS) if root.listdir("/sys/class/misc") else None,
+        "type": None,
+        "number": None,
+        "mode": None,
+        "owner": None,
+        "group": None,
+        "opened": None,
+    }
+    try:
+        status = os.stat(root.path(node))
+    except OSError:
+        return device  # opening it says why
+    device["type"] = _TYPES.get(stat.S_IFMT(status.st_mode), "other")
+    if device["type"] in ("char", "block"):
+        device["number"] = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    device["mode"] = f"{stat.S_IMODE(status.st_mode):04o}"
+    device["owner"], device["group"] = _names(status.st_uid, status.st_gid)
+    return device
+
+
+def _names(uid: int, gid: int) -> tuple[str, str]:
+    import grp
+    import pwd
+
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = str(uid)
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return owner, group

@@ -1,0 +1,56 @@
+"""Reading the kernel's small files below a root: "/" or, for tests, a copy of the interesting parts."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from kvmprobe.evidence import Reading, failure
+
+_LIMIT = 64 << 20  # /proc/cpuinfo of the largest machines has a few MiB
+
+
+class Root:
+    """A folder that stands for "/" (what lscpu calls --sysroot)."""
+
+    def __init__(self, path: str = "/") -> None:
+        self.is_real = os.path.realpath(path) == "/"
+        self._prefix = "" if self.is_real else path.rstrip("/")
+
+    def path(self, name: str) -> str:
+        """Where the file with the absolute name `name` is."""
+        return self._prefix + name
+
+    def text(self, name: str) -> str:
+        """A file's content, stripped; undecodable bytes replaced. Raises OSError."""
+        fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            parts = []
+            size = 0
+            while size < _LIMIT and (part := os.read(fd, 1 << 20)):
+                parts.append(part)
+                size += len(part)
+        finally:
+            os.close(fd)
+        return b"".join(parts).decode("utf-8", "replace").strip()
+
+    def reading(self, name: str) -> Reading:
+        """The same as a value: None where there is no such file, {"error": ...} where it cannot be read."""
+        try:
+            return self.text(name)
+        except OSError as error:
+            return None if error.errno in (errno.ENOENT, errno.ENOTDIR) else failure(error)
+
+    def text_or_none(self, name: str) -> str | None:
+        reading = self.reading(name)
+        return reading if isinstance(reading, str) else None
+
+    def listdir(self, name: str) -> list[str]:
+        """The names in a folder, sorted; none where it cannot be listed."""
+        try:
+            return sorted(os.listdir(self.path(name)))
+        except OSError:
+            return []
+
+    def exists(self, name: str) -> bool:
+        return os.path.exists(self.path(name))

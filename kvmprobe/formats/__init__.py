@@ -1,0 +1,1 @@
+"""What comes out: one module for each format, each with `render(report, …) -> str`."""

@@ -1,0 +1,83 @@
+"""From the module to the VM: kvm_amd, /dev/kvm, KVM_GET_API_VERSION, KVM_CREATE_VM."""
+
+from __future__ import annotations
+
+from kvmprobe.evidence import KVM_API_VERSION, OTHER_OWNERS, error_of
+from kvmprobe.judge.facts import Facts, cpu_names
+from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, Result, why_unread
+
+
+def module(facts: Facts) -> Result:
+    if facts.has_kvm_amd is None:
+        return Result(UNKNOWN, "whether kvm_amd is there could not be read from /sys/module")
+    if facts.has_kvm_amd:
+        kvm_amd = facts.modules["kvm_amd"]
+        shown = [f"{name}={value}" for name, value in kvm_amd["parameters"].items() if isinstance(value, str)]
+        return Result(PASS, f"kvm_amd is {kvm_amd['state']}" + (f" ({', '.join(shown)})" if shown else ""))
+    attempt = next((load for load in facts.evidence["loads"] if load["module"] == "kvm_amd"), None)
+    message = f"modprobe kvm_amd: {attempt['output'] or attempt['status']}" if attempt else "kvm_amd is not there"
+    if facts.vm_created:
+        message += f"; {facts.backend_text()} answers instead"
+    held = [cpu for cpu, value in facts.svme("before").items() if value]
+    if held:
+        return _held(facts, f"{message}; EFER.SVME is 1 on {cpu_names(held)} already")
+    if attempt:
+        return Result(FAIL, message, "kvm-amd-load-failed")
+    if None in facts.register("before", "VM_CR").values() or not all(facts.svm().values()):
+        unread = why_unread(facts.register_errors("before", "VM_CR"))
+        return Result(FAIL, f"{message}, and whether CPU and firmware allow SVM is unknown{unread}", "msr-unreadable")
+    return Result(FAIL, message, "kvm-amd-not-loaded")
+
+
+def _held(facts: Facts, message: str) -> Result:
+    owners = [name for name in (*OTHER_OWNERS, *facts.backends()) if name in facts.modules]
+    hint = f"Unload {' or '.join(owners)} if nothing uses it: it is loaded and may hold SVM." if owners else None
+    return Result(FAIL, message, "svm-held-by-another-owner", hint)
+
+
+_NOT_PERMITTED = ("EACCES", "EPERM")
+_NO_RESOURCES = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
+
+
+def opened(facts: Facts) -> bool:
+    return facts.evidence["device"]["opened"] is True
+
+
+def device(facts: Facts) -> Result:
+    device = facts.evidence["device"]
+    path = device["path"]
+    if opened(facts):
+        mode = f", mode {device['mode']} {device['owner']}:{device['group']}" if device["mode"] else ""
+        return Result(PASS, f"{path} ({device['number']}{mode}) opens")
+    if device["registered"] is False:
+        node = f"{path} is a node without a driver" if device["type"] else f"there is no {path}"
+        return Result(FAIL, f"{node}: the kernel has not registered KVM", "kvm-device-missing")
+    error = error_of(device["opened"])
+    message = f"{path} cannot be opened: {error}"
+    if error in _NOT_PERMITTED:
+        mode = f" (mode {device['mode']}, {device['owner']}:{device['group']})" if device["mode"] else ""
+        return Result(UNKNOWN, message + mode, "kvm-not-permitted")
+    if error in _NO_RESOURCES:
+        return Result(UNKNOWN, message, "kvm-not-permitted", "The process is short of a resource: try again.")
+    return Result(FAIL, message, "kvm-device-missing")
+
+
+def api_version(facts: Facts) -> Result:
+    answer = facts.evidence["ioctls"]["KVM_GET_API_VERSION"]
+    if answer == KVM_API_VERSION:
+        return Result(PASS, f"KVM_GET_API_VERSION = {answer}")
+    shown = error_of(answer) or answer
+    return Result(FAIL, f"KVM_GET_API_VERSION = {shown}, not {KVM_API_VERSION}", "api-version")
+
+
+def create_vm(facts: Facts) -> Result:
+    if facts.vm_created:
+        return Result(PASS, "KVM_CREATE_VM gave a VM")
+    error = error_of(facts.create_vm)
+    if error is None:
+        return Result(UNKNOWN, "KVM_CREATE_VM was not tried")
+    message = f"KVM_CREATE_VM failed: {error}"
+    held = [cpu for cpu, value in facts.svme("before").items() if value]
+    if held and not facts.kvm_holds_svm():
+        return _held(facts, f"{message}; EFER.SVME was 1 on {cpu_names(held)} before it, and not by KVM")
+    return Result(FAIL, message, "create-vm-failed")

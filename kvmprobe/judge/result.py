@@ -1,0 +1,52 @@
+"""What a check gives, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable, NamedTuple
+
+from kvmprobe.judge.facts import Facts, fold
+
+PASS, FAIL, WARN, SKIP, UNKNOWN = "pass", "fail", "warn", "skip", "unknown"
+
+
+class Result(NamedTuple):
+    """`reason` (of reasons.py) is the verdict's if this check decides it; `hint` is put in place of the reason's."""
+
+    status: str
+    message: str
+    reason: str | None = None
+    hint: str | None = None
+
+
+class Check(NamedTuple):
+    """`function`: the kernel's function that does this step; `parent`: the check it stands under in a tree.
+
+    `needs`: a check without whose success this one makes no sense, unless it was `reached` all the same.
+    """
+
+    id: str
+    parent: str | None
+    title: str
+    function: str
+    judge: Callable[[Facts], Result]
+    needs: str | None = None
+    reached: Callable[[Facts], bool] = lambda _: False
+
+
+# What an errno from /dev/cpu/N/msr means (arch/x86/kernel/msr.c).
+_MSR_ERRORS = {
+    "ENOENT": "no /dev/cpu/N/msr: the module msr is not there",
+    "EACCES": "not permitted, run as root",
+    "EPERM": "not permitted, needs CAP_SYS_RAWIO",
+    "ENXIO": "the CPU is offline or has no MSRs",
+    "EIO": "the CPU, or the hypervisor below, refuses the register",
+}
+
+
+def why_unread(errors: Mapping[int, str]) -> str:
+    """ " (EPERM: not permitted, …)" for the errors of some CPUs; "" for none."""
+    if not errors:
+        return ""
+    meaning = _MSR_ERRORS.get(next(iter(errors.values())))
+    return f" ({fold(errors)}{': ' + meaning if meaning else ''})"

@@ -1,0 +1,72 @@
+"""Reads evidence from a file that may hold anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import cast
+
+from kvmprobe.errors import DataProblem
+from kvmprobe.evidence import Evidence, parse_cpulist
+from kvmprobe.judge import SCHEMA
+from kvmprobe.schema import first_error, report_schema
+
+_LIMIT = 256 << 20  # a report of 1,024 CPUs has about 1 MiB
+
+
+def load(path: str) -> Evidence:
+    """The evidence in a report or an evidence file; "-" is standard input.
+
+    Raises DataProblem for a file that cannot be read, is not JSON, not evidence, or of another schema.
+    """
+    name = "standard input" if path == "-" else path
+    data = _parse(_read(path, name), name)
+    if not isinstance(data, dict):
+        raise DataProblem(f"{name}: neither a report nor evidence: it is not a JSON object")
+    if data.get("schema", SCHEMA) != SCHEMA:
+        raise DataProblem(f"{name}: unknown schema {str(data['schema'])[:60]!r}", f"This version reads {SCHEMA}.")
+    if "evidence" not in data and "snapshots" not in data:
+        raise DataProblem(f"{name}: neither a report nor evidence", "Give a file made by 'kvmprobe --json'.")
+    evidence = data.get("evidence", data)
+    schema = report_schema()
+    error = first_error(evidence, schema["$defs"]["evidence"], schema) or _contradiction(evidence)
+    if error:
+        raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}")
+    return cast(Evidence, evidence)
+
+
+def _read(path: str, name: str) -> bytes:
+    try:
+        fd = os.dup(sys.stdin.fileno()) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        raise DataProblem(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > _LIMIT:
+        raise DataProblem(f"{name}: larger than {_LIMIT >> 20} MiB: not a report")
+    return data
+
+
+def _parse(data: bytes, name: str) -> object:
+    try:
+        return json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise DataProblem(f"{name}: not JSON: {str(error)[:200]}") from error
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _contradiction(evidence: Evidence) -> str | None:
+    """What no schema can say."""
+    cpus = evidence["cpus"]
+    try:
+        online = set(parse_cpulist(cpus["online"]))
+        at_end = set(parse_cpulist(cpus["online_at_end"] or cpus["online"]))
+    except ValueError as error:
+        return f"cpus.online: {error}"
+    if not online & at_end:
+        return "cpus: no CPU was online from beginning to end"
+    return None

@@ -1,0 +1,46 @@
+"""Model-specific registers of one CPU, through /dev/cpu/N/msr (kernel: arch/x86/kernel/msr.c).
+
+The device is opened read-only: kvmprobe never writes an MSR. Errors are values, so that one CPU that refuses hides
+nothing of the others: EPERM (no CAP_SYS_RAWIO), ENOENT (module `msr` not loaded), ENXIO (CPU offline), EIO (the CPU
+refuses the register).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from kvmprobe.evidence import Reading, Snapshot, failure
+from kvmprobe.files import Root
+from kvmprobe.registers import SNAPSHOT_REGISTERS, Register
+
+
+def device(cpu: int) -> str:
+    return f"/dev/cpu/{cpu}/msr"
+
+
+def read(root: Root, cpu: int, registers: Iterable[Register]) -> dict[str, Reading]:
+    """The values of `registers` on `cpu` by name, hexadecimal, or {"error": errno name} in place of a value."""
+    try:
+        fd = os.open(root.path(device(cpu)), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return {register.name: failure(error) for register in registers}
+    try:
+        return {register.name: _read_one(fd, register) for register in registers}
+    finally:
+        os.close(fd)
+
+
+def _read_one(fd: int, register: Register) -> Reading:
+    try:
+        data = os.pread(fd, 8, register.number)
+    except OSError as error:
+        return failure(error)
+    if len(data) != 8:
+        return {"error": f"short read: {len(data)} of 8 bytes"}
+    return hex(int.from_bytes(data, "little"))
+
+
+def snapshot(root: Root, cpus: Iterable[int], phase: str) -> Snapshot:
+    """EFER, VM_CR and VM_HSAVE_PA of every CPU in `cpus`, now."""
+    return {"phase": phase, "cpus": {str(cpu): read(root, cpu, SNAPSHOT_REGISTERS) for cpu in cpus}}

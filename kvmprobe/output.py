@@ -1,0 +1,74 @@
+"""Where the result goes: standard output, or a file that is either the old one or the whole new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+
+from kvmprobe.errors import Problem, UsageProblem
+
+
+def check_target(path: str) -> None:
+    """Raises UsageProblem, before any work is done, where `path` can never be written."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path):
+        raise UsageProblem(f"--output {path}: is a folder", "Name a file.")
+    if not os.path.isdir(folder):
+        raise UsageProblem(f"--output {path}: there is no folder {folder}", "Make the folder first.")
+    if not os.access(path if _is_special(path) else folder, os.W_OK):
+        raise UsageProblem(f"--output {path}: not permitted to write there", "Choose another folder or user.")
+
+
+def write(text: str, path: str | None) -> None:
+    """Writes the result to `path`, or to standard output. Raises Problem when it cannot be written."""
+    try:
+        if path is None:
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "it is closed")
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        elif _is_special(path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        else:
+            _replace(os.path.realpath(path), text)
+    except BrokenPipeError:
+        # The reader has seen enough (kvmprobe | head). Python's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise Problem(f"the result cannot be written to {path or 'standard output'}: {error.strerror}") from error
+
+
+def _is_special(path: str) -> bool:
+    """A device or pipe (/dev/stdout, /dev/null) is written to, never replaced."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _replace(path: str, text: str) -> None:
+    """Written beside and renamed; a file that is there keeps its mode."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        mode = None
+    beside = f"{path}.{os.getpid()}.tmp"
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(beside, mode)
+        os.rename(beside, path)
+    except BaseException:
+        try:
+            os.unlink(beside)
+        except FileNotFoundError:
+            pass
+        raise

@@ -1,0 +1,35 @@
+"""Other processes that have something to do with KVM."""
+
+from __future__ import annotations
+
+import os
+
+from kvmprobe.evidence import VmUser
+from kvmprobe.files import Root
+
+_VM_LINK = "anon_inode:kvm-vm"  # kvm_dev_ioctl_create_vm() in virt/kvm/kvm_main.c
+
+
+def comm(root: Root, pid: int) -> str | None:
+    """The name of a process, None when it is gone."""
+    return root.text_or_none(f"/proc/{pid}/comm")
+
+
+def vm_users(root: Root) -> list[VmUser]:
+    """Processes other than this one that hold VMs, as far as this user may look into /proc/PID/fd."""
+    users: list[VmUser] = []
+    for name in root.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        folder = f"/proc/{name}/fd"
+        vms = sum(_link(root.path(f"{folder}/{fd}")) == _VM_LINK for fd in root.listdir(folder))
+        if vms:
+            users.append({"pid": int(name), "comm": comm(root, int(name)), "vms": vms})
+    return users
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None

@@ -1,0 +1,86 @@
+"""Holds data to a JSON Schema: the part of the standard (draft 2020-12) that report.schema.json uses.
+
+A library would do it too; but `judge` is for bare hosts, and the tests hold this to the `jsonschema` package's answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+Schema = dict[str, Any]
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "integer": (int,),
+    "number": (int, float),
+}
+
+
+def report_schema() -> Schema:
+    path = os.path.join(os.path.dirname(__file__), "report.schema.json")
+    with open(path, encoding="utf-8") as file:
+        schema: Schema = json.load(file)
+    return schema
+
+
+def first_error(value: object, schema: Schema, root: Schema, where: str = "") -> str | None:
+    """Where and how `value` first departs from `schema`, whose $refs point into `root`; None if it does not."""
+    if "$ref" in schema:
+        return first_error(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root, where)
+    if "anyOf" in schema:
+        errors = [first_error(value, option, root, where) for option in schema["anyOf"]]
+        return None if None in errors else max((error for error in errors if error), key=len)
+    if "const" in schema and (value != schema["const"] or type(value) is not type(schema["const"])):
+        return f"{where or 'it'} is not {schema['const']!r}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{where or 'it'} is none of {', '.join(map(str, schema['enum']))}"
+    kind = schema.get("type")
+    if kind and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")):
+        return f"{where or 'it'} is not of type {kind}"
+    if isinstance(value, str):
+        return _string(value, schema, where)
+    if isinstance(value, dict):
+        return _object(value, schema, root, where)
+    if isinstance(value, list):
+        return _array(value, schema, root, where)
+    if isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        return f"{where or 'it'} is out of range"
+    return None
+
+
+def _string(value: str, schema: Schema, where: str) -> str | None:
+    if "pattern" in schema and not re.search(schema["pattern"].replace("$", r"\Z"), value):
+        return f"{where or 'it'} does not match {schema['pattern']}"
+    return None
+
+
+def _object(value: dict[str, object], schema: Schema, root: Schema, where: str) -> str | None:
+    properties = schema.get("properties", {})
+    for name in schema.get("required", ()):
+        if name not in value:
+            return f"{where}.{name} is missing".lstrip(".")
+    for name, item in value.items():
+        path = f"{where}.{name[:40]}".lstrip(".")
+        error = first_error(name, schema.get("propertyNames", {}), root, f"the name {path}")
+        rule = properties.get(name, schema.get("additionalProperties", {}))
+        error = error or first_error(item, rule, root, path)
+        if error:
+            return error
+    return None
+
+
+def _array(value: list[object], schema: Schema, root: Schema, where: str) -> str | None:
+    if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+        return f"{where or 'it'} has {len(value)} items"
+    for index, item in enumerate(value):
+        error = first_error(item, schema.get("items", {}), root, f"{where}[{index}]")
+        if error:
+            return error
+    return None

@@ -1,8 +1,6 @@
 """`python3 -m kvmprobe`, from a plain checkout too."""
 
-import sys
-
-from kvmprobe.cli import main
+from kvmprobe.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from kvmprobe import __version__
+from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 
 _EPILOG = """\
 exit status:
@@ -61,9 +64,7 @@ def _parser(command: str) -> _Parser:
         description="Takes evidence on this host, creates and destroys one VM, judges, reports. Reads MSRs, never "
         "writes one. As root it sees everything; as an ordinary user what the rights allow.",
     )
-    check.add_argument(
-        "--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe"
-    )
+    check.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe")
     check.add_argument("--load-kvm", action="store_true", help="try to load kvm_amd where it is missing, and leave it")
     check.add_argument("--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /")
     _add_report_arguments(check)
@@ -146,13 +147,14 @@ def _report(evidence: object, options: argparse.Namespace) -> int:
     else:
         from kvmprobe.formats import text as text_format
 
-        colour = options.output is None and _wants_colour()
+        colour = options.output is None and wants_colour()
         text = text_format.render(report, -1 if options.quiet else options.verbose, colour)
     output.write(text, options.output)
     return EXIT_STATUS[report["verdict"]["status"]]
 
 
-def _wants_colour() -> bool:
+def wants_colour() -> bool:
+    """Whether standard output is a terminal that may be coloured."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
         return False
     return sys.stdout is not None and sys.stdout.isatty()

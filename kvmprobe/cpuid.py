@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import struct
 
-from kvmprobe.evidence import Leaf, failure
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.evidence import failure
 from kvmprobe.files import Root
 from kvmprobe.registers import LEAVES
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Leaf
 
 
 def device(cpu: int) -> str:

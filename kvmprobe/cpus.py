@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from kvmprobe import cpuid, msr
-from kvmprobe.evidence import CpuInfo, Cpus, Failure, failure, format_cpulist, parse_cpulist
+from kvmprobe import TYPE_CHECKING, cpuid, msr
+from kvmprobe.evidence import failure, format_cpulist, parse_cpulist
 from kvmprobe.files import Root
 from kvmprobe.registers import CPUID_HYPERVISOR, CPUID_SEV, SEV_STATUS, has_bit
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import CpuInfo, Cpus, Failure
+
 
 # The flags of /proc/cpuinfo that bear on virtualization (arch/x86/include/asm/cpufeatures.h).
 FLAGS = frozenset(

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Any
 
-from kvmprobe.evidence import Device, Uevent, Uevents
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.files import Root
 from kvmprobe.processes import comm
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import pyudev
+
+    from kvmprobe.shape import Device, Uevent, Uevents
 
 _TYPES = {stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFREG: "file", stat.S_IFDIR: "folder"}
 _SYSFS = "/sys/class/misc/kvm"

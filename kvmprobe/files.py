@@ -5,7 +5,12 @@ from __future__ import annotations
 import errno
 import os
 
-from kvmprobe.evidence import Reading, failure
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.evidence import failure
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Reading
+
 
 _LIMIT = 64 << 20  # /proc/cpuinfo of the largest machines has a few MiB
 

@@ -12,8 +12,12 @@ import signal
 import time
 from collections.abc import Collection, Iterable
 
-from kvmprobe import kvm
-from kvmprobe.evidence import GuestRun, failure
+from kvmprobe import TYPE_CHECKING, kvm
+from kvmprobe.evidence import failure
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import GuestRun
+
 
 PORT = 0xE9
 # fmt: off

@@ -11,7 +11,14 @@ import ctypes
 import errno
 import mmap
 import os
-from typing import TypeVar
+
+from kvmprobe import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Self = TypeVar("_Self", bound="_Descriptor")
+
 
 KVMIO = 0xAE
 
@@ -175,9 +182,6 @@ def _ioctl(fd: int, request: str, argument: int = 0) -> int:
         if code != errno.EINTR or request == "KVM_RUN":
             break
     raise OSError(code, os.strerror(code), request)
-
-
-_Self = TypeVar("_Self", bound="_Descriptor")
 
 
 class _Descriptor:

@@ -7,10 +7,15 @@ import os
 import sys
 from typing import cast
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import DataProblem
-from kvmprobe.evidence import Evidence, parse_cpulist
+from kvmprobe.evidence import parse_cpulist
 from kvmprobe.judge import SCHEMA
 from kvmprobe.schema import first_error, report_schema
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Evidence
+
 
 _LIMIT = 256 << 20  # a report of 1,024 CPUs has about 1 MiB
 

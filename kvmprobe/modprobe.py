@@ -13,9 +13,13 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from kvmprobe.evidence import LoadAttempt
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.files import Root
 from kvmprobe.modules import is_loaded
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import LoadAttempt
+
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _DEADLINE_S = 120.0

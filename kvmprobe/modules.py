@@ -5,8 +5,13 @@ pyudev cannot list modules, so their state comes from /sys/module (Documentation
 
 from __future__ import annotations
 
-from kvmprobe.evidence import OTHER_OWNERS, Module
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.evidence import OTHER_OWNERS
 from kvmprobe.files import Root
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Module
+
 
 # The parameters that decide how SVM is used (kernel: virt/kvm/kvm_main.c, arch/x86/kvm/svm/svm.c, svm/sev.c).
 PARAMETERS = {

@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from kvmprobe.evidence import Reading, Snapshot, failure
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.evidence import failure
 from kvmprobe.files import Root
 from kvmprobe.registers import SNAPSHOT_REGISTERS, Register
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Reading, Snapshot
 
 
 def device(cpu: int) -> str:

@@ -8,37 +8,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection
-from typing import NamedTuple
 
-from kvmprobe import cpuid, cpus, devices, guest, klog, kvm, modprobe, modules, msr, processes
-from kvmprobe.evidence import (
-    KVM_API_VERSION,
-    Answer,
-    Device,
-    Evidence,
-    GuestRun,
-    Host,
-    Ioctls,
-    Kernel,
-    Reading,
-    Snapshot,
-    VmUser,
-    as_int,
-    failure,
-    format_cpulist,
-)
+from kvmprobe import TYPE_CHECKING, cpuid, cpus, devices, guest, klog, kvm, modprobe, modules, msr, processes
+from kvmprobe.evidence import KVM_API_VERSION, as_int, failure, format_cpulist
 from kvmprobe.files import Root
 from kvmprobe.registers import EFER
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Answer, Device, Evidence, GuestRun, Host, Ioctls, Kernel, Reading, Snapshot, VmUser
+
 
 _SETTLE_S = 0.02
 
 
-class Options(NamedTuple):
+class Options:
     """What the user allows: `load` msr and cpuid for the time of the probe, `load_kvm`: kvm_amd, to stay."""
 
-    load: bool = True
-    load_kvm: bool = False
-    sysroot: str = "/"
+    def __init__(self, load: bool = True, load_kvm: bool = False, sysroot: str = "/") -> None:
+        self.load = load
+        self.load_kvm = load_kvm
+        self.sysroot = sysroot
 
 
 def observe(options: Options) -> Evidence:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 
-from kvmprobe.evidence import VmUser
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.files import Root
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import VmUser
+
 
 _VM_LINK = "anon_inode:kvm-vm"  # kvm_dev_ioctl_create_vm() in virt/kvm/kvm_main.c
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from kvmprobe.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
 
 EXIT_STATUS = {
@@ -17,15 +15,16 @@ EXIT_STATUS = {
 }
 
 
-class Reason(NamedTuple):
+class Reason:
     """`when`: what was read; `kernel`: what the kernel does there; `log`: how its log looks; `hint`: what to do."""
 
-    name: str
-    status: str
-    when: str
-    kernel: str
-    log: str
-    hint: str
+    def __init__(self, name: str, status: str, when: str, kernel: str, log: str, hint: str) -> None:
+        self.name = name
+        self.status = status
+        self.when = when
+        self.kernel = kernel
+        self.log = log
+        self.hint = hint
 
 
 _FIRMWARE_LOG = (

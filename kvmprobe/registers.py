@@ -7,17 +7,21 @@ Sources: AMD64 Architecture Programmer's Manual (APM) volume 2, sections 3.1.7, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from kvmprobe.evidence import Leaf, as_int
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.evidence import as_int
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Leaf
 
 
-class Register(NamedTuple):
+class Register:
     """A model-specific register: its kernel name without `MSR_`, its number, and its bits by name."""
 
-    name: str
-    number: int
-    bits: Mapping[str, int]
+    def __init__(self, name: str, number: int, bits: Mapping[str, int]) -> None:
+        self.name = name
+        self.number = number
+        self.bits = bits
 
     def bit(self, value: int, bit: str) -> bool:
         return bool(value >> self.bits[bit] & 1)
@@ -32,12 +36,13 @@ SEV_STATUS = Register("SEV_STATUS", 0xC0010131, {"SEV": 0, "SEV_ES": 1, "SEV_SNP
 SNAPSHOT_REGISTERS = (EFER, VM_CR, VM_HSAVE_PA)
 
 
-class CpuidBit(NamedTuple):
+class CpuidBit:
     """One bit of a CPUID leaf; `register` is the index in (EAX, EBX, ECX, EDX)."""
 
-    leaf: int
-    register: int
-    bit: int
+    def __init__(self, leaf: int, register: int, bit: int) -> None:
+        self.leaf = leaf
+        self.register = register
+        self.bit = bit
 
 
 LEAF_VENDOR = 0x0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import PHASES, error_of, format_cpulist
 from kvmprobe.judge.facts import Facts, cpu_names, group
 from kvmprobe.judge.tree import CHECKS
 from kvmprobe.registers import SNAPSHOT_REGISTERS
 
-Report = dict[str, Any]
+if TYPE_CHECKING:
+    from typing import Any
+
+    from kvmprobe.shape import Report
+
 
 _GREEN, _RED, _YELLOW, _CYAN, _BOLD, _OFF = "\033[32m", "\033[31m", "\033[33m", "\033[36m", "\033[1m", "\033[0m"
 _COLOURS = {"pass": _GREEN, "fail": _RED, "warn": _YELLOW, "unknown": _YELLOW, "skip": _CYAN}

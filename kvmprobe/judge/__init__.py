@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from kvmprobe import __version__
-from kvmprobe.evidence import Evidence
+from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, WARN, Check, Result
 from kvmprobe.judge.tree import CHECKS
 from kvmprobe.reasons import REASONS
 
+if TYPE_CHECKING:
+    from kvmprobe.shape import Evidence, Report
+
+
 SCHEMA = "kvmprobe.report/1"
-Report = dict[str, Any]
 
 # Rules about whether SVM can work. Where the registers show that it does, they are only warnings.
 _RULES = ("vendor", "extended-leaf", "svm-bit", "sev-guest", "firmware", "cpus-agree", "kvm-amd")

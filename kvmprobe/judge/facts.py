@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
-from kvmprobe.evidence import (
-    CpuInfo,
-    Evidence,
-    Leaf,
-    Uevent,
-    as_int,
-    error_of,
-    format_cpulist,
-    is_failure,
-    parse_cpulist,
-)
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.evidence import as_int, error_of, format_cpulist, is_failure, parse_cpulist
 from kvmprobe.registers import (
     CPUID_HYPERVISOR,
     CPUID_SVM,
@@ -31,7 +21,12 @@ from kvmprobe.registers import (
     word,
 )
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from kvmprobe.shape import CpuInfo, Evidence, Leaf, Uevent
+
+    _T = TypeVar("_T")
 
 
 class Facts:

@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Callable, NamedTuple
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts, fold
+
+if TYPE_CHECKING:
+    from typing import Callable
+
 
 PASS, FAIL, WARN, SKIP, UNKNOWN = "pass", "fail", "warn", "skip", "unknown"
 
 
-class Result(NamedTuple):
+class Result:
     """`reason` (of reasons.py) is the verdict's if this check decides it; `hint` is put in place of the reason's."""
 
-    status: str
-    message: str
-    reason: str | None = None
-    hint: str | None = None
+    def __init__(self, status: str, message: str, reason: str | None = None, hint: str | None = None) -> None:
+        self.status = status
+        self.message = message
+        self.reason = reason
+        self.hint = hint
 
 
-class Check(NamedTuple):
+class Check:
     """`function`: the kernel's function that does this step; `parent`: the check it stands under in a tree.
 
     `needs`: a check without whose success this one makes no sense, unless it was `reached` all the same.
     """
 
-    id: str
-    parent: str | None
-    title: str
-    function: str
-    judge: Callable[[Facts], Result]
-    needs: str | None = None
-    reached: Callable[[Facts], bool] = lambda _: False
+    def __init__(
+        self,
+        id: str,
+        parent: str | None,
+        title: str,
+        function: str,
+        judge: Callable[[Facts], Result],
+        needs: str | None = None,
+        reached: Callable[[Facts], bool] = lambda _: False,
+    ) -> None:
+        self.id = id
+        self.parent = parent
+        self.title = title
+        self.function = function
+        self.judge = judge
+        self.needs = needs
+        self.reached = reached
 
 
 # What an errno from /dev/cpu/N/msr means (arch/x86/kernel/msr.c).

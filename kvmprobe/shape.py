@@ -1,0 +1,148 @@
+"""The shape of evidence: what was read on a host, as it stands in a report's JSON.
+
+Unknown is `None` (null in JSON). Something that could not be read is `{"error": "EPERM"}` in place of its value.
+Numbers that people compare with manuals (registers, CPUID) are hexadecimal strings. Sets of CPUs are strings in the
+kernel's own list format ("0-3,8"). The same shape as a JSON Schema: `report.schema.json` beside this file.
+
+Types only: imported where TYPE_CHECKING, because making these classes would cost a tenth of a probe's time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, Union
+
+
+class Failure(TypedDict):
+    error: str
+
+
+Answer = Union[int, Failure, None]  # of an ioctl
+Reading = Union[str, Failure, None]  # of a register: hexadecimal
+Leaf = Union[list[str], Failure]  # EAX, EBX, ECX, EDX
+
+
+class Host(TypedDict):
+    name: str
+    machine: str  # as uname -m
+    euid: int
+    sysroot: str | None
+
+
+class Kernel(TypedDict):
+    release: str
+    version: str
+    lockdown: Reading  # "none", "integrity", "confidentiality"
+
+
+class CpuInfo(TypedDict):
+    vendor_id: str | None
+    cpu_family: str | None
+    model: str | None
+    model_name: str | None
+    stepping: str | None
+    microcode: str | None
+    flags: list[str] | None  # only those that bear on virtualization
+
+
+class Cpus(TypedDict):
+    online: str
+    offline: str | None
+    online_at_end: str | None
+    cpuid: dict[str, dict[str, Leaf]]  # by CPU, by leaf
+    cpuinfo: dict[str, CpuInfo] | Failure
+    sev_status: Reading  # MSR SEV_STATUS, read only in a guest whose CPUID has SEV
+
+
+class Module(TypedDict):
+    state: str  # "live", "coming", "going", "builtin"
+    refcount: int | None
+    holders: list[str]
+    parameters: dict[str, Reading]
+
+
+class LoadAttempt(TypedDict):
+    module: str
+    status: int | None  # modprobe's exit status; None: it could not be run
+    output: str
+    unloaded: bool | None  # whether it was unloaded again; None: not ours to unload
+
+
+class Snapshot(TypedDict):
+    phase: str
+    cpus: dict[str, dict[str, Reading]]
+
+
+class Device(TypedDict):
+    path: str
+    registered: bool | None  # a driver stands behind it: /sys/class/misc/kvm
+    type: str | None  # "char", "block", "file", ...; None: there is no node
+    number: str | None  # "10:232"
+    mode: str | None  # "0660"
+    owner: str | None
+    group: str | None
+    opened: bool | Failure | None  # None: was not tried
+
+
+class Ioctls(TypedDict):
+    KVM_GET_API_VERSION: Answer
+    KVM_CREATE_VM: Answer  # 0: a VM was created (the descriptor's number means nothing)
+    KVM_CHECK_EXTENSION: dict[str, Answer]
+
+
+class GuestRun(TypedDict):
+    cpu: int
+    result: str  # "ok", "skipped", "wrong", "failed", "timeout"
+    detail: str | None
+    error: str | None  # errno of the call that failed, whose name is in `detail`
+
+
+class Uevent(TypedDict):
+    event: str  # "create", "destroy"
+    pid: int | None
+    comm: str | None
+    ours: bool
+    count: int | None  # VMs alive after it
+    created: int | None
+    phase: str  # the snapshot it came before
+
+
+class Uevents(TypedDict):
+    source: str | None  # "pyudev 0.24.4"; None: this witness is missing
+    error: str | None  # why
+    events: list[Uevent]
+
+
+class VmUser(TypedDict):
+    pid: int
+    comm: str | None
+    vms: int
+
+
+class LogLine(TypedDict):
+    seconds: float  # since boot
+    text: str
+
+
+class Log(TypedDict):
+    error: str | None
+    lines: list[LogLine]
+
+
+class Evidence(TypedDict):
+    taken_at: str  # UTC, ISO 8601
+    duration_ms: float
+    host: Host
+    kernel: Kernel
+    modules: dict[str, Module] | None  # those of KVM and of others that use SVM; None: /sys/module is not there
+    loads: list[LoadAttempt]
+    cpus: Cpus
+    snapshots: list[Snapshot]
+    device: Device
+    ioctls: Ioctls
+    guest: list[GuestRun]
+    uevents: Uevents
+    vm_users: list[VmUser] | None  # processes that hold other VMs; None: nothing called for a look
+    log: Log
+
+
+Report = dict[str, Any]

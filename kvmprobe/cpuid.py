@@ -28,16 +28,13 @@ def read(root: Root, cpu: int) -> dict[str, Leaf]:
     except OSError as error:
         return {hex(leaf): failure(error) for leaf in LEAVES}
     try:
-        return {hex(leaf): _read_one(fd, leaf) for leaf in LEAVES}
+        return {hex(leaf): _read_one(root, fd, leaf) for leaf in LEAVES}
     finally:
         os.close(fd)
 
 
-def _read_one(fd: int, leaf: int) -> Leaf:
+def _read_one(root: Root, fd: int, leaf: int) -> Leaf:
     try:
-        data = os.pread(fd, 16, leaf)
+        return [hex(word) for word in struct.unpack("<4I", root.read_slot(fd, leaf, 16))]
     except OSError as error:
         return failure(error)
-    if len(data) != 16:
-        return {"error": f"short read: {len(data)} of 16 bytes"}
-    return [hex(word) for word in struct.unpack("<4I", data)]

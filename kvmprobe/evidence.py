@@ -21,7 +21,7 @@ OTHER_OWNERS = ("vboxdrv", "vmmon")
 
 def failure(error: OSError) -> Failure:
     """{"error": "EPERM"} for what the kernel answered; a message where there is no errno."""
-    return {"error": errno.errorcode.get(error.errno or 0, str(error))}
+    return {"error": errno.errorcode.get(error.errno or 0, error.strerror or str(error))}
 
 
 def as_int(value: object) -> int | None:
@@ -46,13 +46,16 @@ def error_of(value: object) -> str | None:
 def parse_cpulist(text: str | None) -> list[int]:
     """CPU numbers of the kernel's list format ("0-3,8"); ValueError for anything else."""
     cpus: set[int] = set()
-    for part in (text or "").strip().split(","):
-        first, _, last = part.strip().partition("-")
-        if first:
-            low, high = int(first), int(last or first)
-            if not 0 <= low <= high < 1 << 16:
-                raise ValueError(f"not a list of CPUs: {text!r}")
-            cpus.update(range(low, high + 1))
+    for part in text.strip().split(",") if text and text.strip() else ():
+        first, dash, last = part.partition("-")
+        if not dash:
+            last = first
+        # isdigit() alone would take digits of every script
+        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+            raise ValueError(f"not a list of CPUs: {text!r}")
+        if not int(first) <= int(last) < 1 << 16:
+            raise ValueError(f"not a list of CPUs: {text!r}")
+        cpus.update(range(int(first), int(last) + 1))
     return sorted(cpus)
 
 

@@ -57,5 +57,16 @@ class Root:
         except OSError:
             return []
 
+    def read_slot(self, fd: int, number: int, size: int) -> bytes:
+        """What a register device (/dev/cpu/N/msr, cpuid) answers for `number`; OSError for a short answer too.
+
+        The kernel takes the number itself as offset. In files below another root that would overlap, so there each
+        number has a slot of its own, at number * size.
+        """
+        data = os.pread(fd, size, number if self.is_real else number * size)
+        if len(data) != size:
+            raise OSError(0, f"short read: {len(data)} of {size} bytes")
+        return data
+
     def exists(self, name: str) -> bool:
         return os.path.exists(self.path(name))

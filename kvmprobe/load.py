@@ -38,7 +38,7 @@ def load(path: str) -> Evidence:
     error = first_error(evidence, schema["$defs"]["evidence"], schema) or _contradiction(evidence)
     if error:
         raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}")
-    return cast(Evidence, evidence)
+    return cast("Evidence", evidence)
 
 
 def _read(path: str, name: str) -> bytes:

@@ -30,19 +30,16 @@ def read(root: Root, cpu: int, registers: Iterable[Register]) -> dict[str, Readi
     except OSError as error:
         return {register.name: failure(error) for register in registers}
     try:
-        return {register.name: _read_one(fd, register) for register in registers}
+        return {register.name: _read_one(root, fd, register) for register in registers}
     finally:
         os.close(fd)
 
 
-def _read_one(fd: int, register: Register) -> Reading:
+def _read_one(root: Root, fd: int, register: Register) -> Reading:
     try:
-        data = os.pread(fd, 8, register.number)
+        return hex(int.from_bytes(root.read_slot(fd, register.number, 8), "little"))
     except OSError as error:
         return failure(error)
-    if len(data) != 8:
-        return {"error": f"short read: {len(data)} of 8 bytes"}
-    return hex(int.from_bytes(data, "little"))
 
 
 def snapshot(root: Root, cpus: Iterable[int], phase: str) -> Snapshot:

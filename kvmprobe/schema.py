@@ -42,7 +42,7 @@ def first_error(value: object, schema: Schema, root: Schema, where: str = "") ->
     if "enum" in schema and value not in schema["enum"]:
         return f"{where or 'it'} is none of {', '.join(map(str, schema['enum']))}"
     kind = schema.get("type")
-    if kind and (not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")):
+    if kind and not _is_of(value, kind):
         return f"{where or 'it'} is not of type {kind}"
     if isinstance(value, str):
         return _string(value, schema, where)
@@ -53,6 +53,14 @@ def first_error(value: object, schema: Schema, root: Schema, where: str = "") ->
     if isinstance(value, (int, float)) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
         return f"{where or 'it'} is out of range"
     return None
+
+
+def _is_of(value: object, kind: str) -> bool:
+    if isinstance(value, bool):  # an int to Python, not to JSON
+        return kind == "boolean"
+    if isinstance(value, float) and kind == "integer":
+        return value.is_integer()  # 1.0 is an integer to JSON Schema
+    return isinstance(value, _TYPES[kind])
 
 
 def _string(value: str, schema: Schema, where: str) -> str | None:

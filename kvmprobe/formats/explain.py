@@ -31,4 +31,10 @@ def render(name: str | None) -> str:
 
 
 def _paragraph(title: str, text: str) -> str:
-    return f"\n{title}:\n" + textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="  ") + "\n"
+    return (
+        f"\n{title}:\n"
+        + textwrap.fill(
+            text, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+        )
+        + "\n"
+    )

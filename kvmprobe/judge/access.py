@@ -39,14 +39,15 @@ _NOT_PERMITTED = ("EACCES", "EPERM")
 _NO_RESOURCES = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
 
 
-def opened(facts: Facts) -> bool:
-    return facts.evidence["device"]["opened"] is True
+def tried(facts: Facts) -> bool:
+    """Whether /dev/kvm was opened, or refused to be."""
+    return facts.evidence["device"]["opened"] is not None
 
 
 def device(facts: Facts) -> Result:
     device = facts.evidence["device"]
     path = device["path"]
-    if opened(facts):
+    if device["opened"] is True:
         mode = f", mode {device['mode']} {device['owner']}:{device['group']}" if device["mode"] else ""
         return Result(PASS, f"{path} ({device['number']}{mode}) opens")
     if device["registered"] is False:

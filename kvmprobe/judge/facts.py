@@ -129,6 +129,9 @@ class Facts:
         values = self.register(phase, "EFER")
         return {cpu: None if value is None else EFER.bit(value, "SVME") for cpu, value in values.items()}
 
+    def was_there(self, phase: str, cpu: int) -> bool:
+        return str(cpu) in self._snapshots.get(phase, {})
+
     def has_snapshot(self, phase: str) -> bool:
         return phase in self._snapshots
 

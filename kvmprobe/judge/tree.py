@@ -14,7 +14,7 @@ CHECKS = (
     Check("firmware", None, "firmware", "is_disabled", support.firmware, "svm-bit"),
     Check("cpus-agree", None, "all CPUs alike", "svm_check_processor_compat", support.cpus_agree),
     Check("kvm-amd", None, "module kvm_amd", "svm_init", access.module, "firmware"),
-    Check("kvm-device", "kvm-amd", "/dev/kvm", "kvm_init", access.device, "kvm-amd", access.opened),
+    Check("kvm-device", "kvm-amd", "/dev/kvm", "kvm_init", access.device, "kvm-amd", access.tried),
     Check("api-version", "kvm-device", "API version", "kvm_dev_ioctl", access.api_version, "kvm-device"),
     Check("create-vm", "kvm-device", "KVM_CREATE_VM", "kvm_dev_ioctl_create_vm", access.create_vm, "api-version"),
     Check("svme", "create-vm", "EFER.SVME set on every CPU", "svm_hardware_enable", virtualization.svme, "create-vm"),

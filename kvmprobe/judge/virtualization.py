@@ -26,14 +26,14 @@ def _attribute(facts: Facts) -> Result:
     """SVME is 1 on every CPU: who set it, and when?"""
     story = _story(facts)
     # A CPU that came online since is not in the first snapshot.
-    before = {cpu: value for cpu, value in facts.svme("before").items() if value is not None}
-    errors = facts.register_errors("before", "EFER")
+    before = {cpu: value for cpu, value in facts.svme("before").items() if facts.was_there("before", cpu)}
     others = facts.other_vms()
     cpus = cpu_names(facts.cpus)
     if facts.gone:
         story += f"; {cpu_names(facts.gone)} went offline during the probe"
-    if errors or not before:
-        return Result(UNKNOWN, f"{story}; EFER was not readable before{why_unread(errors)}", "msr-unreadable")
+    if None in before.values() or not before:
+        unread = why_unread(facts.register_errors("before", "EFER"))
+        return Result(UNKNOWN, f"{story}; EFER was not readable before{unread}", "msr-unreadable")
     if not any(before.values()):
         if facts.vms_alive_at_create():
             return Result(UNKNOWN, f"{story}; {others}: who set SVME cannot be told", "interfered")

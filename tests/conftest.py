@@ -1,0 +1,51 @@
+"""What the tests share: evidence taken from real kernels, and kvmprobe run as people run it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EVIDENCE = Path(__file__).parent / "evidence"
+PROJECT = Path(__file__).parent.parent
+DEADLINE_S = 120  # generous: only against hanging
+
+
+def recorded(name: str) -> Any:
+    """A copy of the evidence in a recorded report, to be judged as it is or changed first."""
+    return copy.deepcopy(json.loads((EVIDENCE / f"{name}.json").read_text())["evidence"])
+
+
+def kvmprobe(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs kvmprobe as a process of its own; never lets a traceback pass."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kvmprobe", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        **{"cwd": PROJECT, **options},
+    )
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert "internal error" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def kvm_device() -> str:
+    """The real /dev/kvm, where it can be opened."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/kvm that may be opened here")
+    return "/dev/kvm"
+
+
+@pytest.fixture(scope="session")
+def host_report(kvm_device: str) -> Any:
+    """One probe of this host."""
+    return json.loads(kvmprobe("check", "--json").stdout)

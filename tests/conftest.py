@@ -49,3 +49,23 @@ def kvm_device() -> str:
 def host_report(kvm_device: str) -> Any:
     """One probe of this host."""
     return json.loads(kvmprobe("check", "--json").stdout)
+
+
+_kernels_passed = 0
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Counts the real kernels that were really booted."""
+    global _kernels_passed
+    report = (yield).get_result()
+    if report.when == "call" and report.passed and item.get_closest_marker("kernel"):
+        _kernels_passed += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where kernels are required, a run of all tests without one is a failure, however it came about."""
+    chosen = session.config.args != session.config.getini("testpaths") or session.config.option.keyword
+    if os.environ.get("KVMPROBE_REQUIRE_KERNELS") and not chosen and not _kernels_passed:
+        print("\nno real kernel was booted, and KVMPROBE_REQUIRE_KERNELS is set", file=sys.stderr)
+        session.exitstatus = 1

@@ -1,0 +1,55 @@
+"""The few things that have to be known about ELF files: which segments there are, and the notes in them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+MAGIC = b"\x7fELF"
+
+# From elf.h and xen/interface/elfnote.h
+PT_INTERP = 3
+PT_NOTE = 4
+EM_X86_64 = 62
+XEN_ELFNOTE_PHYS32_ENTRY = 18
+
+_ELFCLASS64_LSB = b"\x02\x01"
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_NHDR = struct.Struct("<III")
+
+
+def is_x86_64(data: bytes) -> bool:
+    """Whether this is a 64-bit little-endian ELF file for x86-64."""
+    if len(data) < _EHDR.size or data[:4] != MAGIC or data[4:6] != _ELFCLASS64_LSB:
+        return False
+    return bool(_EHDR.unpack_from(data)[2] == EM_X86_64)
+
+
+def segments(data: bytes, kind: int) -> Iterator[bytes]:
+    """The contents of the segments of type `kind` (PT_…); nothing where `data` is cut short."""
+    _, _, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = _EHDR.unpack_from(data)
+    for number in range(phnum):
+        at = phoff + number * phentsize
+        if at + _PHDR.size > len(data):
+            return
+        p_type, _, offset, _, _, filesz, _, _ = _PHDR.unpack_from(data, at)
+        if p_type == kind:
+            yield data[offset : offset + filesz]
+
+
+def has_note(data: bytes, owner: bytes, kind: int) -> bool:
+    """Whether there is a note of `kind` by `owner`."""
+    for notes in segments(data, PT_NOTE):
+        at = 0
+        while at + _NHDR.size <= len(notes):
+            namesz, descsz, n_type = _NHDR.unpack_from(notes, at)
+            at += _NHDR.size
+            if n_type == kind and notes[at : at + namesz] == owner + b"\0":
+                return True
+            at += _aligned(namesz) + _aligned(descsz)
+    return False
+
+
+def _aligned(size: int) -> int:
+    return size + 3 & ~3

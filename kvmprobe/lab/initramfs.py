@@ -1,0 +1,84 @@
+"""Writing initramfs archives: newc cpio (Documentation/driver-api/early-userspace/buffer-format.rst).
+
+Archives may follow each other in one file, so what is the same in every boot of a kernel (`base`) is made once.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path, PurePosixPath
+
+from kvmprobe.errors import Problem
+from kvmprobe.lab import elf, tools
+
+# What init.sh calls; links, for this busybox may be built without looking for its applets by itself.
+_APPLETS = ("cat", "chroot", "echo", "grep", "mkdir", "modprobe", "mount", "mv", "poweroff", "sh", "sync")
+
+
+class Archive:
+    """A cpio archive that is being written. Paths are below "/"; parent folders come by themselves; all is root's."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._paths: set[PurePosixPath] = {PurePosixPath("/")}
+
+    def directory(self, path: str | PurePosixPath) -> None:
+        """Adds a folder, unless it is there."""
+        path = PurePosixPath("/", path)
+        if path not in self._paths:
+            self._add(path, stat.S_IFDIR | 0o755, b"")
+
+    def file(self, path: str | PurePosixPath, data: bytes, mode: int = 0o644) -> None:
+        """Adds a file."""
+        self._add(PurePosixPath("/", path), stat.S_IFREG | mode, data)
+
+    def symlink(self, path: str | PurePosixPath, target: str) -> None:
+        """Adds a symbolic link."""
+        self._add(PurePosixPath("/", path), stat.S_IFLNK | 0o777, target.encode())
+
+    def finish(self) -> bytes:
+        """The archive, ready to be followed by another one."""
+        return bytes(self._data + _entry(0, "TRAILER!!!", 0, b""))
+
+    def _add(self, path: PurePosixPath, mode: int, data: bytes) -> None:
+        self.directory(path.parent)
+        self._paths.add(path)
+        self._data += _entry(len(self._paths), str(path.relative_to("/")), mode, data)
+
+
+def _entry(inode: int, name: str, mode: int, data: bytes) -> bytes:
+    encoded = name.encode() + b"\0"
+    links, owner, mtime, device, check = 1, 0, 0, 0, 0
+    fields = (inode, mode, owner, owner, links, mtime, len(data), device, device, device, device, len(encoded), check)
+    return _padded(b"070701" + b"".join(b"%08X" % field for field in fields) + encoded) + _padded(data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % 4)
+
+
+def base(modules_root: Path) -> bytes:
+    """The archive with busybox and the modules below `modules_root`/lib/modules.
+
+    Raises a Problem where there is no static busybox.
+    """
+    archive = Archive()
+    archive.file("bin/busybox", _busybox(), 0o755)
+    for applet in _APPLETS:
+        archive.symlink(f"bin/{applet}", "busybox")
+    lib = modules_root / "lib"
+    for path in sorted(lib.rglob("*")):
+        if path.is_file():
+            archive.file(str(path.relative_to(modules_root)), path.read_bytes())
+    return archive.finish()
+
+
+def _busybox() -> bytes:
+    path = Path(tools.find("busybox", "busybox-static"))
+    data = path.read_bytes()
+    if not elf.is_x86_64(data) or any(elf.segments(data, elf.PT_INTERP)):
+        raise Problem(
+            f"{path} is not a static x86-64 program, so it cannot run alone",
+            "Install it: apt-get install busybox-static.",
+        )
+    return data

@@ -1,0 +1,137 @@
+"""The kernels of the lab: Debian's by name, and the user's own.
+
+Only what a guest needs is kept of a kernel: the image that boots quickest, and an initramfs with busybox and a few
+modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from kvmprobe.errors import DataProblem, Problem, UsageProblem
+from kvmprobe.lab import cache, image, initramfs, modules, tools
+from kvmprobe.lab.apt import Apt
+from kvmprobe.lab.tools import Say
+
+# Raise the number when the entries change: old ones are not looked at any more.
+_FOLDER = "kernels-1"
+_VMLINUZ = "vmlinuz"
+_VMLINUX = "vmlinux"
+_BASE = "base.cpio"
+_CUSTOM = "custom-"
+_FORGET_CUSTOM_AFTER = 7 * 24 * 3600.0  # each build of a developer makes one, of some 70 MB
+
+
+@dataclass(frozen=True)
+class Debian:
+    """A kernel of Debian. The suite is its name in the lab."""
+
+    suite: str
+    series: str
+
+
+DEBIAN = (
+    Debian("bookworm", "6.1"),  # SVME follows the VMs
+    Debian("trixie", "6.12"),  # kvm.enable_virt_at_load: SVME follows kvm_amd
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel ready to boot: `image` is what QEMU gets, `initramfs` is its base archive (see initramfs.base)."""
+
+    name: str
+    release: str
+    image: Path
+    initramfs: Path
+
+
+def debian(name: str) -> Debian:
+    """The kernel called `name`. Raises UsageProblem where there is none."""
+    for row in DEBIAN:
+        if row.suite == name:
+            return row
+    raise UsageProblem(f"no kernel is called {name!r}", "Known: " + ", ".join(row.suite for row in DEBIAN) + ".")
+
+
+def fetch(row: Debian, folder: Path, say: Say) -> Kernel:
+    """Debian's kernel `row`, downloaded unless it is in the cache `folder`.
+
+    Raises Problem when something is missing on this machine or on the network.
+    """
+    suite = row.suite
+
+    def make(new: Path) -> cache.Meta:
+        say(f"{suite}: looking for the kernel …")
+        with TemporaryDirectory(dir=new) as work:
+            apt = Apt(suite, Path(work, "apt"))
+            unpacked = Path(work, "unpacked")
+            for package in apt.kernel(say):
+                tools.run(tools.find("dpkg-deb", "dpkg"), "-x", package, unpacked)
+            say(f"{suite}: preparing …")
+            # The older packages have the first, the newer ones the second place.
+            _only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz").rename(new / _VMLINUZ)
+            return _keep(new, _only(unpacked, "lib/modules/*", "usr/lib/modules/*"), Path(work))
+
+    return _cached(suite, suite, folder, make, say)
+
+
+def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
+    """The user's own kernel, prepared in the cache `folder`. `modules_dir` is its /lib/modules/RELEASE.
+
+    The user's files are only read. Raises DataProblem where they are not a kernel and its modules.
+    """
+    modules_dir = Path(os.path.abspath(modules_dir))  # resolve() would lose the name of a link
+    release = image.release(vmlinuz)
+    if not modules_dir.is_dir():
+        raise DataProblem(f"{modules_dir} is not a folder", "It has to be the kernel's /lib/modules/RELEASE.")
+    if release not in (None, modules_dir.name):
+        raise DataProblem(
+            f"{vmlinuz} is {release}, but {modules_dir} has the modules of {modules_dir.name}",
+            "The last part of the folder's name has to be the kernel's release.",
+        )
+
+    def make(new: Path) -> cache.Meta:
+        say(f"{modules_dir.name}: preparing …")
+        (new / _VMLINUZ).symlink_to(vmlinuz.resolve())
+        with TemporaryDirectory(dir=new) as work:
+            return _keep(new, modules_dir, Path(work))
+
+    kernels = folder / _FOLDER
+    cache.forget_unused(kernels, _CUSTOM, _FORGET_CUSTOM_AFTER)
+    return _cached(modules_dir.name, _CUSTOM + _fingerprint(vmlinuz, modules_dir), folder, make, say)
+
+
+def _only(folder: Path, *patterns: str) -> Path:
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    if len(found) != 1:
+        raise Problem(f"the kernel's packages have {len(found)} of {' or '.join(patterns)}", "Please report it.")
+    return found[0]
+
+
+def _keep(new: Path, modules_dir: Path, work: Path) -> cache.Meta:
+    release = modules_dir.name
+    image.unpack(new / _VMLINUZ, new / _VMLINUX)
+    root = modules.root(modules_dir, release, work / "root")
+    (new / _BASE).write_bytes(initramfs.base(modules.trim(root, release, work / "trimmed")))
+    return {"release": release}
+
+
+def _cached(name: str, key: str, folder: Path, make: Callable[[Path], cache.Meta], say: Say) -> Kernel:
+    place, meta = cache.entry(folder / _FOLDER, key, make, say)
+    vmlinux = place / _VMLINUX
+    return Kernel(name, meta["release"], vmlinux if vmlinux.exists() else place / _VMLINUZ, place / _BASE)
+
+
+def _fingerprint(vmlinuz: Path, modules_dir: Path) -> str:
+    """Different for every build: names, sizes and times of all files."""
+    digest = hashlib.sha256()
+    for path in (vmlinuz.resolve(), *modules.files(modules_dir)):
+        state = path.stat()
+        digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,118 @@
+"""One boot of a kernel in an emulated AMD machine, from QEMU's start to its end.
+
+There is one deadline over all of it, and QEMU is gone when `boot` returns or raises.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkstemp
+
+from kvmprobe.errors import Problem
+from kvmprobe.lab import outcome, tools
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.outcome import BootResult
+
+DEADLINE_S = 120.0  # some twenty times what a boot takes
+
+# cryptomgr.notests saves a second; random.trust_cpu: nobody waits for randomness.
+_PARAMETERS = "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is emulated. `cpu` is QEMU's -cpu, `parameters` are more kernel parameters."""
+
+    cpu: str = "EPYC,+svm"
+    cpus: int = 2
+    memory: str = "1G"
+    parameters: str = ""
+
+
+MACHINE = Machine()
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot: `payload` is payload.archive(…), `root` the folder that is the guest's root, `deadline` in seconds."""
+
+    kernel: Kernel
+    payload: bytes
+    machine: Machine = MACHINE
+    root: Path = Path("/")
+    deadline: float = DEADLINE_S
+
+
+def boot(plan: Boot, logs: Path) -> BootResult:
+    """Boots once and waits for the end. The console's log is a new file in the folder `logs`.
+
+    Raises a Problem where QEMU is missing or a file cannot be written. After any exception nothing is left behind.
+    """
+    qemu = tools.find("qemu-system-x86_64", "qemu-system-x86")
+    started = time.monotonic()
+    console: Path | None = None
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        console = _new_log(logs, plan.kernel.name)
+        with TemporaryDirectory(prefix="kvmprobe-lab-") as temp:
+            results, initrd, said = (Path(temp, name) for name in ("results", "initrd", "qemu"))
+            results.mkdir()
+            initrd.write_bytes(plan.kernel.initramfs.read_bytes() + plan.payload)
+            argv = _argv(qemu, plan, initrd, results, console)
+            returncode = _run(argv, said, started + plan.deadline)
+            return outcome.read(results, console, returncode, said, time.monotonic() - started)
+    except BaseException as error:
+        if console is not None:
+            console.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Problem(f"{plan.kernel.name} cannot be booted: {error}") from error
+        raise
+
+
+def _argv(qemu: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:
+    machine = plan.machine
+    # A child's death signal survives exec, so QEMU dies with us even if we are killed.
+    setpriv = shutil.which("setpriv")
+    return [
+        *((setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()),
+        *(qemu, "-nodefaults", "-display", "none", "-no-reboot", "-net", "none"),
+        *("-accel", "tcg,thread=multi", "-machine", "q35"),
+        *("-cpu", machine.cpu, "-smp", str(machine.cpus), "-m", machine.memory),
+        *("-kernel", str(plan.kernel.image), "-initrd", str(initrd)),
+        *("-append", f"{_PARAMETERS} {machine.parameters}".strip()),
+        *("-chardev", f"file,id=console,path={_value(console)}", "-serial", "chardev:console"),
+        *("-virtfs", f"local,path={_value(plan.root)},mount_tag=root,security_model=none,readonly=on,multidevs=remap"),
+        *("-virtfs", f"local,path={_value(results)},mount_tag=results,security_model=none"),
+    ]
+
+
+def _value(path: Path) -> str:
+    return str(path).replace(",", ",,")  # how QEMU wants a comma in an option's value
+
+
+def _run(argv: list[str], output: Path, deadline: float) -> int | None:
+    """QEMU's exit status; None when it had to be killed at the time `deadline`. It is gone afterwards in any case."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603  (no shell; see _argv)
+            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        return process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _new_log(logs: Path, name: str) -> Path:
+    fd, path = mkstemp(prefix=f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-", suffix=".log", dir=logs)
+    os.close(fd)
+    return Path(path)

@@ -1,0 +1,178 @@
+"""The command `kvmprobe lab run`: boots kernels, probes them, prints their reports."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kvmprobe.errors import (
+    EXIT_CONFIRMED,
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_NOT_APPLICABLE,
+    UsageProblem,
+)
+from kvmprobe.lab import cache, kernels
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.outcome import ANSWERED, console_lines
+from kvmprobe.lab.probe import Answer, probe
+from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Machine
+
+_WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAILED)
+_CONSOLE_LINES = 10
+
+_EPILOG = """\
+What follows -- goes to 'kvmprobe check' in the guest. A kernel is downloaded once;
+its folder in the cache may be deleted.
+
+exit status: the guest's own; 3 where it did not answer; of several kernels the worst.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what follows `kvmprobe lab` to its parser. `run` of the parsed options is the function to call."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_splitting(type(parser)))
+    run = commands.add_parser(
+        "run",
+        help="boot kernels and probe each of them",
+        description="Boots kernels in an emulated AMD machine (QEMU, no KVM needed) and runs this kvmprobe in them.",
+        usage="%(prog)s [OPTION ...] [KERNEL ...] [-- ARGUMENT ...]",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    known = ", ".join(f"{row.suite} ({row.series})" for row in kernels.DEBIAN)
+    run.add_argument("kernels", metavar="KERNEL", nargs="*", help=f"Debian's kernels: {known}; without any: all")
+    run.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="a kernel of your own, instead of Debian's")
+    run.add_argument("--modules", metavar="DIR", type=Path, help="its /lib/modules/RELEASE")
+    run.add_argument("--cpu", metavar="MODEL", default=MACHINE.cpu, help="QEMU's -cpu (%(default)s)")
+    run.add_argument("--cpus", metavar="N", type=int, default=MACHINE.cpus, help="how many (%(default)s)")
+    run.add_argument("--memory", metavar="SIZE", default=MACHINE.memory, help="QEMU's -m (%(default)s)")
+    run.add_argument("--append", metavar="CMDLINE", default="", help="more kernel parameters")
+    run.add_argument(
+        "--deadline", metavar="SECONDS", type=float, default=DEADLINE_S, help="for a whole boot (%(default)s)"
+    )
+    run.add_argument("--cache", metavar="DIR", type=Path, help="kernels and logs ($XDG_CACHE_HOME/kvmprobe)")
+    run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
+    run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
+    run.add_argument("--format", choices=("text", "json"), default="text", help="how the reports are written")
+    run.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    volume = run.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
+    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
+    run.set_defaults(run=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Runs `kvmprobe lab run`. Returns the exit status; raises Problem."""
+    if not math.isfinite(options.deadline) or options.deadline <= 0:
+        raise UsageProblem(f"--deadline {options.deadline}: not a time", "Give seconds, more than 0.")
+    if options.cpus < 1:
+        raise UsageProblem(f"--cpus {options.cpus}: not a number of CPUs", "Give 1 or more.")
+    if options.reports and not options.reports.is_dir():
+        raise UsageProblem(f"--reports {options.reports}: is not a folder", "Make the folder first.")
+    folder = options.cache or cache.default()
+    machine = Machine(options.cpu, options.cpus, options.memory, options.append)
+    statuses = []
+    for kernel in _kernels(options, folder):
+        print(f"{kernel.name}: booting {kernel.release} … ", end="", file=sys.stderr, flush=True)
+        try:
+            answer = probe(
+                kernel,
+                folder / "logs",
+                options.probe_arguments,
+                machine=machine,
+                deadline=options.deadline,
+                keep_console=options.keep_console,
+            )
+        except BaseException:
+            _say("")
+            raise
+        for line in _tell(answer, options.keep_console):
+            _say(line)
+        _show(kernel, answer, options)
+        statuses.append(EXIT_INCONCLUSIVE if answer.boot.status is None else answer.boot.status)
+    return worst(statuses)
+
+
+def worst(statuses: Sequence[int]) -> int:
+    """The worst exit status; what is none of a verdict's is worse than all of those."""
+    return max(statuses, key=lambda status: _WORST_LAST.index(status) if status in _WORST_LAST else len(_WORST_LAST))
+
+
+def _kernels(options: argparse.Namespace, folder: Path) -> Iterator[Kernel]:
+    """The kernels that were asked for, each made ready when it is its turn."""
+    if (options.kernel is None) != (options.modules is None):
+        raise UsageProblem("--kernel and --modules belong together", "Give both.")
+    if options.kernel is not None:
+        if options.kernels:
+            raise UsageProblem("--kernel takes the place of KERNEL", "Give one of them.")
+        yield kernels.custom(options.kernel, options.modules, folder, _say)
+        return
+    rows = [kernels.debian(name) for name in options.kernels] or kernels.DEBIAN
+    for row in rows:
+        yield kernels.fetch(row, folder, _say)
+
+
+def _tell(answer: Answer, keep_console: bool) -> Iterator[str]:
+    """The outcome for the person who waits; the first line ends the one about booting."""
+    from kvmprobe.formats.text import clean
+
+    boot = answer.boot
+    took = f"{boot.seconds:.1f} s"
+    if boot.outcome != ANSWERED:
+        yield f"{took}: {boot.outcome}: {boot.reason}"
+    elif answer.report is None:
+        yield f"{took}: the guest's kvmprobe ended with status {boot.status}"
+    else:
+        verdict = answer.report["verdict"]
+        yield f"{took}: {verdict['status']} {verdict['reason']}"
+    for line in (*boot.notes, *boot.stderr.splitlines()):
+        yield f"  in the guest: {clean(line)}"
+    if boot.outcome != ANSWERED or keep_console:
+        lines = console_lines(boot.console)[-_CONSOLE_LINES:] if boot.outcome != ANSWERED else []
+        yield f"  console: {boot.console}{', which ends with' if lines else ''}"
+        yield from (f"    {line}" for line in lines)
+
+
+def _show(kernel: Kernel, answer: Answer, options: argparse.Namespace) -> None:
+    """The report to stdout, and to its file."""
+    from kvmprobe import output
+    from kvmprobe.commands import wants_colour
+    from kvmprobe.formats import text
+
+    if answer.report is None:
+        return
+    as_it_came = answer.boot.stdout.decode()
+    if options.reports:
+        output.write(as_it_came, str(options.reports / f"{kernel.name}.json"))
+    if options.format == "json":
+        output.write(as_it_came, None)
+    else:
+        verbose = -1 if options.quiet else options.verbose
+        output.write(text.render(answer.report, verbose, wants_colour()), None)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _splitting(parser_class: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:
+    """A parser that keeps what follows the first `--` for the guest, and takes a KERNEL anywhere before it.
+
+    argparse alone takes all of it for KERNEL, or, behind an option, none.
+    """
+
+    class Splitting(parser_class):  # type: ignore[misc, valid-type]
+        def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+            mine = list(sys.argv[1:] if args is None else args)
+            cut = mine.index("--") if "--" in mine else len(mine)
+            namespace, unknown = super().parse_known_args(mine[:cut], namespace)
+            namespace.kernels += [word for word in unknown if not word.startswith("-")]
+            namespace.probe_arguments = mine[cut + 1 :]
+            return namespace, [word for word in unknown if word.startswith("-")]
+
+    return Splitting

@@ -1,0 +1,79 @@
+"""Real kernels for the tests: from the lab's usual cache, so that they are downloaded once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from kvmprobe.errors import Problem
+from kvmprobe.lab import cache, kernels, tools
+from kvmprobe.lab.kernels import Kernel
+
+
+def unavailable(problem: Problem) -> NoReturn:
+    """Skips with the reason; fails where real kernels are required."""
+    reason = f"no real kernel here: {problem.message}"
+    if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def real_kernel() -> Callable[[str], Kernel]:
+    """A function that gives one of Debian's kernels by its name, on a machine where it can be booted."""
+    known: dict[str, Kernel | Problem] = {}  # a network that fails is tried once
+
+    def get(name: str) -> Kernel:
+        if name not in known:
+            known[name] = _fetch(name)
+        kernel = known[name]
+        if isinstance(kernel, Problem):
+            unavailable(kernel)
+        return kernel
+
+    return get
+
+
+def _fetch(name: str) -> Kernel | Problem:
+    try:
+        tools.find("qemu-system-x86_64", "qemu-system-x86")
+        return kernels.fetch(kernels.debian(name), cache.default(), lambda line: print(line, file=sys.stderr))
+    except Problem as problem:
+        return problem
+
+
+@pytest.fixture
+def own_kernel(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> tuple[Path, Path]:
+    """A vmlinuz and a module folder, as a user has them: those of bookworm."""
+    kernel = real_kernel("bookworm")
+    tools.run(
+        *(tools.find("busybox", "busybox-static"), "cpio", "-i", "-d", "lib/*"),
+        stdin=kernel.initramfs.read_bytes(),
+        cwd=tmp_path,
+    )
+    return kernel.image.with_name("vmlinuz"), tmp_path / "lib/modules" / kernel.release
+
+
+@pytest.fixture
+def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function after which only the given programs are found: only(name="#!/bin/sh…") or only(name=PATH)."""
+    monkeypatch.setattr(tools, "_SBIN", ())
+
+    def put(**programs: str | Path) -> None:
+        folder = tmp_path / "programs"
+        folder.mkdir()
+        for name, what in programs.items():
+            program = folder / name.replace("_", "-")
+            if isinstance(what, Path):
+                program.symlink_to(what)
+            else:
+                program.write_text(what)
+                program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    return put

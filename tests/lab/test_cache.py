@@ -1,0 +1,105 @@
+"""Cache entries are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from kvmprobe.errors import Interrupted, Problem
+from kvmprobe.lab import cache
+
+
+def _make(new: Path) -> cache.Meta:
+    (new / "file").write_text("content")
+    return {"release": "6.1"}
+
+
+def _never(new: Path) -> cache.Meta:
+    raise AssertionError("made again")
+
+
+def _ignore(line: str) -> None:
+    del line
+
+
+def test_made_once(tmp_path: Path) -> None:
+    assert cache.entry(tmp_path / "c", "a", _make, _ignore) == (tmp_path / "c/a", {"release": "6.1"})
+    assert cache.entry(tmp_path / "c", "a", _never, _ignore) == (tmp_path / "c/a", {"release": "6.1"})
+    assert (tmp_path / "c/a/file").read_text() == "content"
+
+
+@pytest.mark.parametrize("error", [Problem("no network"), Interrupted(15), KeyboardInterrupt(), OSError(28, "full")])
+def test_nothing_half_made_stays(error: BaseException, tmp_path: Path) -> None:
+    def fail(new: Path) -> cache.Meta:
+        _make(new)
+        raise error
+
+    with pytest.raises(Problem if isinstance(error, OSError) else type(error)):
+        cache.entry(tmp_path, "a", fail, _ignore)
+    assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
+
+
+@pytest.mark.parametrize("damage", ["file", "entry.json"])
+@pytest.mark.parametrize("content", [None, "", "[]", '{"sizes": 1}'])
+def test_a_damaged_entry_is_made_again(damage: str, content: str | None, tmp_path: Path) -> None:
+    place, _ = cache.entry(tmp_path, "a", _make, _ignore)
+    if content is None:
+        (place / damage).unlink()
+    else:
+        (place / damage).write_text(content)
+    cache.entry(tmp_path, "a", _make, _ignore)
+    assert (place / "file").read_text() == "content"
+
+
+def test_what_a_killed_lab_left_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / ".a.new").mkdir()
+    (tmp_path / ".a.new/half").write_text("half")
+    place, _ = cache.entry(tmp_path, "a", _make, _ignore)
+    assert sorted(path.name for path in place.iterdir()) == ["entry.json", "file"]
+
+
+def test_two_at_once_make_it_once(tmp_path: Path) -> None:
+    made: list[Path] = []
+    said: list[str] = []
+
+    def slowly(new: Path) -> cache.Meta:
+        made.append(new)
+        time.sleep(0.3)
+        return _make(new)
+
+    threads = [threading.Thread(target=cache.entry, args=(tmp_path, "a", slowly, said.append)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert len(said) == 3
+    assert "waiting" in said[0]
+
+
+def test_unused_entries_go(tmp_path: Path) -> None:
+    old, _ = cache.entry(tmp_path, "custom-1", _make, _ignore)
+    new, _ = cache.entry(tmp_path, "custom-2", _make, _ignore)
+    other, _ = cache.entry(tmp_path, "bookworm", _make, _ignore)
+    for place in (old, other):
+        os.utime(place, (1, 1))
+    cache.forget_unused(tmp_path, "custom-", 3600)
+    assert (old.exists(), new.exists(), other.exists()) == (False, True, True)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Problem, match=r"Not a directory|File exists"):
+        cache.entry(tmp_path / "file", "a", _make, _ignore)
+
+
+def test_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/user")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache.default() == Path("/somewhere/kvmprobe")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache.default() == Path("/home/user/.cache/kvmprobe")

@@ -1,0 +1,92 @@
+"""Kernel images: what is one, and what comes out of it."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvmprobe.errors import DataProblem
+from kvmprobe.lab import image, kernels
+from kvmprobe.lab.kernels import Kernel
+from tests.lab import images
+
+
+def _zstd(data: bytes) -> bytes:
+    if not shutil.which("zstd"):
+        pytest.skip("zstd is not installed")
+    return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout
+
+
+def _with_size(data: bytes, whole: bytes) -> bytes:
+    return data + struct.pack("<I", len(whole))
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [lambda data: _with_size(lzma.compress(data), data), gzip.compress, lambda data: _with_size(_zstd(data), data)],
+    ids=["xz", "gzip", "zstd"],
+)
+def test_unpacks_what_is_inside(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(images.bzimage(compress(images.vmlinux())))
+    image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
+    assert (tmp_path / "vmlinux").read_bytes() == images.vmlinux()
+    assert image.release(tmp_path / "vmlinuz") == "6.1.0-test"
+    assert image.release(tmp_path / "vmlinux") is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        lzma.compress(images.elf((1, b"code"))),  # no PVH entry
+        lzma.compress(b"no kernel" * 1000),
+        lzma.compress(images.vmlinux())[:-40],
+        lzma.compress(images.vmlinux())[:100] + b"damage" * 100,
+        b"\x28\xb5\x2f\xfd is not zstd",
+        b"an unknown compression",
+        b"",
+    ],
+)
+def test_what_does_not_unpack_is_booted_as_it_is(payload: bytes, tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(images.bzimage(payload))
+    image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
+    assert not (tmp_path / "vmlinux").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not an x86 kernel image"),
+        (b"#!/bin/sh\n" * 1000, "not an x86 kernel image"),
+        (images.elf((1, b"code")), "no PVH entry"),
+        (images.elf((4, images.note(b"Xen", 17))), "no PVH entry"),
+        (images.elf((4, images.note(b"Xen", 18)), machine=183), "not an x86 kernel image"),
+        (images.elf((4, b"\xff" * 20)), "no PVH entry"),
+        (images.vmlinux()[:64] + b"\xff" * 8000, "no PVH entry"),
+    ],
+)
+def test_not_a_kernel(content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(DataProblem, match=says):
+        image.release(tmp_path / "file")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataProblem, match="cannot be read"):
+        image.release(tmp_path / "missing")
+    with pytest.raises(DataProblem, match="cannot be read"):
+        image.release(tmp_path)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", [row.suite for row in kernels.DEBIAN])
+def test_real_kernels_unpack(name: str, real_kernel: Callable[[str], Kernel]) -> None:
+    kernel = real_kernel(name)
+    assert kernel.image.name == "vmlinux"
+    assert image.release(kernel.image.with_name("vmlinuz")) == kernel.release

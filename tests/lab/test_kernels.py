@@ -1,0 +1,77 @@
+"""Kernels that are asked for wrongly, and a machine where something is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvmprobe.errors import DataProblem, Problem, UsageProblem
+from kvmprobe.lab import apt, kernels
+from tests.lab import images
+
+
+def _ignore(line: str) -> None:
+    del line
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(UsageProblem, match="'potato'") as caught:
+        kernels.debian("potato")
+    assert "bookworm, trixie" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("modules", ["missing", "file", "6.2.0"])
+def test_modules_that_are_not_the_kernels(modules: str, tmp_path: Path) -> None:
+    vmlinuz = tmp_path / "vmlinuz"
+    vmlinuz.write_bytes(images.bzimage(b"", release="6.1.0"))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "6.2.0").mkdir()
+    with pytest.raises(DataProblem, match=modules) as caught:
+        kernels.custom(vmlinuz, tmp_path / modules, tmp_path / "cache", _ignore)
+    assert caught.value.hint
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("#!/bin/sh\necho 'Ubuntu|Ubuntu|http://mirror/'\n", "no Debian mirror"),
+        ("#!/bin/sh\n", "no Debian mirror"),
+        ("#!/bin/sh\necho 'E: broken' >&2; exit 100\n", "apt-get failed: E: broken"),
+        (None, "apt-get is not installed"),
+    ],
+)
+def test_no_mirror(script: str | None, says: str, only: Callable[..., None], tmp_path: Path) -> None:
+    only(**({"apt_get": script} if script else {}))
+    with pytest.raises(Problem, match=says):
+        kernels.fetch(kernels.debian("bookworm"), tmp_path / "cache", _ignore)
+    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [".bookworm.lock"]
+
+
+def test_the_network_fails(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "_KEYRING", tmp_path)
+    script = '#!/bin/sh\ncase "$*" in *update) echo "E: no route" >&2; exit 100;; esac\necho "Debian|Debian|file:/x"\n'
+    only(apt_get=script)
+    with pytest.raises(Problem, match="apt-get failed: E: no route") as caught:
+        kernels.fetch(kernels.debian("bookworm"), tmp_path / "cache", _ignore)
+    assert "--kernel" in str(caught.value.hint)
+
+
+def test_split_packages(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "_KEYRING", tmp_path)
+    depends = """#!/bin/sh
+for name; do :; done
+case $name in
+linux-image-amd64) printf 'linux-image-amd64\\n  Depends: linux-base-amd64\\n  Depends: linux-image-7.3-amd64\\n' ;;
+linux-image-7.3-amd64)
+    printf '  PreDepends: linux-base\\n |Depends: <dracut>\\n  Depends: linux-base-7.3-amd64\\n'
+    printf '  Depends: linux-binary-7.3-amd64\\n  Depends: linux-modules-7.3-amd64\\n' ;;
+esac
+"""
+    get = '#!/bin/sh\ncase "$*" in *indextargets*) echo "Debian|Debian|file:/x";; esac\n'
+    only(apt_get=get, apt_cache=depends)
+    said: list[str] = []
+    apt.Apt("sid", tmp_path / "apt").kernel(said.append)
+    assert said == ["sid: downloading linux-image-7.3-amd64 linux-binary-7.3-amd64 linux-modules-7.3-amd64 …"]

@@ -147,17 +147,10 @@ def _report(evidence: object, options: argparse.Namespace) -> int:
     else:
         from kvmprobe.formats import text as text_format
 
-        colour = options.output is None and wants_colour()
+        colour = options.output is None and output.wants_colour()
         text = text_format.render(report, -1 if options.quiet else options.verbose, colour)
     output.write(text, options.output)
     return EXIT_STATUS[report["verdict"]["status"]]
-
-
-def wants_colour() -> bool:
-    """Whether standard output is a terminal that may be coloured."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
-        return False
-    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Sequence
@@ -29,33 +30,60 @@ _UNLOAD_PAUSE_S = 0.1
 
 
 def modprobe(*arguments: str) -> tuple[int | None, str]:
-    """Runs modprobe (no shell): its exit status, None when it could not be run, and what it said."""
-    import subprocess  # not needed on most hosts, and slow to import
+    """Runs modprobe (no shell): its exit status, None when it could not be run, and what it said.
 
+    Not by subprocess, whose import takes as long as modprobe itself.
+    """
+    path = next((path for path in (f"{folder}/modprobe" for folder in _PATH.split(":")) if os.path.exists(path)), None)
+    if path is None:
+        return None, f"there is no modprobe in {_PATH}"
+    said, saying = os.pipe()
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, saying, 1),
+        (os.POSIX_SPAWN_DUP2, saying, 2),
+    ]
     try:
-        done = subprocess.run(  # noqa: S603
-            ["modprobe", *arguments],  # noqa: S607  (found in _PATH only)
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={"PATH": _PATH, "LC_ALL": "C"},
-            timeout=_DEADLINE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None, f"modprobe did not end within {_DEADLINE_S:.0f} s"
+        pid = os.posix_spawn(path, ["modprobe", *arguments], {"PATH": _PATH, "LC_ALL": "C"}, file_actions=actions)
     except OSError as error:
-        return None, f"modprobe cannot be run: {os.strerror(error.errno or 0)}"
-    return done.returncode, done.stdout.decode("utf-8", "replace").strip()
+        os.close(said)
+        return None, f"{path} cannot be run: {error.strerror}"
+    finally:
+        os.close(saying)
+    output = None
+    try:
+        output = _read(said)
+    finally:
+        os.close(said)
+        if output is None:  # too late, or we are being ended
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    if output is None:
+        return None, f"modprobe did not end within {_DEADLINE_S:.0f} s"
+    return os.waitstatus_to_exitcode(status), output.decode("utf-8", "replace").strip()
 
 
-def load(root: Root, name: str) -> LoadAttempt:
-    """Loads a module to stay."""
+def _read(fd: int) -> bytes | None:
+    """All that comes from a pipe; None when it does not end in time."""
+    ends = time.monotonic() + _DEADLINE_S
+    output = b""
+    while select.select([fd], [], [], max(0.0, ends - time.monotonic()))[0]:
+        part = os.read(fd, 65536)
+        if not part:
+            return output
+        output += part
+    return None
+
+
+def load(root: Root, *names: str) -> list[LoadAttempt]:
+    """Loads modules, one modprobe for all of them unless it fails."""
     if root.exists("/proc/modules"):
-        status, output = modprobe(name)
+        status, output = modprobe("-a", *names)
+        if status != 0 and len(names) > 1:
+            return [attempt for name in names for attempt in load(root, name)]
     else:
         status, output = None, "this kernel has no loadable modules: there is no /proc/modules"
-    return {"module": name, "status": status, "output": output, "unloaded": None}
+    return [{"module": name, "status": status, "output": output, "unloaded": None} for name in names]
 
 
 class Borrowed:
@@ -73,7 +101,7 @@ class Borrowed:
 
     def __enter__(self) -> Borrowed:
         if not self._root.exists("/proc/modules"):
-            self.attempts = [load(self._root, name) for name in self._names]
+            self.attempts = load(self._root, *self._names)
         elif self._names:
             try:
                 self._start_guard()
@@ -122,18 +150,16 @@ class Borrowed:
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
-        ours = []
-        attempts = []
-        for name in self._names:
-            was_loaded = is_loaded(self._root, name)
-            attempts.append(load(self._root, name))
-            if not was_loaded and is_loaded(self._root, name):
-                ours.append(name)
+        absent = [name for name in self._names if not is_loaded(self._root, name)]
+        attempts = load(self._root, *self._names)
+        ours = [name for name in absent if is_loaded(self._root, name)]
         _tell(answer, attempts)
         os.read(released, 1)
+        if ours:
+            _unload(ours)
         for attempt in attempts:
             if attempt["module"] in ours:
-                attempt["unloaded"] = _unload(attempt["module"])
+                attempt["unloaded"] = not is_loaded(self._root, attempt["module"])
         _tell(answer, attempts)
 
 
@@ -144,9 +170,8 @@ def _tell(fd: int, attempts: list[LoadAttempt]) -> None:
         pass  # kvmprobe was killed; what is ours still has to go
 
 
-def _unload(name: str) -> bool:
+def _unload(names: list[str]) -> None:
     for _ in range(_UNLOAD_TRIES):
-        if modprobe("-r", name)[0] == 0:
-            return True
+        if modprobe("-r", *names)[0] == 0:
+            return
         time.sleep(_UNLOAD_PAUSE_S)
-    return False

@@ -36,7 +36,7 @@ def observe(options: Options) -> Evidence:
     taken_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     root = Root(options.sysroot)
     online = cpus.online(root)
-    loads = [modprobe.load(root, "kvm_amd")] if options.load_kvm and not modules.is_present(root, "kvm_amd") else []
+    loads = modprobe.load(root, "kvm_amd") if options.load_kvm and not modules.is_present(root, "kvm_amd") else []
     with modprobe.Borrowed(root, _missing(root, online[0]) if options.load else ()) as borrowed:
         probe = _Probe(root)
         cpu_evidence = cpus.observe(root, online)

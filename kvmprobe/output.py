@@ -42,6 +42,13 @@ def write(text: str, path: str | None) -> None:
         raise Problem(f"the result cannot be written to {path or 'standard output'}: {error.strerror}") from error
 
 
+def wants_colour() -> bool:
+    """Whether standard output is a terminal that may be coloured."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def _is_special(path: str) -> bool:
     """A device or pipe (/dev/stdout, /dev/null) is written to, never replaced."""
     try:

@@ -41,7 +41,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     commands = {name: command for name, command in COMMANDS.items() if shutil.which(command[0])}
     results: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
-    for name, command in commands.items():
+    for command in commands.values():
         run(command)  # compiles what is to be compiled
     for _ in range(rounds):
         for name, command in commands.items():

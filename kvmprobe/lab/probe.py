@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvmprobe.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
-from kvmprobe.lab import payload, qemu
+from kvmprobe.lab import payload, program, qemu
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Boot, Machine
+from kvmprobe.lab.tools import Say
 
 _VERDICTS = (EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE)  # these come with a report
 
 
 @dataclass(frozen=True)
 class Guest:
-    """What runs in the machine: `root` is the folder that is its root, `python` an interpreter in there.
+    """What runs in the machine: `root` is the folder that is its root, with the Python that runs kvmprobe.
 
     `prepare` are lines of sh that run before kvmprobe.
     """
 
     root: Path = Path("/")
-    python: str = sys.executable
     prepare: Sequence[str] = ("modprobe kvm_amd",)  # as udev does on a machine with SVM
 
 
@@ -44,20 +43,23 @@ class Answer:
 
 def probe(
     kernel: Kernel,
-    logs: Path,
+    folder: Path,
     arguments: Sequence[str] = (),
     guest: Guest = GUEST,
     machine: Machine = MACHINE,
     deadline: float = DEADLINE_S,
     keep_console: bool = False,
+    say: Say = lambda _: None,
 ) -> Answer:
-    """Boots `kernel` and runs `kvmprobe check --json ARGUMENTS` in it.
+    """Boots `kernel` and runs `kvmprobe check --json ARGUMENTS` in it. `folder` is the lab's cache.
 
-    The console's log stays in `logs` unless the guest answered, and with `keep_console`. An exit status that promises a
-    report is no answer without one. Raises Problem.
+    The console's log stays in `folder`/logs unless the guest answered, and with `keep_console`. An exit status that
+    promises a report is no answer without one. Raises Problem.
     """
-    command = payload.kvmprobe_command(["check", "--json", *arguments], guest.python)
-    boot = qemu.boot(Boot(kernel, payload.archive(guest.prepare, command), machine, guest.root, deadline), logs)
+    python = program.python(guest.root)
+    added = program.archive(python, payload.LAB, folder, say)
+    added += payload.archive(guest.prepare, python.command("-m", "kvmprobe", "check", "--json", *arguments))
+    boot = qemu.boot(Boot(kernel, added, machine, guest.root, deadline), folder / "logs")
     report = _report(boot.stdout) if boot.outcome == ANSWERED else None
     if report is None and boot.status in _VERDICTS:
         said = "".join(f": {line}" for line in boot.stderr.strip().splitlines()[-1:])

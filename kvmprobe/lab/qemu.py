@@ -40,7 +40,7 @@ MACHINE = Machine()
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot: `payload` is payload.archive(…), `root` the folder that is the guest's root, `deadline` in seconds."""
+    """One boot. `payload` follows the kernel's base archive, `root` is the guest's root, `deadline` in seconds."""
 
     kernel: Kernel
     payload: bytes

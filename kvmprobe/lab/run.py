@@ -82,7 +82,7 @@ def main(options: argparse.Namespace) -> int:
         try:
             answer = probe(
                 kernel,
-                folder / "logs",
+                folder,
                 options.probe_arguments,
                 machine=machine,
                 deadline=options.deadline,
@@ -141,7 +141,6 @@ def _tell(answer: Answer, keep_console: bool) -> Iterator[str]:
 def _show(kernel: Kernel, answer: Answer, options: argparse.Namespace) -> None:
     """The report to stdout, and to its file."""
     from kvmprobe import output
-    from kvmprobe.commands import wants_colour
     from kvmprobe.formats import text
 
     if answer.report is None:
@@ -153,7 +152,7 @@ def _show(kernel: Kernel, answer: Answer, options: argparse.Namespace) -> None:
         output.write(as_it_came, None)
     else:
         verbose = -1 if options.quiet else options.verbose
-        output.write(text.render(answer.report, verbose, wants_colour()), None)
+        output.write(text.render(answer.report, verbose, output.wants_colour()), None)
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,96 @@
+"""In a guest, where modules can be loaded: what was borrowed goes back, however kvmprobe ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from kvmprobe.lab import cache, payload, program, qemu
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.outcome import ANSWERED
+from kvmprobe.lab.qemu import Boot
+
+pytestmark = pytest.mark.kernel
+
+Guest = Callable[..., str]
+
+_STATE = "grep -E '^(msr|cpuid|kvm_amd|kvm) ' /proc/modules | cut -d' ' -f1 | sort | tr '\\n' ' '"
+
+
+@pytest.fixture
+def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
+    """Runs a script of sh in a guest and returns its stdout; $kvmprobe is the program."""
+
+    def run(script: str, prepare: Sequence[str] = ("modprobe kvm_amd",)) -> str:
+        python = program.python(Path("/"))
+        kvmprobe = " ".join(python.command("-m", "kvmprobe"))
+        added = program.archive(python, payload.LAB, cache.default(), print)
+        added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
+        result = qemu.boot(Boot(real_kernel("bookworm"), added), tmp_path)
+        assert result.outcome == ANSWERED, result
+        assert "Traceback" not in result.stderr
+        return result.stdout.decode()
+
+    return run
+
+
+def test_borrowed_modules_go_back_and_others_stay(guest: Guest) -> None:
+    output = guest(
+        f"""
+        $kvmprobe -q; echo status $?; {_STATE}; echo
+        modprobe msr; $kvmprobe -q; echo status $?; {_STATE}; echo
+        $kvmprobe -q --no-load; echo status $?; {_STATE}; echo
+        modprobe -r msr; $kvmprobe -q --no-load; echo status $?; {_STATE}; echo
+        """
+    )
+    lines = output.splitlines()
+    assert [line.split(":")[0] for line in lines[0::3]] == [
+        *["CONFIRMED svme-set-by-create-vm"] * 3,
+        "INCONCLUSIVE msr-unreadable",
+    ]
+    assert lines[1::3] == ["status 0", "status 0", "status 0", "status 3"]
+    assert [line.split() for line in lines[2::3]] == [
+        ["kvm", "kvm_amd"],
+        ["kvm", "kvm_amd", "msr"],
+        ["kvm", "kvm_amd", "msr"],
+        ["kvm", "kvm_amd"],
+    ]
+
+
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_borrowed_modules_go_back_when_kvmprobe_is_ended(signal: str, guest: Guest) -> None:
+    """Moments spread over a probe's life; the guard needs a moment of its own after SIGKILL."""
+    output = guest(
+        f"""
+        $kvmprobe -q
+        for moment in 3 7 11 15 19; do
+            $kvmprobe -q >/dev/null 2>&1 & probe=$!
+            sleep $((moment / 10)).$((moment % 10))
+            kill -{signal} $probe 2>/dev/null
+            wait $probe
+            for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+                {_STATE} | grep -q msr || {_STATE} | grep -q cpuid || break
+                sleep 0.5
+            done
+            {_STATE}; echo
+        done
+        """
+    )
+    assert [line.split() for line in output.splitlines()[1:]] == [["kvm", "kvm_amd"]] * 5
+
+
+def test_load_kvm_loads_it_to_stay_and_keeps_the_answer(guest: Guest) -> None:
+    output = guest(
+        f"""
+        $kvmprobe -q; echo status $?
+        $kvmprobe -q --load-kvm; echo status $?; {_STATE}; echo
+        """,
+        prepare=(),
+    )
+    lines = output.splitlines()
+    assert lines[0].startswith("FAILED kvm-amd-not-loaded")
+    assert lines[1] == "status 1"
+    assert lines[2].startswith("CONFIRMED svme-set-by-create-vm")
+    assert lines[3:] == ["status 0", "kvm kvm_amd "]

@@ -26,6 +26,11 @@ need_packages() {
   rm -f "$project/.apt.log"
 }
 
+# What the lab needs: an emulated machine, kernels and their userspace.
+need_lab_packages() {
+  need_packages libudev1 kmod qemu-system-x86 busybox-static zstd mmdebstrap squashfs-tools debian-archive-keyring
+}
+
 # A Python of 3.9 or later that can make virtual environments.
 usable_python() {
   local python

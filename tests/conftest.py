@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 EVIDENCE = Path(__file__).parent / "evidence"
+RECORDED = sorted(path for path in EVIDENCE.rglob("*.json") if path.name != "summary.json")
 PROJECT = Path(__file__).parent.parent
 DEADLINE_S = 120  # generous: only against hanging
 
@@ -22,13 +23,17 @@ def recorded(name: str) -> Any:
     return copy.deepcopy(json.loads((EVIDENCE / f"{name}.json").read_text())["evidence"])
 
 
-def kvmprobe(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def recorded_name(path: Path) -> str:
+    return str(path.relative_to(EVIDENCE).with_suffix(""))
+
+
+def kvmprobe(*arguments: str | Path, deadline: float = DEADLINE_S, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs kvmprobe as a process of its own; never lets a traceback pass."""
     done = subprocess.run(
         [sys.executable, "-m", "kvmprobe", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=DEADLINE_S,
+        timeout=deadline,
         check=False,
         **{"cwd": PROJECT, **options},
     )

@@ -15,9 +15,9 @@ import pytest
 
 import kvmprobe as package
 from kvmprobe.reasons import EXIT_STATUS, REASONS
-from tests.conftest import DEADLINE_S, EVIDENCE, PROJECT, kvmprobe
+from tests.conftest import DEADLINE_S, EVIDENCE, PROJECT, RECORDED, kvmprobe, recorded_name
 
-CONFIRMED = EVIDENCE / "bookworm-epyc.json"
+CONFIRMED = EVIDENCE / "matrix/bookworm/epyc.json"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_without_a_command_it_is_check(host_report: Any) -> None:
     assert reports[0]["verdict"] == reports[1]["verdict"] == host_report["verdict"]
 
 
-@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=recorded_name)
 def test_exit_status_is_the_verdicts(path: Path) -> None:
     verdict = json.loads(path.read_text())["verdict"]
     done = kvmprobe("judge", "-q", path)

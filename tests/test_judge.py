@@ -14,13 +14,13 @@ from kvmprobe.formats import text
 from kvmprobe.judge import judge
 from kvmprobe.judge.tree import CHECKS
 from kvmprobe.reasons import EXIT_STATUS, REASONS
-from tests.conftest import EVIDENCE, recorded
+from tests.conftest import RECORDED, recorded, recorded_name
 from tests.variants import VARIANTS, Evidence, set_register
 
 IDS = [variant[0] for variant in VARIANTS]
 
 
-@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=recorded_name)
 def test_recorded_evidence_gets_the_same_judgement_again(path: Path) -> None:
     report = json.loads(path.read_text())
     again = judge(report["evidence"])
@@ -31,9 +31,9 @@ def test_recorded_evidence_gets_the_same_judgement_again(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "efer"),
     [
-        ("bookworm-epyc", "svme-set-by-create-vm", ("0xd01", "0x1d01", "0xd01")),
-        ("trixie-epyc", "svme-set-at-module-load", ("0x1d01", "0x1d01", "0x1d01")),
-        ("trixie-epyc-no-virt-at-load", "svme-set-by-create-vm", ("0xd01", "0x1d01", "0xd01")),
+        ("matrix/bookworm/epyc", "svme-set-by-create-vm", ("0xd01", "0x1d01", "0xd01")),
+        ("matrix/trixie/epyc", "svme-set-at-module-load", ("0x1d01", "0x1d01", "0x1d01")),
+        ("matrix/trixie/no-virt-at-load", "svme-set-by-create-vm", ("0xd01", "0x1d01", "0xd01")),
     ],
 )
 def test_recorded_evidence_is_what_real_kernels_gave(name: str, reason: str, efer: tuple[str, ...]) -> None:
@@ -61,7 +61,7 @@ def variant(base: str, change: Any) -> Any:
 
 def test_every_reason_has_a_case() -> None:
     cases = {reason for *_, reason in VARIANTS}
-    cases |= {json.loads(path.read_text())["verdict"]["reason"] for path in EVIDENCE.glob("*.json")}
+    cases |= {json.loads(path.read_text())["verdict"]["reason"] for path in RECORDED}
     assert cases == set(REASONS)
 
 
@@ -90,14 +90,14 @@ def test_the_table_is_the_promised_one() -> None:
 @pytest.mark.parametrize("value", [None, {"error": "EIO"}, "0xd01"])
 def test_confirmed_needs_the_registers(phase: str, value: Any) -> None:
     """Whatever one CPU's EFER was, "confirmed" is said only if it was read as it should be."""
-    evidence = recorded("bookworm-epyc")
+    evidence = recorded("matrix/bookworm/epyc")
     set_register(evidence, phase, "EFER", value, ("1",))
     confirmed = judge(evidence)["verdict"]["status"] == "confirmed"
     assert confirmed == (phase == "before" and value == "0xd01")
 
 
 def test_a_rule_against_the_registers_is_a_warning() -> None:
-    evidence: Evidence = recorded("bookworm-epyc")
+    evidence: Evidence = recorded("matrix/bookworm/epyc")
     for cpu in ("0", "1"):
         evidence["cpus"]["cpuid"][cpu]["0x80000001"][2] = "0x1"
     report = judge(evidence)
@@ -107,7 +107,7 @@ def test_a_rule_against_the_registers_is_a_warning() -> None:
 
 def test_a_hidden_flag_is_told_from_a_missing_one() -> None:
     """Since 6.7 the kernel drops svm from /proc/cpuinfo when the firmware disabled it."""
-    evidence = recorded("bookworm-epyc")
+    evidence = recorded("matrix/bookworm/epyc")
     for info in evidence["cpus"]["cpuinfo"].values():
         info["flags"].remove("svm")
     check = next(c for c in judge(evidence)["checks"] if c["id"] == "cpuinfo-flag")
@@ -116,19 +116,19 @@ def test_a_hidden_flag_is_told_from_a_missing_one() -> None:
 
 
 def test_children_of_a_failed_check_are_skipped_and_say_why() -> None:
-    report = variant("bookworm-epyc", VARIANTS[IDS.index("SVMDIS")][2])
+    report = variant("matrix/bookworm/epyc", VARIANTS[IDS.index("SVMDIS")][2])
     blocked = {c["id"]: c["blocked_by"] for c in report["checks"] if c["blocked_by"]}
     assert blocked["kvm-amd"] == blocked["create-vm"] == blocked["svme"] == "firmware"
 
 
 def test_summary_names_the_cpus_that_differ() -> None:
-    assert "cpu1" in variant("bookworm-epyc", VARIANTS[IDS.index("SVME 0 on cpu1")][2])["verdict"]["summary"]
+    assert "cpu1" in variant("matrix/bookworm/epyc", VARIANTS[IDS.index("SVME 0 on cpu1")][2])["verdict"]["summary"]
 
 
 def test_judging_changes_nothing() -> None:
-    evidence = recorded("bookworm-epyc")
+    evidence = recorded("matrix/bookworm/epyc")
     judge(evidence)
-    assert evidence == recorded("bookworm-epyc")
+    assert evidence == recorded("matrix/bookworm/epyc")
 
 
 def test_checks_stand_under_checks_that_come_before() -> None:

@@ -17,9 +17,9 @@ from kvmprobe.formats import text
 from kvmprobe.judge import judge
 from kvmprobe.load import load
 from kvmprobe.schema import first_error, report_schema
-from tests.conftest import EVIDENCE, kvmprobe
+from tests.conftest import EVIDENCE, RECORDED, kvmprobe, recorded_name
 
-REPORT = json.loads((EVIDENCE / "bookworm-epyc.json").read_text())
+REPORT = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
 
 
 def changed(*path: Any, value: Any) -> bytes:
@@ -110,7 +110,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     assert "\\x1b]0;owned\\x07\\ud800" in done.stdout
 
 
-@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDED, ids=recorded_name)
 def test_reports_follow_the_schema(path: Path) -> None:
     schema = report_schema()
     jsonschema.Draft202012Validator.check_schema(schema)

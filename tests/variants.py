@@ -207,8 +207,8 @@ def without_sysfs(evidence: Evidence) -> None:
     evidence["modules"] = None
 
 
-BASE = "bookworm-epyc"  # 6.1: SVME follows the VM
-AT_LOAD = "trixie-epyc"  # 6.12: SVME follows kvm_amd
+BASE = "matrix/bookworm/epyc"  # 6.1: SVME follows the VM
+AT_LOAD = "matrix/trixie/epyc"  # 6.12: SVME follows kvm_amd
 
 # (name, recorded evidence, change, the reason it must get)
 VARIANTS: tuple[tuple[str, str, Callable[[Evidence], None], str], ...] = (

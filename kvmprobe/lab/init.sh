@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# Process 1 of a guest. It puts the host's root (9p, read-only) under an overlay, so that everything may be written and
-# nothing of it stays, and runs /lab/prepare and /lab/command there.
+# Process 1 of a guest. It puts the root (a squashfs image on /dev/vda, or the host's by 9p, read-only) under an overlay,
+# so that everything may be written and nothing of it stays, and runs /lab/prepare and /lab/command there.
 #
 # In the share "results" it leaves for the host:
 #   mark     how far it came: init, prepare, command
@@ -43,6 +43,7 @@ echo "kvmprobe-lab: init" >/dev/console
 
 # What is built in cannot be loaded, so /proc/filesystems decides. A missing virtio shows when 9p is mounted.
 modprobe -a virtio_pci 9pnet_virtio 9p overlay 2>/modprobe-said
+modprobe -a virtio_blk squashfs 2>/dev/null
 for name in 9p overlay; do
 	grep -qw $name /proc/filesystems || die "this kernel has no $name: $(cat /modprobe-said)"
 done
@@ -50,7 +51,11 @@ done
 attach 9p results $results "$share,cache=none"
 mark init
 
-attach 9p root /ro "$share,cache=loose,ro"
+if [ -b /dev/vda ]; then
+	attach squashfs /dev/vda /ro ro
+else
+	attach 9p root /ro "$share,cache=loose,ro"
+fi
 attach tmpfs tmpfs /rw defaults
 mkdir /rw/upper /rw/work
 attach overlay overlay /newroot "lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work"

@@ -19,7 +19,7 @@ from kvmprobe.lab.apt import Apt
 from kvmprobe.lab.tools import Say
 
 # Raise the number when the entries change: old ones are not looked at any more.
-_FOLDER = "kernels-1"
+_FOLDER = "kernels-2"
 _VMLINUZ = "vmlinuz"
 _VMLINUX = "vmlinux"
 _BASE = "base.cpio"
@@ -29,26 +29,36 @@ _FORGET_CUSTOM_AFTER = 7 * 24 * 3600.0  # each build of a developer makes one, o
 
 @dataclass(frozen=True)
 class Debian:
-    """A kernel of Debian. The suite is its name in the lab."""
+    """A kernel of Debian. The suite is its name in the lab; `userspace` is the suite whose programs run on it."""
 
     suite: str
     series: str
+    userspace: str
 
 
 DEBIAN = (
-    Debian("bookworm", "6.1"),  # SVME follows the VMs
-    Debian("trixie", "6.12"),  # kvm.enable_virt_at_load: SVME follows kvm_amd
+    Debian("bullseye", "5.10", "bullseye"),  # the oldest that enterprise hosts run; Python 3.9
+    Debian("bookworm", "6.1", "bookworm"),  # SVME follows the VMs
+    Debian("trixie", "6.12", "trixie"),  # kvm.enable_virt_at_load: SVME follows kvm_amd
+    Debian("trixie-backports", "7.x", "trixie"),  # SVM by way of arch/x86/virt
 )
+USUAL = ("bookworm", "trixie")  # one of each kind, where nothing else is asked for
+CUSTOM_USERSPACE = "bookworm"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel ready to boot: `image` is what QEMU gets, `initramfs` is its base archive (see initramfs.base)."""
+    """A kernel ready to boot: `image` is what QEMU gets, `initramfs` is its base archive (see initramfs.base).
+
+    `parameters` are those of its kvm module: what the kernel has, instead of what version it is.
+    """
 
     name: str
     release: str
     image: Path
     initramfs: Path
+    parameters: frozenset[str]
+    userspace: str
 
 
 def debian(name: str) -> Debian:
@@ -78,7 +88,7 @@ def fetch(row: Debian, folder: Path, say: Say) -> Kernel:
             _only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz").rename(new / _VMLINUZ)
             return _keep(new, _only(unpacked, "lib/modules/*", "usr/lib/modules/*"), Path(work))
 
-    return _cached(suite, suite, folder, make, say)
+    return _cached(suite, suite, folder, make, say, row.userspace)
 
 
 def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
@@ -104,7 +114,8 @@ def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
 
     kernels = folder / _FOLDER
     cache.forget_unused(kernels, _CUSTOM, _FORGET_CUSTOM_AFTER)
-    return _cached(modules_dir.name, _CUSTOM + _fingerprint(vmlinuz, modules_dir), folder, make, say)
+    key = _CUSTOM + _fingerprint(vmlinuz, modules_dir)
+    return _cached(modules_dir.name, key, folder, make, say, CUSTOM_USERSPACE)
 
 
 def _only(folder: Path, *patterns: str) -> Path:
@@ -118,14 +129,17 @@ def _keep(new: Path, modules_dir: Path, work: Path) -> cache.Meta:
     release = modules_dir.name
     image.unpack(new / _VMLINUZ, new / _VMLINUX)
     root = modules.root(modules_dir, release, work / "root")
-    (new / _BASE).write_bytes(initramfs.base(modules.trim(root, release, work / "trimmed")))
-    return {"release": release}
+    trimmed = modules.trim(root, release, work / "trimmed")
+    (new / _BASE).write_bytes(initramfs.base(trimmed))
+    return {"release": release, "parameters": " ".join(modules.parameters(trimmed, "kvm"))}
 
 
-def _cached(name: str, key: str, folder: Path, make: Callable[[Path], cache.Meta], say: Say) -> Kernel:
+def _cached(name: str, key: str, folder: Path, make: Callable[[Path], cache.Meta], say: Say, userspace: str) -> Kernel:
     place, meta = cache.entry(folder / _FOLDER, key, make, say)
     vmlinux = place / _VMLINUX
-    return Kernel(name, meta["release"], vmlinux if vmlinux.exists() else place / _VMLINUZ, place / _BASE)
+    image = vmlinux if vmlinux.exists() else place / _VMLINUZ
+    parameters = frozenset(meta["parameters"].split())
+    return Kernel(name, meta["release"], image, place / _BASE, parameters, userspace)
 
 
 def _fingerprint(vmlinuz: Path, modules_dir: Path) -> str:

@@ -10,14 +10,15 @@ from kvmprobe.errors import Problem
 from kvmprobe.lab import tools
 from kvmprobe.lab.compression import decompress
 
-# The way to the host's files, the new root, and what kvmprobe looks at.
-NEEDED = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd", "msr", "cpuid")
+# The way to the host's files or to an image, the new root, and what kvmprobe looks at.
+NEEDED = ("virtio_pci", "9pnet_virtio", "9p", "virtio_blk", "squashfs", "overlay", "kvm_amd", "msr", "cpuid")
 
 # What depmod wants besides the modules. They make modprobe succeed for what is built in.
 _LISTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
 _INDEX = "modules.dep.bin"
 
 _INSMOD = re.compile(r"insmod (.+?\.ko(?:\.(?:xz|zst|gz))?)(?: |$)")
+_PARAMETER = re.compile(rb"\0parmtype=(\w+):")
 _EXTENSIONS = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 
@@ -72,6 +73,14 @@ def trim(root: Path, release: str, new: Path) -> Path:
             shutil.copyfile(source / name, place / name)
     _depmod(new, release)
     return new
+
+
+def parameters(root: Path, name: str) -> list[str]:
+    """The parameters of the module `name` below `root`, by its own .modinfo; none where it is built in."""
+    found: set[str] = set()
+    for path in root.rglob(f"{name}.ko"):
+        found.update(match.decode() for match in _PARAMETER.findall(path.read_bytes()))
+    return sorted(found)
 
 
 def _closure(root: Path, release: str) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvmprobe.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
-from kvmprobe.lab import payload, program, qemu
+from kvmprobe.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, Problem
+from kvmprobe.lab import nested, payload, program, qemu
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Boot, Machine
@@ -23,11 +23,14 @@ _VERDICTS = (EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
 class Guest:
     """What runs in the machine: `root` is the folder that is its root, with the Python that runs kvmprobe.
 
-    `prepare` are lines of sh that run before kvmprobe.
+    `image` is the same as an image, to boot from. `prepare` are lines of sh that run before kvmprobe, `user` is who
+    runs it.
     """
 
     root: Path = Path("/")
+    image: Path | None = None
     prepare: Sequence[str] = ("modprobe kvm_amd",)  # as udev does on a machine with SVM
+    user: int = 0
 
 
 GUEST = Guest()
@@ -41,6 +44,37 @@ class Answer:
     report: dict[str, Any] | None
 
 
+def boot(
+    kernel: Kernel,
+    folder: Path,
+    command: Sequence[str],
+    guest: Guest = GUEST,
+    machine: Machine = MACHINE,
+    deadline: float = DEADLINE_S,
+    outer: Kernel | None = None,
+    say: Say = lambda _: None,
+) -> BootResult:
+    """Boots `kernel` and runs `command` in it, in a folder with kvmprobe. `folder` is the lab's cache.
+
+    A machine whose firmware sets VM_CR runs inside one with the kernel `outer`. Raises Problem.
+    """
+    if guest.user:
+        user = str(guest.user)
+        command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", *command]
+    added = program.archive(program.python(guest.root), payload.LAB, folder, say)
+    added += payload.archive(guest.prepare, command)
+    plan = Boot(kernel, added, machine, guest.image or guest.root, deadline)
+    if machine.vm_cr is None:
+        return qemu.boot(plan, folder / "logs")
+    if outer is None:
+        raise Problem("a machine whose firmware sets VM_CR needs an outer kernel")
+    with nested.nest(plan, outer) as around:
+        result = qemu.boot(around, folder / "logs")
+    if result.status == nested.LOST:
+        result = _lost(result)
+    return result
+
+
 def probe(
     kernel: Kernel,
     folder: Path,
@@ -49,25 +83,28 @@ def probe(
     machine: Machine = MACHINE,
     deadline: float = DEADLINE_S,
     keep_console: bool = False,
+    outer: Kernel | None = None,
     say: Say = lambda _: None,
 ) -> Answer:
-    """Boots `kernel` and runs `kvmprobe check --json ARGUMENTS` in it. `folder` is the lab's cache.
+    """Boots `kernel` and runs `kvmprobe check --json ARGUMENTS` in it; see `boot`.
 
     The console's log stays in `folder`/logs unless the guest answered, and with `keep_console`. An exit status that
     promises a report is no answer without one. Raises Problem.
     """
-    python = program.python(guest.root)
-    added = program.archive(python, payload.LAB, folder, say)
-    added += payload.archive(guest.prepare, python.command("-m", "kvmprobe", "check", "--json", *arguments))
-    boot = qemu.boot(Boot(kernel, added, machine, guest.root, deadline), folder / "logs")
-    report = _report(boot.stdout) if boot.outcome == ANSWERED else None
-    if report is None and boot.status in _VERDICTS:
-        said = "".join(f": {line}" for line in boot.stderr.strip().splitlines()[-1:])
-        reason = f"the command ended with status {boot.status} and without a report{said}"
-        boot = dataclasses.replace(boot, outcome=LOST, reason=reason, status=None)
-    if boot.outcome == ANSWERED and not keep_console:
-        boot.console.unlink(missing_ok=True)
-    return Answer(boot, report)
+    command = program.python(guest.root).command("-m", "kvmprobe", "check", "--json", *arguments)
+    result = boot(kernel, folder, command, guest, machine, deadline, outer, say)
+    report = _report(result.stdout) if result.outcome == ANSWERED else None
+    if report is None and result.status in _VERDICTS:
+        result = _lost(result)
+    if result.outcome == ANSWERED and not keep_console:
+        result.console.unlink(missing_ok=True)
+    return Answer(result, report)
+
+
+def _lost(result: BootResult) -> BootResult:
+    said = "".join(f": {line}" for line in result.stderr.strip().splitlines()[-1:])
+    reason = f"the command ended with status {result.status} and without a report{said}"
+    return dataclasses.replace(result, outcome=LOST, reason=reason, status=None)
 
 
 def _report(stdout: bytes) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,16 @@ _PARAMETERS = "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=o
 
 @dataclass(frozen=True)
 class Machine:
-    """What is emulated. `cpu` is QEMU's -cpu, `parameters` are more kernel parameters."""
+    """What is emulated. `cpu` is QEMU's -cpu, `parameters` are more kernel parameters.
+
+    `vm_cr` is what the firmware writes to VM_CR; None: it leaves it alone.
+    """
 
     cpu: str = "EPYC,+svm"
     cpus: int = 2
     memory: str = "1G"
     parameters: str = ""
+    vm_cr: int | None = None
 
 
 MACHINE = Machine()
@@ -40,7 +45,7 @@ MACHINE = Machine()
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot. `payload` follows the kernel's base archive, `root` is the guest's root, `deadline` in seconds."""
+    """One boot. `payload` follows the kernel's base archive, `root`: a folder or image with the guest's root."""
 
     kernel: Kernel
     payload: bytes
@@ -76,18 +81,29 @@ def boot(plan: Boot, logs: Path) -> BootResult:
 
 
 def _argv(qemu: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:
-    machine = plan.machine
     # A child's death signal survives exec, so QEMU dies with us even if we are killed.
     setpriv = shutil.which("setpriv")
+    death = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    accel = "tcg,thread=multi" if plan.machine.cpus > 1 else "tcg,thread=single"
+    return [*death, qemu, *arguments(accel, plan, initrd, results, console)]
+
+
+def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:
+    """QEMU's arguments for a boot: `initrd` is the whole initramfs, `results` the folder the guest writes to."""
+    machine = plan.machine
+    if plan.root.is_dir():
+        root = f"local,path={_value(plan.root)},mount_tag=root,security_model=none,readonly=on,multidevs=remap"
+        options = ("-virtfs", root)
+    else:
+        options = ("-drive", f"file={_value(plan.root)},format=raw,if=virtio,readonly=on")
     return [
-        *((setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()),
-        *(qemu, "-nodefaults", "-display", "none", "-no-reboot", "-net", "none"),
-        *("-accel", "tcg,thread=multi", "-machine", "q35"),
+        *("-nodefaults", "-display", "none", "-no-reboot", "-net", "none"),
+        *("-accel", accel, "-machine", "q35"),
         *("-cpu", machine.cpu, "-smp", str(machine.cpus), "-m", machine.memory),
         *("-kernel", str(plan.kernel.image), "-initrd", str(initrd)),
         *("-append", f"{_PARAMETERS} {machine.parameters}".strip()),
         *("-chardev", f"file,id=console,path={_value(console)}", "-serial", "chardev:console"),
-        *("-virtfs", f"local,path={_value(plan.root)},mount_tag=root,security_model=none,readonly=on,multidevs=remap"),
+        *options,
         *("-virtfs", f"local,path={_value(results)},mount_tag=results,security_model=none"),
     ]
 
@@ -98,10 +114,13 @@ def _value(path: Path) -> str:
 
 def _run(argv: list[str], output: Path, deadline: float) -> int | None:
     """QEMU's exit status; None when it had to be killed at the time `deadline`. It is gone afterwards in any case."""
-    with output.open("wb") as file:
+    with output.open("wb") as file, _lock:
+        if _stopped.is_set():
+            raise Problem("the lab was stopped")
         process = subprocess.Popen(  # noqa: S603  (no shell; see _argv)
             argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
+        _running.add(process)
     try:
         return process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -110,6 +129,21 @@ def _run(argv: list[str], output: Path, deadline: float) -> int | None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        _running.discard(process)
+
+
+# Several boots may run in threads; a signal reaches only the main one.
+_lock = threading.Lock()
+_running: set[subprocess.Popen[bytes]] = set()
+_stopped = threading.Event()
+
+
+def stop_all() -> None:
+    """Ends all boots of this process, and those that would come."""
+    with _lock:
+        _stopped.set()
+        for process in list(_running):
+            process.kill()
 
 
 def _new_log(logs: Path, name: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from kvmprobe.errors import (
     EXIT_NOT_APPLICABLE,
     UsageProblem,
 )
-from kvmprobe.lab import cache, kernels
+from kvmprobe.lab import cache, kernels, matrix_run, options
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, console_lines
 from kvmprobe.lab.probe import Answer, probe
@@ -45,17 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     known = ", ".join(f"{row.suite} ({row.series})" for row in kernels.DEBIAN)
-    run.add_argument("kernels", metavar="KERNEL", nargs="*", help=f"Debian's kernels: {known}; without any: all")
-    run.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="a kernel of your own, instead of Debian's")
-    run.add_argument("--modules", metavar="DIR", type=Path, help="its /lib/modules/RELEASE")
+    run.add_argument(
+        "kernels",
+        metavar="KERNEL",
+        nargs="*",
+        help=f"Debian's kernels: {known}; without any: {' '.join(kernels.USUAL)}",
+    )
+    options.add_own_kernel(run)
     run.add_argument("--cpu", metavar="MODEL", default=MACHINE.cpu, help="QEMU's -cpu (%(default)s)")
     run.add_argument("--cpus", metavar="N", type=int, default=MACHINE.cpus, help="how many (%(default)s)")
     run.add_argument("--memory", metavar="SIZE", default=MACHINE.memory, help="QEMU's -m (%(default)s)")
     run.add_argument("--append", metavar="CMDLINE", default="", help="more kernel parameters")
-    run.add_argument(
-        "--deadline", metavar="SECONDS", type=float, default=DEADLINE_S, help="for a whole boot (%(default)s)"
-    )
-    run.add_argument("--cache", metavar="DIR", type=Path, help="kernels and logs ($XDG_CACHE_HOME/kvmprobe)")
+    options.add_boot(run, DEADLINE_S)
     run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
     run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
     run.add_argument("--format", choices=("text", "json"), default="text", help="how the reports are written")
@@ -64,36 +64,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
     volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
     run.set_defaults(run=main)
+    matrix = commands.add_parser(
+        "matrix",
+        help="boot every scenario on every kernel",
+        description="Boots each way in which a kernel accepts or refuses SVM, on each kernel, and sees whether "
+        "kvmprobe names it rightly. In the guests are the programs of the kernel's own Debian release.",
+    )
+    matrix_run.add_arguments(matrix)
 
 
-def main(options: argparse.Namespace) -> int:
+def main(chosen: argparse.Namespace) -> int:
     """Runs `kvmprobe lab run`. Returns the exit status; raises Problem."""
-    if not math.isfinite(options.deadline) or options.deadline <= 0:
-        raise UsageProblem(f"--deadline {options.deadline}: not a time", "Give seconds, more than 0.")
-    if options.cpus < 1:
-        raise UsageProblem(f"--cpus {options.cpus}: not a number of CPUs", "Give 1 or more.")
-    if options.reports and not options.reports.is_dir():
-        raise UsageProblem(f"--reports {options.reports}: is not a folder", "Make the folder first.")
-    folder = options.cache or cache.default()
-    machine = Machine(options.cpu, options.cpus, options.memory, options.append)
+    options.check_boot(chosen)
+    if chosen.cpus < 1:
+        raise UsageProblem(f"--cpus {chosen.cpus}: not a number of CPUs", "Give 1 or more.")
+    if chosen.reports and not chosen.reports.is_dir():
+        raise UsageProblem(f"--reports {chosen.reports}: is not a folder", "Make the folder first.")
+    folder = chosen.cache or cache.default()
+    machine = Machine(chosen.cpu, chosen.cpus, chosen.memory, chosen.append)
     statuses = []
-    for kernel in _kernels(options, folder):
+    for kernel in _kernels(chosen, folder):
         print(f"{kernel.name}: booting {kernel.release} … ", end="", file=sys.stderr, flush=True)
         try:
             answer = probe(
                 kernel,
                 folder,
-                options.probe_arguments,
+                chosen.probe_arguments,
                 machine=machine,
-                deadline=options.deadline,
-                keep_console=options.keep_console,
+                deadline=chosen.deadline,
+                keep_console=chosen.keep_console,
             )
         except BaseException:
-            _say("")
+            options.say("")
             raise
-        for line in _tell(answer, options.keep_console):
-            _say(line)
-        _show(kernel, answer, options)
+        for line in _tell(answer, chosen.keep_console):
+            options.say(line)
+        _show(kernel, answer, chosen)
         statuses.append(EXIT_INCONCLUSIVE if answer.boot.status is None else answer.boot.status)
     return worst(statuses)
 
@@ -103,18 +109,16 @@ def worst(statuses: Sequence[int]) -> int:
     return max(statuses, key=lambda status: _WORST_LAST.index(status) if status in _WORST_LAST else len(_WORST_LAST))
 
 
-def _kernels(options: argparse.Namespace, folder: Path) -> Iterator[Kernel]:
+def _kernels(chosen: argparse.Namespace, folder: Path) -> Iterator[Kernel]:
     """The kernels that were asked for, each made ready when it is its turn."""
-    if (options.kernel is None) != (options.modules is None):
-        raise UsageProblem("--kernel and --modules belong together", "Give both.")
-    if options.kernel is not None:
-        if options.kernels:
+    own = options.own_kernel(chosen, folder)
+    if own is not None:
+        if chosen.kernels:
             raise UsageProblem("--kernel takes the place of KERNEL", "Give one of them.")
-        yield kernels.custom(options.kernel, options.modules, folder, _say)
+        yield own
         return
-    rows = [kernels.debian(name) for name in options.kernels] or kernels.DEBIAN
-    for row in rows:
-        yield kernels.fetch(row, folder, _say)
+    for name in chosen.kernels or kernels.USUAL:
+        yield kernels.fetch(kernels.debian(name), folder, options.say)
 
 
 def _tell(answer: Answer, keep_console: bool) -> Iterator[str]:
@@ -138,7 +142,7 @@ def _tell(answer: Answer, keep_console: bool) -> Iterator[str]:
         yield from (f"    {line}" for line in lines)
 
 
-def _show(kernel: Kernel, answer: Answer, options: argparse.Namespace) -> None:
+def _show(kernel: Kernel, answer: Answer, chosen: argparse.Namespace) -> None:
     """The report to stdout, and to its file."""
     from kvmprobe import output
     from kvmprobe.formats import text
@@ -146,17 +150,13 @@ def _show(kernel: Kernel, answer: Answer, options: argparse.Namespace) -> None:
     if answer.report is None:
         return
     as_it_came = answer.boot.stdout.decode()
-    if options.reports:
-        output.write(as_it_came, str(options.reports / f"{kernel.name}.json"))
-    if options.format == "json":
+    if chosen.reports:
+        output.write(as_it_came, str(chosen.reports / f"{kernel.name}.json"))
+    if chosen.format == "json":
         output.write(as_it_came, None)
     else:
-        verbose = -1 if options.quiet else options.verbose
+        verbose = -1 if chosen.quiet else chosen.verbose
         output.write(text.render(answer.report, verbose, output.wants_colour()), None)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _splitting(parser_class: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:
@@ -170,8 +170,10 @@ def _splitting(parser_class: type[argparse.ArgumentParser]) -> type[argparse.Arg
             mine = list(sys.argv[1:] if args is None else args)
             cut = mine.index("--") if "--" in mine else len(mine)
             namespace, unknown = super().parse_known_args(mine[:cut], namespace)
-            namespace.kernels += [word for word in unknown if not word.startswith("-")]
             namespace.probe_arguments = mine[cut + 1 :]
-            return namespace, [word for word in unknown if word.startswith("-")]
+            if hasattr(namespace, "kernels"):  # KERNEL may stand between options
+                namespace.kernels += [word for word in unknown if not word.startswith("-")]
+                unknown = [word for word in unknown if word.startswith("-")]
+            return namespace, unknown
 
     return Splitting

@@ -1,0 +1,53 @@
+"""A boot inside a boot: QEMU with KVM in an emulated machine, for what QEMU's own emulation cannot do.
+
+There a firmware can set VM_CR, and the kernel finds it as after a switch in the setup. The outer guest has one CPU:
+with two, one boot in four hung.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from kvmprobe.lab import firmware, payload, qemu, tools
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.qemu import Boot, Machine
+
+OUTER = "bookworm"  # the kernel of the outer guest: six boots in six worked
+
+_OUTER_MACHINE = Machine(cpus=1, memory="2G")
+LOST = 75  # any status that is none of a verdict's
+
+# The inner guest's answer becomes the outer one's.
+_SCRIPT = """\
+mkdir -p /inner/results
+{qemu} </dev/null >/inner/qemu 2>&1
+cat /inner/results/stdout 2>/dev/null
+cat /inner/results/stderr >&2 2>/dev/null
+[ -e /inner/results/status ] && exit "$(cat /inner/results/status)"
+echo "the inner guest was lost: $(cat /inner/results/mark /inner/results/notes 2>/dev/null)" >&2
+tail -n 5 /inner/qemu /inner/console >&2
+exit {lost}
+"""
+
+
+@contextmanager
+def nest(inner: Boot, outer: Kernel) -> Iterator[Boot]:
+    """The outer boot that runs `inner`, valid inside the `with`. Its root is this machine's, where QEMU is."""
+    program = tools.find("qemu-system-x86_64", "qemu-system-x86")
+    with TemporaryDirectory(prefix="kvmprobe-lab-") as temp:
+        initrd, rom = Path(temp, "initrd"), Path(temp, "rom")
+        initrd.write_bytes(inner.kernel.initramfs.read_bytes() + inner.payload)
+        rom.write_bytes(firmware.option_rom(inner.machine.vm_cr or 0))
+        # A guest in a guest that halts may miss the timer that should wake it: half of the 5.10 boots hung.
+        machine = dataclasses.replace(inner.machine, parameters=f"{inner.machine.parameters} idle=poll".strip())
+        awake = dataclasses.replace(inner, machine=machine)
+        arguments = qemu.arguments("kvm", awake, initrd, Path("/inner/results"), Path("/inner/console"))
+        command = shlex.join([program, *arguments, "-option-rom", str(rom)])
+        script = _SCRIPT.format(qemu=command, lost=LOST)
+        added = payload.archive(["modprobe kvm_amd"], ["sh", "-c", script])
+        yield dataclasses.replace(inner, kernel=outer, payload=added, machine=_OUTER_MACHINE, root=Path("/"))

@@ -1,0 +1,39 @@
+"""Options that the lab's commands share."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from kvmprobe.errors import UsageProblem
+from kvmprobe.lab import kernels
+from kvmprobe.lab.kernels import Kernel
+
+
+def add_own_kernel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="a kernel of your own, instead of Debian's")
+    parser.add_argument("--modules", metavar="DIR", type=Path, help="its /lib/modules/RELEASE")
+
+
+def own_kernel(chosen: argparse.Namespace, folder: Path) -> Kernel | None:
+    """The kernel of --kernel and --modules, made ready in the cache `folder`; None where neither was given."""
+    if (chosen.kernel is None) != (chosen.modules is None):
+        raise UsageProblem("--kernel and --modules belong together", "Give both.")
+    return None if chosen.kernel is None else kernels.custom(chosen.kernel, chosen.modules, folder, say)
+
+
+def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
+    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=deadline, help="for a boot (%(default)s)")
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="kernels and logs ($XDG_CACHE_HOME/kvmprobe)")
+
+
+def check_boot(chosen: argparse.Namespace) -> None:
+    if not math.isfinite(chosen.deadline) or chosen.deadline <= 0:
+        raise UsageProblem(f"--deadline {chosen.deadline}: not a time", "Give seconds, more than 0.")
+
+
+def say(line: str) -> None:
+    """Progress goes to standard error."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,191 @@
+"""The rows of the matrix: each way in which the kernel accepts or refuses SVM, and what is the right answer there.
+
+How each state is made was seen on real kernels. The guests of the lab may write MSRs; nothing else ever does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.qemu import MACHINE, Machine
+
+# Since 6.12 (b4886fab6fb6, "KVM: Add a module param to allow enabling virtualization when KVM is loaded").
+AT_LOAD = "enable_virt_at_load"
+
+# Reasons, by whether the kernel enables virtualization when kvm_amd is loaded.
+Reasons = tuple[str, ...]
+_BY_VM: Reasons = ("svme-set-by-create-vm",)
+_BY_LOAD: Reasons = ("svme-set-at-module-load",)
+_HELD: Reasons = ("svm-held-by-another-owner",)
+
+_EPYC = "EPYC,+svm"
+_LOAD = "modprobe kvm_amd"
+_NESTED_CPU = "qemu64,+svm,+npt"
+_SVML = ",+svm-lock,x-force-features=on"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`expected`: the right reasons (usually one); `at_load`: those on a kernel with enable_virt_at_load, if others.
+
+    `prepare`: lines of sh before the probe; `arguments`: of `kvmprobe check`; `needs`: a parameter of kvm without which
+    the row makes no sense. `usable` and `cause` say the truth for any tool: can KVM create VMs by SVM, and if not, a
+    regular expression for the right cause.
+    """
+
+    name: str
+    expected: Reasons
+    at_load: Reasons = ()
+    machine: Machine = MACHINE
+    prepare: Sequence[str] = (_LOAD,)
+    arguments: Sequence[str] = ()
+    user: int = 0
+    needs: str = ""
+    usable: bool = True
+    cause: str = ""
+
+    def reasons(self, kernel: Kernel) -> Reasons:
+        """The right reasons on `kernel`."""
+        return self.at_load if self.at_load and AT_LOAD in kernel.parameters else self.expected
+
+    def applies(self, kernel: Kernel) -> bool:
+        return not self.needs or self.needs in kernel.parameters
+
+
+def _works(name: str, machine: Machine, prepare: Sequence[str] = (_LOAD,), arguments: Sequence[str] = ()) -> Scenario:
+    return Scenario(name, _BY_VM, _BY_LOAD, machine, prepare, arguments)
+
+
+def _cpu(name: str, reason: str, cpu: str, cause: str) -> Scenario:
+    return Scenario(name, (reason,), machine=Machine(cpu), usable=False, cause=cause)
+
+
+def _firmware(name: str, reason: str, vm_cr: int, cpu: str, cause: str) -> Scenario:
+    machine = Machine(cpu, 1, "512M", vm_cr=vm_cr)
+    return Scenario(name, (reason,), machine=machine, usable=False, cause=cause)
+
+
+def _held(name: str, cpus: str, parameters: str = "", needs: str = "") -> Scenario:
+    """SVME is set on `cpus` before KVM comes, as another hypervisor would."""
+    prepare = ("modprobe msr", _WRITES, *(_wrmsr(cpu, _ON) for cpu in cpus.split()), _LOAD)
+    machine = Machine(_EPYC, parameters=parameters)
+    return Scenario(name, _HELD, (), machine, prepare, needs=needs, usable=False, cause=_OWNER)
+
+
+_ON, _OFF = "0x1d01", "0xd01"
+_WRITES = "echo on >/sys/module/msr/parameters/allow_writes"  # since 5.9
+
+
+def _wrmsr(cpu: str | int, value: str) -> str:
+    return f"wrmsr -p {cpu} 0xc0000080 {value}"  # EFER
+
+
+def _background(script: str) -> tuple[str, ...]:
+    """Starts a Python script and waits until it says that it is ready."""
+    return (
+        f"python3 -S -c '{script}' >/ready 2>&1 &",
+        "while ! [ -s /ready ] && kill -0 $!; do sleep 0.1; done",
+    )
+
+
+_KVM = 'import fcntl, os, time; kvm = os.open("/dev/kvm", os.O_RDWR); '
+_HOLD_VM = _background(_KVM + 'vm = fcntl.ioctl(kvm, 0xAE01, 0); print("ready", flush=True); time.sleep(600)')
+_CHURN = _background(
+    _KVM + 'print("ready", flush=True)\n'
+    "while True: vm = fcntl.ioctl(kvm, 0xAE01, 0); time.sleep(0.002); os.close(vm); time.sleep(0.002)"
+)
+# Sets SVME on CPU 1 again as soon as KVM has cleared it.
+_SETTER = (
+    "import os; os.sched_setaffinity(0, {1}); msr = os.open('/dev/cpu/1/msr', os.O_RDWR)\n"
+    "def svme(): return os.pread(msr, 8, 0xC0000080)[1] & 0x10\n"
+    "print('ready', flush=True)\n"
+    "while not svme(): pass\n"
+    "while svme(): pass\n"
+    "os.pwrite(msr, (0x1D01).to_bytes(8, 'little'), 0xC0000080)"
+).replace("'", '"')
+
+_CPU_CAUSE = r"cpu|processor|svm"
+_FIRMWARE = r"bios|firmware|uefi"
+_KEY = r"\bkey\b"
+_OWNER = r"in use|busy|another|other (hypervisor|owner)|already"
+_MODULE = r"modprobe|module|not loaded"
+_RIGHTS = r"permi|root|privilege|\bgroup\b"
+
+_NO_AT_LOAD = "kvm.enable_virt_at_load=0"
+
+SCENARIOS = (
+    # SVM works
+    _works("epyc", Machine(_EPYC)),
+    _works("hygon", Machine("Dhyana,+svm")),
+    _works("one-cpu", Machine(_EPYC, 1)),
+    _works("four-cpus", Machine(_EPYC, 4)),
+    _works("no-npt", Machine(f"{_EPYC},-npt")),
+    _works("low-highest-leaf", Machine(f"{_EPYC},xlevel=0x80000008")),
+    _works("one-cpu-offline", Machine(_EPYC), ("echo 0 >/sys/devices/system/cpu/cpu1/online", _LOAD)),
+    _works("lockdown-integrity", Machine(_EPYC, parameters="lockdown=integrity")),
+    _works("lockdown-confidentiality", Machine(_EPYC, parameters="lockdown=confidentiality")),
+    Scenario("no-virt-at-load", _BY_VM, machine=Machine(_EPYC, parameters=_NO_AT_LOAD), needs=AT_LOAD),
+    # the CPU
+    _cpu("no-svm", "cpu-lacks-svm", "EPYC,-svm", _CPU_CAUSE),
+    _cpu("intel", "vendor-not-amd", "Skylake-Client", _CPU_CAUSE),
+    _cpu("amd-as-intel", "vendor-not-amd", f"{_EPYC},vendor=GenuineIntel", _CPU_CAUSE),
+    # the firmware
+    _firmware("svmdis", "firmware-disabled", 0x10, _NESTED_CPU, _FIRMWARE),
+    _firmware("svmdis-locked", "firmware-disabled", 0x18, _NESTED_CPU, _FIRMWARE),
+    _firmware("svmdis-key", "firmware-disabled-with-key", 0x10, _NESTED_CPU + _SVML, _KEY),
+    _firmware("svmdis-locked-key", "firmware-disabled-with-key", 0x18, _NESTED_CPU + _SVML, _KEY),
+    # the kernel
+    Scenario("not-loaded", ("kvm-amd-not-loaded",), prepare=(), usable=False, cause=_MODULE),
+    Scenario(
+        "blacklisted",
+        ("kvm-amd-not-loaded",),
+        prepare=("echo blacklist kvm_amd >/etc/modprobe.d/no-kvm.conf", "modprobe -b kvm_amd || true"),
+        usable=False,
+        cause=_MODULE,
+    ),
+    Scenario("load-kvm", _BY_VM, _BY_LOAD, prepare=(), arguments=("--load-kvm",)),
+    Scenario(
+        "load-kvm-refused",
+        ("kvm-amd-load-failed",),
+        machine=Machine(_EPYC, parameters="module_blacklist=kvm_amd"),
+        prepare=(),
+        arguments=("--load-kvm",),
+        usable=False,
+        cause=_MODULE,
+    ),
+    Scenario("no-msr-device", ("msr-unreadable",), arguments=("--no-load",)),
+    _works("no-cpuid-device", Machine(_EPYC), ("modprobe msr", _LOAD), ("--no-load",)),
+    Scenario("ordinary-user", ("kvm-not-permitted",), user=65534, usable=False, cause=_RIGHTS),
+    Scenario("user-of-kvm", ("msr-unreadable",), prepare=(_LOAD, "chmod 666 /dev/kvm"), user=65534),
+    # others
+    _held("held-first", "0"),
+    _held("held-second", "1"),
+    _held("held-every", "0 1"),
+    _held("held-second-no-virt-at-load", "1", _NO_AT_LOAD, AT_LOAD),
+    _held("held-every-no-virt-at-load", "0 1", _NO_AT_LOAD, AT_LOAD),
+    Scenario("another-vm", ("svme-set-by-another-vm",), _BY_LOAD, prepare=(_LOAD, *_HOLD_VM)),
+    Scenario(
+        "vms-come-and-go",
+        ("interfered", "svme-set-by-another-vm", *_BY_VM),
+        _BY_LOAD,
+        prepare=(_LOAD, *_CHURN),
+    ),
+    # a kernel that misbehaves
+    Scenario(
+        "svme-not-set",
+        ("svme-not-set",),
+        prepare=("modprobe msr", _WRITES, _LOAD, *_HOLD_VM, _wrmsr(1, _OFF)),
+        usable=False,
+        cause=r"svme",
+    ),
+    Scenario(
+        "svme-not-cleared",
+        ("svme-not-cleared",),
+        machine=Machine(_EPYC, 3, parameters=_NO_AT_LOAD),
+        prepare=("modprobe msr", _WRITES, _LOAD, *_background(_SETTER)),
+    ),
+)
+
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -30,7 +30,8 @@ _PARAMETERS = "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=o
 class Machine:
     """What is emulated. `cpu` is QEMU's -cpu, `parameters` are more kernel parameters.
 
-    `vm_cr` is what the firmware writes to VM_CR; None: it leaves it alone.
+    `vm_cr` is what the firmware writes to VM_CR; None: it leaves it alone. `threads`: QEMU's "multi" (a thread for each
+    CPU) or "single" (they take turns).
     """
 
     cpu: str = "EPYC,+svm"
@@ -38,6 +39,7 @@ class Machine:
     memory: str = "1G"
     parameters: str = ""
     vm_cr: int | None = None
+    threads: str = "multi"
 
 
 MACHINE = Machine()
@@ -84,8 +86,7 @@ def _argv(qemu: str, plan: Boot, initrd: Path, results: Path, console: Path) -> 
     # A child's death signal survives exec, so QEMU dies with us even if we are killed.
     setpriv = shutil.which("setpriv")
     death = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
-    accel = "tcg,thread=multi" if plan.machine.cpus > 1 else "tcg,thread=single"
-    return [*death, qemu, *arguments(accel, plan, initrd, results, console)]
+    return [*death, qemu, *arguments(f"tcg,thread={plan.machine.threads}", plan, initrd, results, console)]
 
 
 def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:

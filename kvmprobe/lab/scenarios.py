@@ -170,6 +170,9 @@ SCENARIOS = (
         "vms-come-and-go",
         ("interfered", "svme-set-by-another-vm", *_BY_VM),
         _BY_LOAD,
+        # Each VM makes KVM patch __schedule() (preempt notifiers). With a thread for each CPU, QEMU 7.2 now and then
+        # still runs the old code, and 7.3 dies of the int3.
+        Machine(threads="single"),
         prepare=(_LOAD, *_CHURN),
     ),
     # a kernel that misbehaves

@@ -8,6 +8,7 @@ import sys
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import EXIT_INCONCLUSIVE, EXIT_SOFTWARE, Interrupted, Problem
+from kvmprobe.output import say
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -19,26 +20,28 @@ _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status; never raises."""
     try:
-        for signum in _ENDING_SIGNALS:
-            if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(signum, _end)
+        _open_standard_descriptors()
+        _arm([signum for signum in _ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])  # nohup
         from kvmprobe import commands
 
         return commands.run(sys.argv[1:] if arguments is None else arguments)
     except Interrupted as end:
-        _say(f"ended by {signal.Signals(end.signum).name}, nothing is left behind")
+        say(f"kvmprobe: ended by {signal.Signals(end.signum).name}, nothing is left behind")
         return 128 + end.signum
     except Problem as problem:
-        _say(problem.message, problem.hint)
+        say(f"kvmprobe: {problem.message}", problem.hint)
         return problem.exit_status
     except MemoryError:
-        _say("out of memory")
+        say("kvmprobe: out of memory")
         return EXIT_INCONCLUSIVE
     except Exception as error:  # a defect: promised to be a line and a status too
         if os.environ.get("KVMPROBE_DEBUG"):
             raise
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        _say(f"internal error: {text}", "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it.")
+        say(
+            f"kvmprobe: internal error: {text}",
+            "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it.",
+        )
         return EXIT_SOFTWARE
 
 
@@ -54,17 +57,29 @@ def entry() -> NoReturn:
     os._exit(status)
 
 
-def _end(signum: int, _: FrameType | None) -> None:
-    # Once is enough: what follows is cleaning up, which a second Ctrl-C must not cut short.
-    for other in _ENDING_SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(signum)
+def _open_standard_descriptors() -> None:
+    """A pipe or device of ours must not become descriptor 0, 1 or 2 where the caller has closed these."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
-def _say(message: str, hint: str | None = None) -> None:
-    try:
-        print(f"kvmprobe: {message}", file=sys.stderr)
-        if hint:
-            print(f"  {hint}", file=sys.stderr)
-    except (OSError, AttributeError):
-        pass  # nobody listens on standard error
+def _arm(signals: list[signal.Signals]) -> None:
+    """Makes each of `signals` end the program, once: what follows is cleaning up, which must not be cut short."""
+
+    def end(signum: int, _: FrameType | None) -> None:
+        for other in signals:
+            signal.signal(other, signal.SIG_IGN)
+        raise Interrupted(signum)
+
+    def again(event: sys.UnraisableHookArgs) -> None:
+        # Python discards what is raised inside a __del__ or a callback, so it is raised again a moment later. Other
+        # complaints about half-made objects of a library are nobody's concern.
+        interrupted = event.exc_value
+        if isinstance(interrupted, Interrupted):
+            signal.signal(signal.SIGVTALRM, lambda *_: end(interrupted.signum, None))
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.001)
+
+    sys.unraisablehook = again
+    for signum in signals:
+        signal.signal(signum, end)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
+from kvmprobe.output import say
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -31,8 +32,8 @@ _FORMATS = ("text", "json")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        print(f"{self.prog}: {message}", file=sys.stderr)
+        say(self.format_usage().strip())
+        say(f"{self.prog}: {message}")
         raise SystemExit(EXIT_USAGE)
 
 
@@ -109,15 +110,17 @@ def _check(options: argparse.Namespace) -> int:
 
     if not os.path.isdir(options.sysroot):
         raise UsageProblem(f"--sysroot {options.sysroot}: is not a folder")
+    if options.load_kvm and os.path.realpath(options.sysroot) != "/":
+        raise UsageProblem("--load-kvm would load it on this machine, not in --sysroot", "Leave one of them out.")
     if not sys.platform.startswith("linux"):
         raise Problem("KVM is part of Linux, and this is not Linux")
     _check_output(options)
     evidence = observe(Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot))
     if evidence["uevents"]["error"] and not options.quiet:
-        print(f"kvmprobe: one witness less: {evidence['uevents']['error']}", file=sys.stderr)
+        say(f"kvmprobe: one witness less: {evidence['uevents']['error']}")
     for load in evidence["loads"]:
         if load["unloaded"] is False:
-            print(f"kvmprobe: the module {load['module']} is in use and stays loaded", file=sys.stderr)
+            say(f"kvmprobe: the module {load['module']} is in use and stays loaded")
     return _report(evidence, options)
 
 
@@ -131,7 +134,7 @@ def _judge(options: argparse.Namespace) -> int:
 def _check_output(options: argparse.Namespace) -> None:
     from kvmprobe.output import check_target
 
-    if options.output:
+    if options.output is not None:
         check_target(options.output)
 
 

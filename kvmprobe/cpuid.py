@@ -24,7 +24,7 @@ def device(cpu: int) -> str:
 def read(root: Root, cpu: int) -> dict[str, Leaf]:
     """The leaves in `registers.LEAVES` on `cpu`, by leaf: [EAX, EBX, ECX, EDX] or {"error": errno name}."""
     try:
-        fd = os.open(root.path(device(cpu)), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(root.path(device(cpu)), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         return {hex(leaf): failure(error) for leaf in LEAVES}
     try:

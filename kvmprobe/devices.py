@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _TYPES = {stat.S_IFCHR: "char", stat.S_IFBLK: "block", stat.S_IFREG: "file", stat.S_IFDIR: "folder"}
 _SYSFS = "/sys/class/misc/kvm"
 
+# Others may make VMs quicker than their uevents can be read; what matters is that there were any.
+MOST_EVENTS = 100  # taken at once
+
 
 class Udev:
     """A connection to udev's library, or the reason why there is none (`missing`)."""
@@ -72,9 +75,9 @@ class Udev:
 
     def drain(self, root: Root, phase: str) -> None:
         """Takes what has arrived since the last call; the kernel sends each before its system call returns."""
-        while self._monitor is not None:
+        for _ in range(MOST_EVENTS if self._monitor is not None else 0):
             try:
-                device = self._monitor.poll(timeout=0)
+                device = self._monitor.poll(timeout=0)  # type: ignore[union-attr]
             except Exception as error:  # see __init__; ENOBUFS says that messages were lost
                 self.missing = f"the kernel's uevents cannot be received: {type(error).__name__}: {error}"
                 break

@@ -45,18 +45,21 @@ def error_of(value: object) -> str | None:
 
 def parse_cpulist(text: str | None) -> list[int]:
     """CPU numbers of the kernel's list format ("0-3,8"); ValueError for anything else."""
-    cpus: set[int] = set()
+    cpus: list[int] = []
+    previous = -1
     for part in text.strip().split(",") if text and text.strip() else ():
         first, dash, last = part.partition("-")
         if not dash:
             last = first
         # isdigit() alone would take digits of every script
         if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-            raise ValueError(f"not a list of CPUs: {text!r}")
-        if not int(first) <= int(last) < 1 << 16:
-            raise ValueError(f"not a list of CPUs: {text!r}")
-        cpus.update(range(int(first), int(last) + 1))
-    return sorted(cpus)
+            raise ValueError(f"not a list of CPUs: {str(text)[:80]!r}")
+        # The kernel's lists ascend, so this also bounds them.
+        if not previous < int(first) <= int(last) < 1 << 16:
+            raise ValueError(f"not a list of CPUs: {str(text)[:80]!r}")
+        previous = int(last)
+        cpus += range(int(first), previous + 1)
+    return cpus
 
 
 def format_cpulist(cpus: Iterable[int]) -> str:

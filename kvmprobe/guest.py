@@ -48,6 +48,7 @@ def run_on(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection
     cpus = list(cpus)
     affinity = os.sched_getaffinity(0)
     handler = signal.signal(signal.SIGALRM, lambda *_: None)
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # a parent may have blocked it
     try:
         with _Guest(device, vm) as guest:
             ends = time.monotonic() + ALL_DEADLINE_S
@@ -60,6 +61,7 @@ def run_on(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         try:
             os.sched_setaffinity(0, affinity)
         except OSError:

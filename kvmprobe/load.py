@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _LIMIT = 256 << 20  # a report of 1,024 CPUs has about 1 MiB
+_DEPTH = 32  # a report has 8
 
 
 def load(path: str) -> Evidence:
@@ -43,6 +44,8 @@ def load(path: str) -> Evidence:
 
 def _read(path: str, name: str) -> bytes:
     try:
+        if path == "-" and sys.stdin is None:
+            raise ValueError("it is closed")
         fd = os.dup(sys.stdin.fileno()) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
             data = file.read(_LIMIT + 1)
@@ -53,11 +56,25 @@ def _read(path: str, name: str) -> bytes:
     return data
 
 
-def _parse(data: bytes, name: str) -> object:
+def _parse(text: bytes, name: str) -> object:
     try:
-        return json.loads(data, parse_constant=_refuse)
+        data = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise DataProblem(f"{name}: not JSON: {str(error)[:200]}") from error
+    if _is_deep(data):
+        raise DataProblem(f"{name}: not a report: nested deeper than {_DEPTH} levels")
+    return data
+
+
+def _is_deep(data: object) -> bool:
+    """Whether something stands deeper than in any report; what comes later is recursive."""
+    level = [data]
+    for _ in range(_DEPTH):
+        inner: list[object] = []
+        for item in level:
+            inner += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        level = inner
+    return bool(level)
 
 
 def _refuse(constant: str) -> object:
@@ -72,6 +89,8 @@ def _contradiction(evidence: Evidence) -> str | None:
         at_end = set(parse_cpulist(cpus["online_at_end"] or cpus["online"]))
     except ValueError as error:
         return f"cpus.online: {error}"
+    for snapshot in evidence["snapshots"]:
+        at_end &= {int(cpu) for cpu in snapshot["cpus"]}
     if not online & at_end:
-        return "cpus: no CPU was online from beginning to end"
+        return "cpus: no CPU was there from beginning to end"
     return None

@@ -6,12 +6,13 @@ they go away however kvmprobe ends: normally, by Ctrl-C, by SIGTERM, by SIGKILL.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from kvmprobe import TYPE_CHECKING
@@ -27,6 +28,8 @@ _DEADLINE_S = 120.0
 # Somebody else may be reading an MSR at the moment we want to unload the module.
 _UNLOAD_TRIES = 20
 _UNLOAD_PAUSE_S = 0.1
+_LOCK_DEADLINE_S = 60.0
+_LOCK_PAUSE_S = 0.02
 
 
 def modprobe(*arguments: str) -> tuple[int | None, str]:
@@ -89,26 +92,54 @@ def load(root: Root, *names: str) -> list[LoadAttempt]:
 class Borrowed:
     """Modules that are loaded on entry and unloaded on exit; `attempts` says what came of each.
 
-    A module that was there before stays. `attempts[i]["unloaded"]` is known after exit.
+    `missing` says which are not there; it is asked when no other kvmprobe is borrowing, for they would take modules
+    away from each other. A module that was there before stays. `attempts[i]["unloaded"]` is known after exit.
     """
 
-    def __init__(self, root: Root, names: Sequence[str]) -> None:
+    def __init__(self, root: Root, missing: Callable[[], Sequence[str]]) -> None:
         self.attempts: list[LoadAttempt] = []
         self._root = root
-        self._names = names
+        self._missing = missing
+        self._names: Sequence[str] = ()
+        self._lock = -1
         self._guard = 0
         self._hold = -1
 
     def __enter__(self) -> Borrowed:
-        if not self._root.exists("/proc/modules"):
-            self.attempts = load(self._root, *self._names)
-        elif self._names:
-            try:
+        try:
+            self._share(fcntl.LOCK_SH)
+            self._names = self._missing()
+            if self._names and self._lock >= 0:
+                self._share(fcntl.LOCK_EX)
+                self._names = self._missing()  # somebody may have loaded them meanwhile, to stay
+            if self._names and self._root.exists("/proc/modules"):
                 self._start_guard()
-            except BaseException:
-                self._end_guard()
-                raise
+            elif self._names:
+                self.attempts = load(self._root, *self._names)
+        except BaseException:
+            self._end_guard()
+            raise
         return self
+
+    def _share(self, how: int) -> None:
+        """Takes the lock of all kvmprobes on this machine: shared by those that only read, one at a time to load.
+
+        The guard inherits it, so that it is held until the modules are gone. Waiting has an end: a probe that hangs
+        must not hang all others.
+        """
+        try:
+            if self._lock < 0:
+                self._lock = os.open(self._root.path("/proc/modules"), os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            ends = time.monotonic() + _LOCK_DEADLINE_S
+            while time.monotonic() < ends:
+                try:
+                    fcntl.flock(self._lock, how | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    time.sleep(_LOCK_PAUSE_S)
+        except OSError:
+            pass  # no modules in this kernel, or no lock to be had: then nobody else borrows either
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -141,6 +172,9 @@ class Borrowed:
             self._answers.close()
             os.waitpid(self._guard, 0)
             self._guard = 0
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _be_guard(self, released: int, answer: int) -> None:
         """The child: loads, tells, waits for the pipe to close, unloads, tells."""

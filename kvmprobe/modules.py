@@ -51,6 +51,11 @@ def is_loaded(root: Root, name: str) -> bool:
     return root.exists(f"/sys/module/{name}/initstate")
 
 
+def enables_at_load(root: Root) -> bool:
+    """Whether kvm_amd, when loaded, holds SVM by itself (since 6.12)."""
+    return is_present(root, "kvm_amd") and root.text_or_none("/sys/module/kvm/parameters/enable_virt_at_load") == "Y"
+
+
 def is_present(root: Root, name: str) -> bool:
     """Whether `name` is there, loaded or built in."""
     return root.exists(f"/sys/module/{name}")

@@ -26,7 +26,7 @@ def device(cpu: int) -> str:
 def read(root: Root, cpu: int, registers: Iterable[Register]) -> dict[str, Reading]:
     """The values of `registers` on `cpu` by name, hexadecimal, or {"error": errno name} in place of a value."""
     try:
-        fd = os.open(root.path(device(cpu)), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(root.path(device(cpu)), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         return {register.name: failure(error) for register in registers}
     try:

@@ -37,11 +37,11 @@ def observe(options: Options) -> Evidence:
     root = Root(options.sysroot)
     online = cpus.online(root)
     loads = modprobe.load(root, "kvm_amd") if options.load_kvm and not modules.is_present(root, "kvm_amd") else []
-    with modprobe.Borrowed(root, _missing(root, online[0]) if options.load else ()) as borrowed:
+    with modprobe.Borrowed(root, lambda: _missing(root, online[0]) if options.load else []) as borrowed:
         probe = _Probe(root)
         cpu_evidence = cpus.observe(root, online)
         module_evidence = modules.observe(root)
-        probe.run()
+        probe.run(modules.enables_at_load(root))
     cpu_evidence["online_at_end"] = format_cpulist(cpus.online(root))
     return {
         "taken_at": taken_at,
@@ -69,21 +69,28 @@ def _missing(root: Root, cpu: int) -> list[str]:
 
 
 def _host(root: Root) -> Host:
-    name = os.uname()
     return {
-        "name": name.nodename,
-        "machine": name.machine,
+        "name": _uname(root, "hostname", os.uname().nodename),
+        "machine": os.uname().machine,
         "euid": os.geteuid(),
         "sysroot": None if root.is_real else root.path(""),
     }
 
 
 def _kernel(root: Root) -> Kernel:
-    name = os.uname()
     lockdown = root.reading("/sys/kernel/security/lockdown")
     if isinstance(lockdown, str):  # "none [integrity] confidentiality"
         lockdown = lockdown.partition("[")[2].partition("]")[0] or lockdown
-    return {"release": name.release, "version": name.version, "lockdown": lockdown}
+    return {
+        "release": _uname(root, "osrelease", os.uname().release),
+        "version": _uname(root, "version", os.uname().version),
+        "lockdown": lockdown,
+    }
+
+
+def _uname(root: Root, name: str, here: str) -> str:
+    """What uname says, of the machine that the root is of."""
+    return here if root.is_real else root.text_or_none(f"/proc/sys/kernel/{name}") or "unknown"
 
 
 class _Probe:
@@ -98,7 +105,7 @@ class _Probe:
         self.udev = devices.Udev(root)
         self.device: Device = devices.observe(root, self.udev.node())
 
-    def run(self) -> None:
+    def run(self, at_load: bool) -> None:
         self.udev.listen()
         device = self._open()
         if device is None:
@@ -109,7 +116,7 @@ class _Probe:
             self._snapshot("before")
             self._create_vm(device)
         self._snapshot("closed")
-        self._look_for_others()
+        self._look_for_others(at_load)
 
     def _open(self) -> kvm.Kvm | None:
         if self.device["registered"] is False:
@@ -154,12 +161,13 @@ class _Probe:
                 created = self.snapshots[-1]
                 self.guest = guest.run_on(device, vm, [int(cpu) for cpu in created["cpus"]], _may_run(created))
 
-    def _look_for_others(self) -> None:
+    def _look_for_others(self, at_load: bool) -> None:
         """Searches for other processes' VMs where registers or uevents leave a question open.
 
         Looking into every process costs time that the usual host need not spend.
         """
-        set_elsewhere = any(
+        # Where KVM holds SVM from kvm_amd's loading on, SVME says nothing about VMs.
+        set_elsewhere = not (at_load and self.ioctls["KVM_CREATE_VM"] == 0) and any(
             _svme(registers["EFER"])
             for snapshot in self.snapshots
             if snapshot["phase"] != "created"

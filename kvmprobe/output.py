@@ -9,10 +9,34 @@ import sys
 
 from kvmprobe.errors import Problem, UsageProblem
 
+# What evidence says is printed to root's terminal and may come from elsewhere: no control characters.
+_PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
+
+
+def clean(text: object) -> str:
+    """Without control characters and lone surrogates."""
+    return str(text).translate(_PRINTABLE).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def say(message: str, hint: str | None = None) -> None:
+    """A line about the progress or a problem, to standard error, whether anybody listens or not."""
+    try:
+        if sys.stderr is not None:
+            print("\n".join(map(clean, message.splitlines())), file=sys.stderr, flush=True)
+            if hint:
+                print(f"  {clean(hint)}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
 
 def check_target(path: str) -> None:
     """Raises UsageProblem, before any work is done, where `path` can never be written."""
-    folder = os.path.dirname(os.path.realpath(path))
+    if not path:
+        raise UsageProblem("--output: an empty name", "Name a file.")
+    try:
+        folder = os.path.dirname(os.path.realpath(path))
+    except OSError as error:
+        raise UsageProblem(f"--output {path}: {error.strerror}: the current folder", "Give a full path.") from error
     if os.path.isdir(path):
         raise UsageProblem(f"--output {path}: is a folder", "Name a file.")
     if not os.path.isdir(folder):
@@ -31,7 +55,7 @@ def write(text: str, path: str | None) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
         elif _is_special(path):
-            with open(path, "w", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8") as file:  # "w" would empty the file behind /dev/stdout
                 file.write(text)
         else:
             _replace(os.path.realpath(path), text)
@@ -50,7 +74,9 @@ def wants_colour() -> bool:
 
 
 def _is_special(path: str) -> bool:
-    """A device or pipe (/dev/stdout, /dev/null) is written to, never replaced."""
+    """A device or pipe is written to, never replaced; and /dev/stdout, whatever it stands for."""
+    if path.startswith(("/dev/", "/proc/")):
+        return True
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:

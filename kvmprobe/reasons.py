@@ -28,9 +28,8 @@ class Reason:
 
 
 _FIRMWARE_LOG = (
-    "Up to 6.6: 'kvm: disabled by bios' or 'kvm: support for kvm_amd disabled by bios'. Since 6.7: "
-    "'SVM disabled (by BIOS) in MSR_VM_CR' at boot, and then 'kvm_amd: SVM not supported by CPU N', which is untrue "
-    "of the CPU."
+    "5.10: 'kvm: disabled by bios'; 6.1: 'kvm: support for 'kvm_amd' disabled by bios'; 6.12 and later: 'SVM disabled "
+    "(by BIOS) in MSR_VM_CR', and then 'kvm_amd: SVM not supported by CPU N', which is untrue of the CPU."
 )
 
 _TABLE = (
@@ -67,8 +66,8 @@ _TABLE = (
         "vendor-not-amd",
         "not applicable",
         "The processor's vendor is neither AuthenticAMD nor HygonGenuine.",
-        "kvm_amd's has_svm() (since 6.7 __kvm_is_svm_supported()) looks at the vendor first (arch/x86/kvm/svm/svm.c).",
-        "'has_svm: not amd or hygon'; since 6.7 'kvm_amd: CPU N isn't AMD or Hygon'. Only if kvm_amd was loaded.",
+        "kvm_amd's has_svm() (6.12: __kvm_is_svm_supported()) looks at the vendor first (arch/x86/kvm/svm/svm.c).",
+        "5.10, 6.1: 'has_svm: not amd or hygon'; 6.12: 'kvm_amd: CPU N isn't AMD or Hygon'. Only if kvm_amd was loaded.",
         "Nothing to do: SVM exists on AMD and Hygon processors only. On Intel KVM needs VMX and kvm_intel.",
     ),
     Reason(
@@ -85,8 +84,8 @@ _TABLE = (
         "failed",
         "Raw CPUID 0x80000001 ECX has no SVM bit (bit 2), or the CPU has no such leaf.",
         "has_svm() refuses. Raw CPUID is not touched by the kernel: /proc/cpuinfo lacks svm too, but it would also "
-        "lack it where the firmware disabled SVM (init_amd() since 6.7).",
-        "'has_svm: svm not available'; since 6.7 'kvm_amd: SVM not supported by CPU N'.",
+        "lack it where the firmware disabled SVM (since 6.7).",
+        "5.10, 6.1: 'has_svm: svm not available'; 6.12: 'kvm_amd: SVM not supported by CPU N'.",
         "In a VM: have the hypervisor outside offer nested virtualization (QEMU: -cpu host or +svm; "
         "kvm_amd: nested=1 there). On bare metal: this processor model cannot run VMs with KVM.",
     ),
@@ -94,7 +93,7 @@ _TABLE = (
         "firmware-disabled",
         "failed",
         "VM_CR.SVMDIS (bit 4) is 1 and CPUID 0x8000000A EDX has no SVML: only the firmware's setup can change it.",
-        "is_disabled() (since 6.7 init_amd() at boot, which also hides svm from /proc/cpuinfo) reads VM_CR "
+        "is_disabled() (6.12: the CPU's set-up at boot, which also hides svm from /proc/cpuinfo) reads VM_CR "
         "(AMD APM volume 2, 15.4 and 15.30.1).",
         _FIRMWARE_LOG,
         "Enable 'SVM Mode' (also called SVM, AMD-V, Secure Virtual Machine, Virtualization Technology or "
@@ -115,7 +114,7 @@ _TABLE = (
         "sev-guest",
         "failed",
         "This host is itself a memory-encrypted guest: SEV_STATUS.SEV (MSR 0xC0010131 bit 0) is 1.",
-        "kvm_amd refuses because SEV guests cannot nest: has_svm() and since 6.7 __kvm_is_svm_supported() ask "
+        "kvm_amd refuses because SEV guests cannot nest: has_svm() (6.12: __kvm_is_svm_supported()) asks "
         "cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT).",
         "'KVM is unsupported when running as an SEV guest'.",
         "Use an instance type without memory encryption (no SEV, SEV-ES, SEV-SNP), or bare metal.",
@@ -208,10 +207,10 @@ _TABLE = (
     Reason(
         "cpus-disagree",
         "failed",
-        "Online CPUs differ in what they support (vendor, SVM bit, SVML) or in VM_CR.",
-        "kvm_amd checks every CPU (svm_check_processor_compat()) and refuses as a whole; which CPU it names depends on "
-        "where modprobe ran.",
-        "'kvm: support for kvm_amd disabled by bios' or 'kvm_amd: SVM not supported by CPU N', on some boots only.",
+        "Online CPUs differ in what they support (vendor, SVM bit, SVML) or in VM_CR.SVMDIS.",
+        "Newer kernels look at every CPU (6.12: svm_check_processor_compat()) and refuse as a whole; older ones look "
+        "where modprobe happens to run (5.10, 6.1: has_svm(), is_disabled()).",
+        "As for a CPU without SVM or with SVM disabled, perhaps on some boots only.",
         "Update the firmware, or load its defaults and enable 'SVM Mode' again; in a VM make all vCPUs the same model.",
     ),
     Reason(

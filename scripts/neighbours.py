@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 
 from kvmprobe.errors import Problem
-from kvmprobe.lab import cache, kernels, matrix, options, program
+from kvmprobe.lab import cache, kernels, matrix, program
 from kvmprobe.lab import probe as lab_probe
 from kvmprobe.lab.matrix import Cell, Lab
 from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.scenarios import BY_NAME, SCENARIOS
+from kvmprobe.output import say
 
 PAGE = Path(__file__).parent.parent / "docs" / "neighbours.md"
 TOOLS = ("kvm-ok", "virt-host-validate", "kvmprobe")
@@ -63,10 +64,10 @@ def boot(lab: Lab, cell: Cell) -> tuple[Cell, Said]:
             cell.kernel, cache.default(), ["sh", "-c", script], guest, machine, _DEADLINE_S, lab.outer
         )
     except Problem as problem:
-        options.say(f"{cell.name}: {problem.message}")
+        say(f"{cell.name}: {problem.message}")
         return cell, {}
     if result.outcome != ANSWERED:
-        options.say(f"{cell.name}: {result.outcome}: {result.reason}")
+        say(f"{cell.name}: {result.outcome}: {result.reason}")
         return cell, {}
     result.console.unlink(missing_ok=True)
     parts = result.stdout.decode("utf-8", "replace").split(_MARK)[1:]
@@ -138,15 +139,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     names = chosen.kernels.split(",") if chosen.kernels else [row.suite for row in kernels.DEBIAN]
-    columns = [kernels.fetch(kernels.debian(name), cache.default(), options.say) for name in names]
+    columns = [kernels.fetch(kernels.debian(name), cache.default(), say) for name in names]
     rows = [BY_NAME[name] for name in chosen.only.split(",")] if chosen.only else list(SCENARIOS)
-    lab = Lab(columns, rows, cache.default(), options.say)
+    lab = Lab(columns, rows, cache.default(), say)
     results: dict[Cell, Answers] = {}
     started = time.monotonic()
     for ended, _ in matrix.run(lab.cells, lambda cell: boot(lab, cell), chosen.jobs):
         for cell, said in ended:
             results[cell] = judge(cell, said)
-            options.say(f"[{len(results)}/{len(lab.cells)}] {cell.name}, {time.monotonic() - started:.0f} s")
+            say(f"[{len(results)}/{len(lab.cells)}] {cell.name}, {time.monotonic() - started:.0f} s")
     text = page(results, columns)
     if chosen.only or chosen.kernels:
         sys.stdout.write(text)

@@ -70,7 +70,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where kernels are required, a run of all tests without one is a failure, however it came about."""
-    chosen = session.config.args != session.config.getini("testpaths") or session.config.option.keyword
+    option = session.config.option
+    named = session.config.args != session.config.getini("testpaths")
+    chosen = named or option.keyword or option.markexpr or option.collectonly or getattr(option, "lf", False)
     if os.environ.get("KVMPROBE_REQUIRE_KERNELS") and not chosen and not _kernels_passed:
         print("\nno real kernel was booted, and KVMPROBE_REQUIRE_KERNELS is set", file=sys.stderr)
         session.exitstatus = 1

@@ -19,7 +19,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from kvmprobe import guest, kvm
+from kvmprobe import devices, guest, kvm
 from kvmprobe.reasons import REASONS
 from kvmprobe.schema import report_schema
 from tests.conftest import DEADLINE_S, PROJECT, kvmprobe
@@ -211,3 +211,31 @@ def test_an_ordinary_user_is_told_what_is_missing() -> None:
     amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text() or "HygonGenuine" in Path("/proc/cpuinfo").read_text()
     assert done.returncode == (3 if amd else 4)
     assert ("kvm-not-permitted" if amd else "vendor-not-amd") in done.stdout
+
+
+_CHURN = """
+import fcntl, os
+kvm = os.open("/dev/kvm", os.O_RDWR)
+print("ready", flush=True)
+while True:
+    os.close(fcntl.ioctl(kvm, 0xAE01, 0))
+"""
+
+
+def test_vms_that_come_and_go_all_the_time_do_not_hold_the_probe() -> None:
+    """Uevents may arrive quicker than they are read."""
+    churners = [
+        subprocess.Popen([sys.executable, "-c", _CHURN], stdout=subprocess.PIPE)
+        for _ in range(2 * (os.cpu_count() or 1))
+    ]
+    try:
+        for churner in churners:
+            assert churner.stdout
+            churner.stdout.readline()
+        events = json.loads(kvmprobe("--json").stdout)["evidence"]["uevents"]["events"]
+    finally:
+        for churner in churners:
+            churner.kill()
+            churner.communicate()
+    assert {"create", "destroy"} >= {event["event"] for event in events}
+    assert len(events) <= 3 * devices.MOST_EVENTS

@@ -172,6 +172,77 @@ def set_by_nobody_known(evidence: Evidence) -> None:
     set_everywhere(evidence, "EFER", "0x1d01")
 
 
+def without_uevents(evidence: Evidence) -> None:
+    evidence["uevents"] = {"source": None, "error": "pyudev cannot be used", "events": []}
+
+
+def set_when_closed_without_uevents(evidence: Evidence) -> None:
+    """Perhaps a defect of the kernel, perhaps another's VM: nobody saw."""
+    without_uevents(evidence)
+    set_register(evidence, "closed", "EFER", "0x1d01")
+
+
+def modprobe_answers(status: int | None, output: str) -> Callable[[Evidence], None]:
+    def change(evidence: Evidence) -> None:
+        no_kvm_amd(evidence)
+        evidence["loads"].append({"module": "kvm_amd", "status": status, "output": output, "unloaded": None})
+
+    return change
+
+
+def refused_to_a_user(evidence: Evidence) -> None:
+    load_failed(evidence)
+    set_everywhere(evidence, "VM_CR", {"error": "EACCES"})
+
+
+def built_in(change: Callable[[Evidence], None]) -> Callable[[Evidence], None]:
+    """The same on a kernel with kvm_amd built in: its folder in /sys/module is there whatever it found."""
+
+    def changed(evidence: Evidence) -> None:
+        change(evidence)
+        evidence["modules"]["kvm_amd"] = {"state": "builtin", "refcount": None, "holders": [], "parameters": {}}
+
+    return changed
+
+
+def pvm_in_an_sev_guest(evidence: Evidence) -> None:
+    through_kvm_pvm(evidence)
+    evidence["cpus"]["sev_status"] = "0x1"
+
+
+def nothing_known_but_a_vm(evidence: Evidence) -> None:
+    through_kvm_pvm(evidence)
+    without_cpuid(evidence)
+    without_sysfs(evidence)
+    evidence["cpus"]["cpuinfo"] = {"error": "ENOENT"}
+
+
+def out_of_memory_beside_others(evidence: Evidence) -> None:
+    no_vm(evidence, {"error": "ENOMEM"})
+    set_everywhere(evidence, "EFER", "0x1d01")
+
+
+def in_use_out_of_sight(evidence: Evidence) -> None:
+    """A VM outside this container: neither its process nor its uevents are seen."""
+    set_everywhere(evidence, "EFER", "0x1d01")
+    without_uevents(evidence)
+    evidence["modules"]["kvm_amd"]["refcount"] = 2
+
+
+def toggled(phase: str) -> Callable[[Evidence], None]:
+    def change(evidence: Evidence) -> None:
+        for snapshot in evidence["snapshots"]:
+            if snapshot["phase"] == phase:
+                del snapshot["cpus"]["1"]
+
+    return change
+
+
+def only_lock_differs(evidence: Evidence) -> None:
+    no_kvm_amd(evidence)
+    set_everywhere(evidence, "VM_CR", "0x8", ("1",))
+
+
 def came_before_ours(evidence: Evidence) -> None:
     """Between the snapshot and our KVM_CREATE_VM another process made its first VM."""
     for event in evidence["uevents"]["events"]:
@@ -257,6 +328,20 @@ VARIANTS: tuple[tuple[str, str, Callable[[Evidence], None], str], ...] = (
     ("cpuset, SVME at load", AT_LOAD, affinity_refused, "interfered"),
     ("cpu1 went offline", BASE, went_offline, "svme-set-by-create-vm"),
     ("cpu1 came online", BASE, came_online, "svme-set-by-create-vm"),
+    ("SVME when closed, no uevents", BASE, set_when_closed_without_uevents, "interfered"),
+    ("modprobe does nothing", BASE, modprobe_answers(0, ""), "kvm-amd-not-loaded"),
+    ("no modprobe", BASE, modprobe_answers(None, "there is no modprobe"), "kvm-amd-not-loaded"),
+    ("kvm_amd refused to a user", BASE, refused_to_a_user, "msr-unreadable"),
+    ("kvm_pvm, kvm_amd built in", BASE, built_in(through_kvm_pvm), "kvm-without-svm"),
+    ("no SVM bit, kvm_amd built in", BASE, built_in(lacks_svm), "cpu-lacks-svm"),
+    ("held, kvm_amd built in", AT_LOAD, built_in(held_at_load), "svm-held-by-another-owner"),
+    ("kvm_pvm in an SEV guest", BASE, pvm_in_an_sev_guest, "kvm-without-svm"),
+    ("nothing known but a VM", BASE, nothing_known_but_a_vm, "msr-unreadable"),
+    ("create ENOMEM, VMs of others", BASE, out_of_memory_beside_others, "create-vm-failed"),
+    ("VM out of sight", BASE, in_use_out_of_sight, "svme-set-by-another-vm"),
+    ("cpu1 not in created", BASE, toggled("created"), "svme-set-by-create-vm"),
+    ("cpu1 not in closed", BASE, toggled("closed"), "svme-set-by-create-vm"),
+    ("only VM_CR.LOCK differs", BASE, only_lock_differs, "kvm-amd-not-loaded"),
     ("low highest leaf", BASE, low_leaf, "svme-set-by-create-vm"),
     ("raw CPUID unreadable", BASE, without_cpuid, "svme-set-by-create-vm"),
     ("no /sys/module", BASE, without_sysfs, "svme-set-by-create-vm"),

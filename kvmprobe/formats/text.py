@@ -8,7 +8,8 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import PHASES, error_of, format_cpulist
 from kvmprobe.judge.facts import Facts, cpu_names, group
 from kvmprobe.judge.tree import CHECKS
-from kvmprobe.registers import SNAPSHOT_REGISTERS
+from kvmprobe.output import clean
+from kvmprobe.registers import SNAPSHOT_REGISTERS, VM_HSAVE_PA
 
 if TYPE_CHECKING:
     from typing import Any
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 _GREEN, _RED, _YELLOW, _CYAN, _BOLD, _OFF = "\033[32m", "\033[31m", "\033[33m", "\033[36m", "\033[1m", "\033[0m"
 _COLOURS = {"pass": _GREEN, "fail": _RED, "warn": _YELLOW, "unknown": _YELLOW, "skip": _CYAN}
 _VERDICT_COLOURS = {"confirmed": _GREEN, "failed": _RED, "inconclusive": _YELLOW, "not applicable": _CYAN}
-
-# What evidence says is printed to root's terminal and may come from elsewhere: no control characters.
-_PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
 
 
 def render(report: Report, verbose: int = 0, colour: bool = False) -> str:
@@ -35,16 +33,11 @@ def render(report: Report, verbose: int = 0, colour: bool = False) -> str:
     if verbose < 0:
         return line + "\n"
     facts = Facts(report["evidence"])
-    lines = [*_head(facts), "", *_tree(report, paint), "", *_table(facts, verbose)]
+    lines = [*_head(facts), "", *_tree(report, facts, paint), "", *_table(facts, verbose)]
     if verbose > 0:
         lines += [*_everything(facts), ""]
     lines += [line, f"  what to do: {clean(verdict['hint'])}"]
     return "\n".join(lines) + "\n"
-
-
-def clean(text: object) -> str:
-    """Without control characters and lone surrogates."""
-    return str(text).translate(_PRINTABLE).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _paint(text: str, colour: str) -> str:
@@ -69,7 +62,7 @@ def _head(facts: Facts) -> Iterator[str]:
     )
 
 
-def _tree(report: Report, paint: Any) -> Iterator[str]:
+def _tree(report: Report, facts: Facts, paint: Any) -> Iterator[str]:
     by_id = {check["id"]: check for check in report["checks"]}
     depth: dict[str | None, int] = {None: -1}
     for check in CHECKS:
@@ -78,8 +71,9 @@ def _tree(report: Report, paint: Any) -> Iterator[str]:
         if found is None:
             continue
         status = found["status"]
+        function = check.function if facts.enables_at_load() is None else check.since_at_load
         mark = paint(f"[{status.upper():^7}]", _COLOURS[status])
-        yield f"{mark} {'  ' * depth[check.id]}{check.function} - {check.title}: {clean(found['message'])}"
+        yield f"{mark} {'  ' * depth[check.id]}{function} - {check.title}: {clean(found['message'])}"
 
 
 def _table(facts: Facts, verbose: int) -> Iterator[str]:
@@ -90,6 +84,8 @@ def _table(facts: Facts, verbose: int) -> Iterator[str]:
     rows = [["", "", *phases]]
     for register in SNAPSHOT_REGISTERS:
         values = {phase: facts.shown(phase, register.name) for phase in phases}
+        if register is VM_HSAVE_PA and verbose <= 0:
+            values = {phase: _pages(shown) for phase, shown in values.items()}
         by_cpu = {cpu: tuple(values[phase][cpu] for phase in phases) for cpu in facts.cpus}
         if verbose > 0:
             rows += [[register.name, f"cpu{cpu}", *row] for cpu, row in by_cpu.items()]
@@ -99,6 +95,14 @@ def _table(facts: Facts, verbose: int) -> Iterator[str]:
     for row in rows:
         yield clean("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
     yield ""
+
+
+def _pages(shown: dict[int, str]) -> dict[int, str]:
+    """Each CPU has a page of its own: of interest is only whether it has one."""
+    pages = [value for value in shown.values() if value.startswith("0x") and value != "0x0"]
+    if len(set(pages)) < len(pages):
+        return shown  # two CPUs with one page: a defect to be seen
+    return {cpu: "a page each" if value in pages else value for cpu, value in shown.items()}
 
 
 def _everything(facts: Facts) -> Iterator[str]:

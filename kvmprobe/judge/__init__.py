@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SCHEMA = "kvmprobe.report/1"
 
 # Rules about whether SVM can work. Where the registers show that it does, they are only warnings.
-_RULES = ("vendor", "extended-leaf", "svm-bit", "sev-guest", "firmware", "cpus-agree", "kvm-amd")
+_RULES = ("vendor", "svm-bit", "sev-guest", "firmware", "cpus-agree", "kvm-amd")
 
 
 def judge(evidence: Evidence) -> Report:

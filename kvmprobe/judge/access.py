@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import KVM_API_VERSION, OTHER_OWNERS, error_of
 from kvmprobe.judge.facts import Facts, cpu_names
 from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, Result, why_unread
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import LoadAttempt
 
 
 def module(facts: Facts) -> Result:
@@ -15,18 +19,24 @@ def module(facts: Facts) -> Result:
         shown = [f"{name}={value}" for name, value in kvm_amd["parameters"].items() if isinstance(value, str)]
         return Result(PASS, f"kvm_amd is {kvm_amd['state']}" + (f" ({', '.join(shown)})" if shown else ""))
     attempt = next((load for load in facts.evidence["loads"] if load["module"] == "kvm_amd"), None)
-    message = f"modprobe kvm_amd: {attempt['output'] or attempt['status']}" if attempt else "kvm_amd is not there"
+    message = _answer(attempt) if attempt else "kvm_amd is not there"
     if facts.vm_created:
         message += f"; {facts.backend_text()} answers instead"
     held = [cpu for cpu, value in facts.svme("before").items() if value]
     if held:
         return _held(facts, f"{message}; EFER.SVME is 1 on {cpu_names(held)} already")
-    if attempt:
-        return Result(FAIL, message, "kvm-amd-load-failed")
     if None in facts.register("before", "VM_CR").values() or not all(facts.svm().values()):
         unread = why_unread(facts.register_errors("before", "VM_CR"))
         return Result(FAIL, f"{message}, and whether CPU and firmware allow SVM is unknown{unread}", "msr-unreadable")
-    return Result(FAIL, message, "kvm-amd-not-loaded")
+    # Only a refusal is the kernel's; modprobe may also be told to do nothing, or be missing.
+    refused = attempt is not None and attempt["status"] not in (0, None)
+    return Result(FAIL, message, "kvm-amd-load-failed" if refused else "kvm-amd-not-loaded")
+
+
+def _answer(attempt: LoadAttempt) -> str:
+    if attempt["status"] == 0:
+        return "modprobe kvm_amd said success, and kvm_amd is not there (see 'install' lines in /etc/modprobe.d)"
+    return f"modprobe kvm_amd: {attempt['output'] or attempt['status']}"
 
 
 def _held(facts: Facts, message: str) -> Result:
@@ -35,6 +45,7 @@ def _held(facts: Facts, message: str) -> Result:
     return Result(FAIL, message, "svm-held-by-another-owner", hint)
 
 
+_HELD_ERRORS = ("EBUSY", "EIO")  # what svm_hardware_enable() refuses with, before and since 6.12
 _NOT_PERMITTED = ("EACCES", "EPERM")
 _NO_RESOURCES = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
 
@@ -50,6 +61,9 @@ def device(facts: Facts) -> Result:
     if device["opened"] is True:
         mode = f", mode {device['mode']} {device['owner']}:{device['group']}" if device["mode"] else ""
         return Result(PASS, f"{path} ({device['number']}{mode}) opens")
+    held = [cpu for cpu, value in facts.svme("before").items() if value]
+    if device["registered"] is False and held:  # kvm_amd is built in and refused
+        return _held(facts, f"the kernel has not registered KVM; EFER.SVME is 1 on {cpu_names(held)} already")
     if device["registered"] is False:
         node = f"{path} is a node without a driver" if device["type"] else f"there is no {path}"
         return Result(FAIL, f"{node}: the kernel has not registered KVM", "kvm-device-missing")
@@ -79,6 +93,6 @@ def create_vm(facts: Facts) -> Result:
         return Result(UNKNOWN, "KVM_CREATE_VM was not tried")
     message = f"KVM_CREATE_VM failed: {error}"
     held = [cpu for cpu, value in facts.svme("before").items() if value]
-    if held and not facts.kvm_holds_svm():
+    if held and error in _HELD_ERRORS and not facts.kvm_holds_svm():
         return _held(facts, f"{message}; EFER.SVME was 1 on {cpu_names(held)} before it, and not by KVM")
     return Result(FAIL, message, "create-vm-failed")

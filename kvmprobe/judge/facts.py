@@ -42,13 +42,14 @@ class Facts:
         self.cpus, self.gone = self._online()
 
     def _online(self) -> tuple[list[int], list[int]]:
-        """The CPUs that were online to the end, and those that went offline during the probe."""
-        cpus = set(parse_cpulist(self.evidence["cpus"]["online"]))
-        for snapshot in self._snapshots.values():
-            cpus.update(int(cpu) for cpu in snapshot)
+        """The CPUs that were online all the time, and those that came or went during the probe."""
+        seen = [set(map(int, snapshot)) for snapshot in self._snapshots.values()]
+        seen.append(set(parse_cpulist(self.evidence["cpus"]["online"])))
         at_end = self.evidence["cpus"]["online_at_end"]
-        gone = cpus - set(parse_cpulist(at_end)) if at_end else set()
-        return sorted(cpus - gone), sorted(gone)
+        if at_end:
+            seen.append(set(parse_cpulist(at_end)))
+        always = set.intersection(*seen)
+        return sorted(always), sorted(set.union(*seen) - always)
 
     # CPUs
 
@@ -129,9 +130,6 @@ class Facts:
         values = self.register(phase, "EFER")
         return {cpu: None if value is None else EFER.bit(value, "SVME") for cpu, value in values.items()}
 
-    def was_there(self, phase: str, cpu: int) -> bool:
-        return str(cpu) in self._snapshots.get(phase, {})
-
     def has_snapshot(self, phase: str) -> bool:
         return phase in self._snapshots
 
@@ -165,8 +163,14 @@ class Facts:
 
     def kvm_without_svm(self) -> bool:
         """KVM answers although neither raw CPUID nor /proc/cpuinfo shows SVM: another backend is behind it."""
-        shown = any(self.svm().values()) or any(self.svm_flag().values())
-        return self.vm_created and not shown and not self.has_kvm_amd
+        shows = [flag if raw is None else raw for raw, flag in zip(self.svm().values(), self.svm_flag().values())]
+        known_absent = bool(shows) and all(value is False for value in shows)
+        # A built-in kvm_amd is there on every host; one that was loaded answers.
+        behind = self.has_kvm_amd is False or (self._kvm_amd_is_built_in() and bool(self.backends()))
+        return self.vm_created and known_absent and behind
+
+    def _kvm_amd_is_built_in(self) -> bool:
+        return "kvm_amd" in self.modules and self.modules["kvm_amd"]["state"] == "builtin"
 
     # Others
 
@@ -200,12 +204,15 @@ class Facts:
         """Evidence that other VMs were alive, in words; None where nothing shows any."""
         count = self.vms_alive_at_create()
         users = self.evidence["vm_users"] or []
-        if not users and not count:
+        # Read before /dev/kvm was opened: so many others have it open, perhaps out of this container's sight.
+        references = self.modules["kvm_amd"]["refcount"] or 0 if "kvm_amd" in self.modules else 0
+        if not users and not count and references < 1:
             return None
         names = ", ".join(f"{user['comm'] or '?'}[{user['pid']}]" for user in users)
         counted = f"KVM's uevent counted {count} other VM(s)" if count else ""
         held = f"VMs are held by {names}" if names else ""
-        return "; ".join(filter(None, (counted, held)))
+        used = f"kvm_amd had {references} user(s) before the probe" if references > 0 and not (counted or held) else ""
+        return "; ".join(filter(None, (counted, held, used)))
 
 
 def cpu_names(cpus: Iterable[int]) -> str:

@@ -25,7 +25,8 @@ class Result:
 
 
 class Check:
-    """`function`: the kernel's function that does this step; `parent`: the check it stands under in a tree.
+    """`function`: the kernel's function that does this step, `since_at_load` its name on kernels that have
+    enable_virt_at_load (6.12); `parent`: the check it stands under in a tree.
 
     `needs`: a check without whose success this one makes no sense, unless it was `reached` all the same.
     """
@@ -39,6 +40,7 @@ class Check:
         judge: Callable[[Facts], Result],
         needs: str | None = None,
         reached: Callable[[Facts], bool] = lambda _: False,
+        since_at_load: str | None = None,
     ) -> None:
         self.id = id
         self.parent = parent
@@ -47,6 +49,7 @@ class Check:
         self.judge = judge
         self.needs = needs
         self.reached = reached
+        self.since_at_load = since_at_load or function
 
 
 # What an errno from /dev/cpu/N/msr means (arch/x86/kernel/msr.c).

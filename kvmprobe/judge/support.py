@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kvmprobe.evidence import error_of
 from kvmprobe.judge.facts import Facts, cpu_names, fold, group
 from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, WARN, Result, why_unread
-from kvmprobe.registers import LEAF_SVM, VM_CR
+from kvmprobe.registers import CPUID_HYPERVISOR, CPUID_SEV, LEAF_SVM, VM_CR
 
 _VENDORS = ("AuthenticAMD", "HygonGenuine")
 _X86 = ("x86_64", "i686", "i586", "i386")
@@ -57,8 +57,8 @@ def svm_bit(facts: Facts) -> Result:
         message += f" (this is a VM under {outer})"
     if facts.kvm_without_svm():
         return Result(FAIL, f"{message}; KVM answers through {facts.backend_text()}", "kvm-without-svm")
-    if lacking:
-        return Result(FAIL, message, "cpu-lacks-svm")
+    if lacking:  # in an SEV guest that is no oversight, which the next check says
+        return Result(FAIL, message, None if facts.is_sev_guest() else "cpu-lacks-svm")
     return Result(PASS if flag and all(flag.values()) else UNKNOWN, message)
 
 
@@ -68,17 +68,23 @@ def hidden_flag(facts: Facts) -> Result:
     hidden = [cpu for cpu in facts.cpus if svm[cpu] and flag[cpu] is False]
     if hidden:
         return Result(WARN, f"the kernel hides svm of {cpu_names(hidden)} from /proc/cpuinfo; the CPU has it")
-    if None in flag.values():
-        return Result(UNKNOWN, "/proc/cpuinfo could not be read")
+    if None in flag.values() or None in svm.values():
+        return Result(UNKNOWN, f"svm in /proc/cpuinfo: {fold(flag)}; in raw CPUID: {fold(svm)}")
+    if flag != svm:
+        return Result(WARN, f"svm in /proc/cpuinfo: {fold(flag)}; in raw CPUID: {fold(svm)}")
     return Result(PASS, f"svm is {'shown' if any(flag.values()) else 'not shown'}, as by the CPU")
 
 
 def sev_guest(facts: Facts) -> Result:
     if facts.is_sev_guest():
-        return Result(FAIL, "SEV_STATUS.SEV = 1: this host is a memory-encrypted guest", "sev-guest")
+        reason = None if facts.kvm_without_svm() else "sev-guest"
+        return Result(FAIL, "SEV_STATUS.SEV = 1: this host is a memory-encrypted guest", reason)
     error = error_of(facts.evidence["cpus"]["sev_status"])
     if error:
         return Result(UNKNOWN, f"CPUID offers SEV to this guest, and SEV_STATUS could not be read: {error}")
+    offered = {*facts.cpuid_bit(CPUID_SEV).values(), *facts.cpuid_bit(CPUID_HYPERVISOR).values()}
+    if None in offered:
+        return Result(UNKNOWN, "raw CPUID could not be read")
     return Result(PASS, "not an SEV guest")
 
 
@@ -104,17 +110,27 @@ def firmware(facts: Facts) -> Result:
 
 
 def cpus_agree(facts: Facts) -> Result:
-    compared: dict[str, Mapping[int, object]] = {
-        "vendor": facts.vendors(),
-        "SVM bit": facts.svm(),
-        "SVML": facts.svml(),
-        "highest extended leaf": facts.highest_extended(),
-        "VM_CR": facts.register("before", "VM_CR"),
-    }
-    known = {name: {cpu: v for cpu, v in values.items() if v is not None} for name, values in compared.items()}
-    differing = [f"{name}: {fold(values)}" for name, values in known.items() if len(group(values)) > 1]
+    vm_cr = facts.register("before", "VM_CR")
+    disabled = {cpu: None if value is None else VM_CR.bit(value, "SVMDIS") for cpu, value in vm_cr.items()}
+    decisive = (
+        ("vendor", facts.vendors()),
+        ("SVM bit", facts.svm()),
+        ("SVML", facts.svml()),
+        ("VM_CR.SVMDIS", disabled),
+    )
+    harmless = (("VM_CR", vm_cr), ("highest extended leaf", facts.highest_extended()))
+    differing = _differing(decisive)
     if differing:
-        return Result(FAIL, "CPUs differ: " + "; ".join(differing), "cpus-disagree")
-    if not any(known.values()):
+        return Result(FAIL, f"CPUs differ: {differing}", "cpus-disagree")
+    differing = _differing(harmless)
+    if differing:
+        return Result(WARN, f"CPUs differ, without consequence for SVM: {differing}")
+    if not any(value is not None for _, values in decisive for value in values.values()):
         return Result(UNKNOWN, "nothing is known that could be compared")
     return Result(PASS, f"{cpu_names(facts.cpus)} agree")
+
+
+def _differing(compared: Iterable[tuple[str, Mapping[int, object]]]) -> str:
+    """What CPUs differ in, of what is known; "" where they do not."""
+    known = [(name, {cpu: value for cpu, value in values.items() if value is not None}) for name, values in compared]
+    return "; ".join(f"{name}: {fold(values)}" for name, values in known if len(group(values)) > 1)

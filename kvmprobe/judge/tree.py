@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge import access, support, virtualization
+from kvmprobe.judge import access, support
+from kvmprobe.judge import virtualization as witness
 from kvmprobe.judge.result import Check
 
+_SUPPORTED = "__kvm_is_svm_supported"
+_ENABLE = "svm_enable_virtualization_cpu"
+_DISABLE = "svm_disable_virtualization_cpu"
+_COMPAT = "svm_check_processor_compat"
+
 CHECKS = (
-    Check("vendor", None, "vendor", "has_svm", support.vendor),
-    Check("extended-leaf", "vendor", "extended leaves", "has_svm", support.extended_leaf),
-    Check("sev-guest", "vendor", "memory encryption", "has_svm", support.sev_guest),
-    Check("svm-bit", "vendor", "SVM bit", "has_svm", support.svm_bit),
+    Check("vendor", None, "vendor", "has_svm", support.vendor, since_at_load=_SUPPORTED),
+    Check("extended-leaf", "vendor", "extended leaves", "has_svm", support.extended_leaf, since_at_load=_SUPPORTED),
+    Check("svm-bit", "vendor", "SVM bit", "has_svm", support.svm_bit, since_at_load=_SUPPORTED),
     Check("cpuinfo-flag", "svm-bit", "svm flag", "/proc/cpuinfo", support.hidden_flag),
-    Check("firmware", None, "firmware", "is_disabled", support.firmware, "svm-bit"),
-    Check("cpus-agree", None, "all CPUs alike", "svm_check_processor_compat", support.cpus_agree),
+    Check("sev-guest", "vendor", "memory encryption", "has_svm", support.sev_guest, since_at_load=_SUPPORTED),
+    Check("firmware", None, "firmware", "is_disabled", support.firmware, "svm-bit", since_at_load=_SUPPORTED),
+    Check("cpus-agree", None, "all CPUs alike", "each CPU", support.cpus_agree, since_at_load=_COMPAT),
     Check("kvm-amd", None, "module kvm_amd", "svm_init", access.module, "firmware"),
     Check("kvm-device", "kvm-amd", "/dev/kvm", "kvm_init", access.device, "kvm-amd", access.tried),
     Check("api-version", "kvm-device", "API version", "kvm_dev_ioctl", access.api_version, "kvm-device"),
-    Check("create-vm", "kvm-device", "KVM_CREATE_VM", "kvm_dev_ioctl_create_vm", access.create_vm, "api-version"),
-    Check("svme", "create-vm", "EFER.SVME set on every CPU", "svm_hardware_enable", virtualization.svme, "create-vm"),
-    Check("guest", "create-vm", "guest runs", "svm_vcpu_run", virtualization.guest, "create-vm"),
-    Check("release", "create-vm", "EFER.SVME given back", "svm_hardware_disable", virtualization.release, "svme"),
+    Check("create-vm", "kvm-device", "KVM_CREATE_VM", "kvm_dev_ioctl", access.create_vm, "api-version"),
+    Check("svme", "create-vm", "SVME set", "svm_hardware_enable", witness.svme, "create-vm", since_at_load=_ENABLE),
+    Check("guest", "create-vm", "guest runs", "svm_vcpu_run", witness.guest, "create-vm"),
+    Check("release", "create-vm", "SVME back", "svm_hardware_disable", witness.release, "svme", since_at_load=_DISABLE),
 )

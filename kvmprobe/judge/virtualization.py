@@ -25,12 +25,11 @@ def svme(facts: Facts) -> Result:
 def _attribute(facts: Facts) -> Result:
     """SVME is 1 on every CPU: who set it, and when?"""
     story = _story(facts)
-    # A CPU that came online since is not in the first snapshot.
-    before = {cpu: value for cpu, value in facts.svme("before").items() if facts.was_there("before", cpu)}
+    before = facts.svme("before")
     others = facts.other_vms()
     cpus = cpu_names(facts.cpus)
     if facts.gone:
-        story += f"; {cpu_names(facts.gone)} went offline during the probe"
+        story += f"; {cpu_names(facts.gone)} came or went during the probe"
     if None in before.values() or not before:
         unread = why_unread(facts.register_errors("before", "EFER"))
         return Result(UNKNOWN, f"{story}; EFER was not readable before{unread}", "msr-unreadable")
@@ -109,6 +108,9 @@ def release(facts: Facts) -> Result:
         return Result(WARN, f"{text}: SVME stays for other VMs ({others})")
     if any(before.values()):
         return Result(UNKNOWN, f"{text}: SVME was changing before the probe already")
+    if len(still) == len(closed) and facts.evidence["uevents"]["source"] is None:
+        message = f"{text}: SVME stays, and without KVM's uevents it cannot be told whether for another VM"
+        return Result(UNKNOWN, message, "interfered")
     return Result(FAIL, f"{text}: the last VM is gone, and SVME is 1 on {cpu_names(still)}", "svme-not-cleared")
 
 

@@ -14,6 +14,7 @@ from kvmprobe.lab import cache, kernels, matrix, options
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Cell, Lab, Result
 from kvmprobe.lab.scenarios import BY_NAME, SCENARIOS, Scenario
+from kvmprobe.output import say
 
 _DEADLINE_S = 120.0  # six times what a guest in a guest takes; one in some thirty hangs, and is booted again
 _SUMMARY = "summary.json"
@@ -45,14 +46,14 @@ def main(chosen: argparse.Namespace) -> int:
     folder: Path = chosen.cache or cache.default()
     reports = chosen.reports or folder / "matrix" / time.strftime("%Y%m%dT%H%M%S")
     columns = list(_columns(chosen, folder))
-    lab = Lab(columns, rows, folder, options.say)
+    lab = Lab(columns, rows, folder, say)
     started = time.monotonic()
     results: list[Result] = []
     for ended, running in matrix.run(lab.cells, lambda cell: lab.boot(cell, chosen.deadline), chosen.jobs):
         for result in ended:
             results.append(result)
             _keep(result, reports)
-            options.say(_progress(results, lab.cells, running, time.monotonic() - started))
+            say(_progress(results, lab.cells, running, time.monotonic() - started))
     order = {cell: index for index, cell in enumerate(lab.cells)}
     results.sort(key=lambda result: order[result.cell])
     _write(reports / _SUMMARY, [result.summary() for result in results])
@@ -85,7 +86,7 @@ def _columns(chosen: argparse.Namespace, folder: Path) -> list[Kernel]:
             raise UsageProblem("--kernel takes the place of --kernels", "Give one of them.")
         return [own]
     rows = [kernels.debian(name) for name in chosen.columns.split(",")] if chosen.columns else kernels.DEBIAN
-    return [kernels.fetch(row, folder, options.say) for row in rows]
+    return [kernels.fetch(row, folder, say) for row in rows]
 
 
 def _progress(results: Sequence[Result], cells: Sequence[Cell], running: int, seconds: float) -> str:

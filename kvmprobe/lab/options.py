@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 
 from kvmprobe.errors import UsageProblem
 from kvmprobe.lab import kernels
 from kvmprobe.lab.kernels import Kernel
+from kvmprobe.output import say
 
 
 def add_own_kernel(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +32,3 @@ def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
 def check_boot(chosen: argparse.Namespace) -> None:
     if not math.isfinite(chosen.deadline) or chosen.deadline <= 0:
         raise UsageProblem(f"--deadline {chosen.deadline}: not a time", "Give seconds, more than 0.")
-
-
-def say(line: str) -> None:
-    """Progress goes to standard error."""
-    print(line, file=sys.stderr, flush=True)

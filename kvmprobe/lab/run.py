@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kvmprobe import output
 from kvmprobe.errors import (
     EXIT_CONFIRMED,
     EXIT_FAILED,
@@ -20,6 +21,7 @@ from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, console_lines
 from kvmprobe.lab.probe import Answer, probe
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Machine
+from kvmprobe.output import say
 
 _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAILED)
 _CONSOLE_LINES = 10
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_boot(run, DEADLINE_S)
     run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
     run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
+    run.add_argument("--output", "-o", metavar="FILE", help="write the reports to FILE (beside it, then renamed)")
     run.add_argument("--format", choices=("text", "json"), default="text", help="how the reports are written")
     run.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     volume = run.add_mutually_exclusive_group()
@@ -83,24 +86,27 @@ def main(chosen: argparse.Namespace) -> int:
     folder = chosen.cache or cache.default()
     machine = Machine(chosen.cpu, chosen.cpus, chosen.memory, chosen.append)
     statuses = []
+    shown: list[str] = []
+    if chosen.output is not None:
+        output.check_target(chosen.output)
     for kernel in _kernels(chosen, folder):
-        print(f"{kernel.name}: booting {kernel.release} … ", end="", file=sys.stderr, flush=True)
-        try:
-            answer = probe(
-                kernel,
-                folder,
-                chosen.probe_arguments,
-                machine=machine,
-                deadline=chosen.deadline,
-                keep_console=chosen.keep_console,
-            )
-        except BaseException:
-            options.say("")
-            raise
-        for line in _tell(answer, chosen.keep_console):
-            options.say(line)
-        _show(kernel, answer, chosen)
+        say(f"{kernel.name}: booting {kernel.release} …")
+        answer = probe(
+            kernel,
+            folder,
+            chosen.probe_arguments,
+            machine=machine,
+            deadline=chosen.deadline,
+            keep_console=chosen.keep_console,
+        )
+        for line in _tell(kernel, answer, chosen.keep_console):
+            say(line)
+        shown.append(_shown(kernel, answer, chosen))
+        if chosen.output is None:
+            output.write(shown[-1], None)
         statuses.append(EXIT_INCONCLUSIVE if answer.boot.status is None else answer.boot.status)
+    if chosen.output is not None:
+        output.write("".join(shown), chosen.output)
     return worst(statuses)
 
 
@@ -118,15 +124,15 @@ def _kernels(chosen: argparse.Namespace, folder: Path) -> Iterator[Kernel]:
         yield own
         return
     for name in chosen.kernels or kernels.USUAL:
-        yield kernels.fetch(kernels.debian(name), folder, options.say)
+        yield kernels.fetch(kernels.debian(name), folder, say)
 
 
-def _tell(answer: Answer, keep_console: bool) -> Iterator[str]:
-    """The outcome for the person who waits; the first line ends the one about booting."""
-    from kvmprobe.formats.text import clean
+def _tell(kernel: Kernel, answer: Answer, keep_console: bool) -> Iterator[str]:
+    """The outcome for the person who waits."""
+    from kvmprobe.output import clean
 
     boot = answer.boot
-    took = f"{boot.seconds:.1f} s"
+    took = f"{kernel.name}: {boot.seconds:.1f} s"
     if boot.outcome != ANSWERED:
         yield f"{took}: {boot.outcome}: {boot.reason}"
     elif answer.report is None:
@@ -142,21 +148,19 @@ def _tell(answer: Answer, keep_console: bool) -> Iterator[str]:
         yield from (f"    {line}" for line in lines)
 
 
-def _show(kernel: Kernel, answer: Answer, chosen: argparse.Namespace) -> None:
-    """The report to stdout, and to its file."""
-    from kvmprobe import output
+def _shown(kernel: Kernel, answer: Answer, chosen: argparse.Namespace) -> str:
+    """The report as it was asked for, and as it came to its file; nothing where there is none."""
     from kvmprobe.formats import text
 
     if answer.report is None:
-        return
+        return ""
     as_it_came = answer.boot.stdout.decode()
     if chosen.reports:
         output.write(as_it_came, str(chosen.reports / f"{kernel.name}.json"))
     if chosen.format == "json":
-        output.write(as_it_came, None)
-    else:
-        verbose = -1 if chosen.quiet else chosen.verbose
-        output.write(text.render(answer.report, verbose, output.wants_colour()), None)
+        return as_it_came
+    colour = chosen.output is None and output.wants_colour()
+    return text.render(answer.report, -1 if chosen.quiet else chosen.verbose, colour)
 
 
 def _splitting(parser_class: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:

@@ -38,10 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("KVMPROBE_DEBUG"):
             raise
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        say(
-            f"kvmprobe: internal error: {text}",
-            "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it.",
-        )
+        hint = "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it."
+        say(f"kvmprobe: internal error: {text}", hint)
         return EXIT_SOFTWARE
 
 

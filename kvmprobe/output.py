@@ -18,6 +18,9 @@ def clean(text: object) -> str:
     return str(text).translate(_PRINTABLE).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
 def say(message: str, hint: str | None = None) -> None:
     """A line about the progress or a problem, to standard error, whether anybody listens or not."""
     try:
@@ -47,6 +50,8 @@ def check_target(path: str) -> None:
 
 def write(text: str, path: str | None) -> None:
     """Writes the result to `path`, or to standard output. Raises Problem when it cannot be written."""
+    if path in _STDOUT:
+        path = None  # opened anew, it would be written from its beginning
     try:
         if path is None:
             if sys.stdout is None:
@@ -55,7 +60,7 @@ def write(text: str, path: str | None) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
         elif _is_special(path):
-            with open(path, "a", encoding="utf-8") as file:  # "w" would empty the file behind /dev/stdout
+            with open(path, "a", encoding="utf-8") as file:
                 file.write(text)
         else:
             _replace(os.path.realpath(path), text)
@@ -74,7 +79,7 @@ def wants_colour() -> bool:
 
 
 def _is_special(path: str) -> bool:
-    """A device or pipe is written to, never replaced; and /dev/stdout, whatever it stands for."""
+    """A device or pipe is written to, never replaced; and /dev/fd/3, whatever it stands for."""
     if path.startswith(("/dev/", "/proc/")):
         return True
     try:

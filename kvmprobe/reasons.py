@@ -67,7 +67,7 @@ _TABLE = (
         "not applicable",
         "The processor's vendor is neither AuthenticAMD nor HygonGenuine.",
         "kvm_amd's has_svm() (6.12: __kvm_is_svm_supported()) looks at the vendor first (arch/x86/kvm/svm/svm.c).",
-        "5.10, 6.1: 'has_svm: not amd or hygon'; 6.12: 'kvm_amd: CPU N isn't AMD or Hygon'. Only if kvm_amd was loaded.",
+        "5.10, 6.1: 'has_svm: not amd or hygon'; 6.12: 'kvm_amd: CPU N isn't AMD or Hygon'; if kvm_amd was loaded.",
         "Nothing to do: SVM exists on AMD and Hygon processors only. On Intel KVM needs VMX and kvm_intel.",
     ),
     Reason(

@@ -34,6 +34,8 @@ CONFIRMED = EVIDENCE / "matrix/bookworm/epyc.json"
         ("--sysroot", "/nonexistent"),
         ("--output", "/nonexistent/report"),
         ("--output", "/"),
+        ("--output", ""),
+        ("--sysroot", "/tmp", "--load-kvm"),
         ("lab",),
         ("lab", "bogus"),
     ],
@@ -133,6 +135,24 @@ def test_a_full_disk_is_a_clear_line() -> None:
         )
     assert done.returncode == 3
     assert done.stderr == "kvmprobe: the result cannot be written to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status"),
+    [("bogus 2>/dev/full", 64), ("bogus 2>&-", 64), ("judge - <&-", 65), ("judge /x 2>&-", 65)],
+)
+def test_nobody_listens_to_complaints(redirection: str, status: int) -> None:
+    command = f"{sys.executable} -m kvmprobe {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, cwd=PROJECT, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stdout) == (status, b"")
+
+
+def test_dev_stdout_is_added_to(tmp_path: Path) -> None:
+    program = f"{sys.executable} -m kvmprobe judge -q -o /dev/stdout {CONFIRMED}"
+    command = f"{{ echo a; {program}; echo b; }} >{tmp_path}/log"
+    subprocess.run(["bash", "-c", command], cwd=PROJECT, timeout=DEADLINE_S, check=True)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert (lines[0], lines[1][:9], lines[2]) == ("a", "CONFIRMED", "b")
 
 
 @pytest.mark.parametrize("redirection", [">&-", "| true", "2>&-"])

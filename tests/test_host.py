@@ -98,6 +98,15 @@ def test_guest_that_does_not_do_its_work(code: bytes, result: str, monkeypatch: 
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_the_deadline_holds_where_a_parent_blocked_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        test_guest_that_does_not_do_its_work(_LOOP, "timeout", monkeypatch)
+        assert signal.SIGALRM in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+
 def test_guest_is_not_run_where_it_may_not() -> None:
     """A CPU that is not allowed, and one that the system refuses (offline, or outside the container's cpuset)."""
     cpu = min(os.sched_getaffinity(0))
@@ -176,6 +185,32 @@ def test_a_signal_ends_a_guest_that_runs(vms: Any, tmp_path: Path) -> None:
         _, err = probe.communicate(timeout=DEADLINE_S)
     assert probe.returncode == 143
     assert err.splitlines()[-1] == "kvmprobe: ended by SIGTERM, nothing is left behind"
+
+
+def test_a_signal_that_python_discards_comes_again() -> None:
+    """What a signal handler raises inside a __del__ is lost: the library has such."""
+    code = """
+import os, signal, sys
+from kvmprobe import cli, commands
+
+class Half:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+
+def run(arguments):
+    Half()
+    while True:
+        pass
+
+commands.run = run
+cli.entry()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "kvmprobe: ended by SIGTERM, nothing is left behind\n")
 
 
 def _links(pid: int) -> list[str]:

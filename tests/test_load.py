@@ -66,6 +66,9 @@ BAD = {
     "API version is true": changed("evidence", "ioctls", "KVM_GET_API_VERSION", value=True),
     "a huge integer": changed("evidence", "host", "euid", value=10**400),
     "modules is a list": changed("evidence", "modules", value=[]),
+    "nested where nobody looks": changed("evidence", "weather", value=json.loads("[" * 600 + "]" * 600)),
+    "CPUs not ascending": changed("evidence", "cpus", "online", value=",".join(["0-65535"] * 100_000)),
+    "a CPU with control characters": changed("evidence", "snapshots", 0, "cpus", "\x1b]0;owned\x07", value={}),
     "guest result unknown": changed("evidence", "guest", 0, "result", value="great"),
 }
 
@@ -80,6 +83,7 @@ def test_bad_file(data: bytes, tmp_path: Path) -> None:
     assert done.stderr.startswith(f"kvmprobe: {path}: ")
     assert len(done.stderr.splitlines()) <= 2
     assert len(done.stderr) < 700
+    assert done.stderr.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/report.json", "/", "/proc/self/mem"])

@@ -199,6 +199,12 @@ def test_a_short_read_is_not_a_value(host: Host) -> None:
     assert vm_cr == {"error": "short read: 3 of 8 bytes"}
 
 
+def test_a_pipe_in_place_of_a_device_does_not_hang(host: Host) -> None:
+    host.remove("/dev/cpu/0/msr")
+    os.mkfifo(host.path / "dev/cpu/0/msr")
+    assert host.probe()["evidence"]["snapshots"][0]["cpus"]["0"]["EFER"] == {"error": "ESPIPE"}
+
+
 def test_nothing_read_is_not_zero(host: Host) -> None:
     host.write("/dev/cpu/0/msr", "")
     host.write("/dev/cpu/0/cpuid", "")

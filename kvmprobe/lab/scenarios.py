@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kvmprobe.kvm import REQUESTS
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import MACHINE, Machine
 
@@ -90,11 +91,11 @@ def _background(script: str) -> tuple[str, ...]:
     )
 
 
-_KVM = 'import fcntl, os, time; kvm = os.open("/dev/kvm", os.O_RDWR); '
-_HOLD_VM = _background(_KVM + 'vm = fcntl.ioctl(kvm, 0xAE01, 0); print("ready", flush=True); time.sleep(600)')
+_KVM = f'import fcntl, os, time; CREATE = {REQUESTS["KVM_CREATE_VM"]}; kvm = os.open("/dev/kvm", os.O_RDWR); '
+_HOLD_VM = _background(_KVM + 'vm = fcntl.ioctl(kvm, CREATE, 0); print("ready", flush=True); time.sleep(600)')
 _CHURN = _background(
     _KVM + 'print("ready", flush=True)\n'
-    "while True: vm = fcntl.ioctl(kvm, 0xAE01, 0); time.sleep(0.002); os.close(vm); time.sleep(0.002)"
+    "while True: vm = fcntl.ioctl(kvm, CREATE, 0); time.sleep(0.002); os.close(vm); time.sleep(0.002)"
 )
 # Sets SVME on CPU 1 again as soon as KVM has cleared it.
 _SETTER = (

@@ -81,6 +81,35 @@ def test_borrowed_modules_go_back_when_kvmprobe_is_ended(signal: str, guest: Gue
     assert [line.split() for line in output.splitlines()[1:]] == [["kvm", "kvm_amd"]] * 5
 
 
+def test_closed_descriptors_change_nothing(guest: Guest) -> None:
+    """A pipe of ours must not become descriptor 0, 1 or 2."""
+    output = guest(
+        """
+        for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
+            eval "$kvmprobe --json -o /report $closed"; echo status $?
+        done
+        """
+    )
+    assert output.splitlines() == ["status 0"] * 4
+
+
+def test_probes_at_the_same_time_do_not_take_modules_from_each_other(guest: Guest) -> None:
+    output = guest(
+        f"""
+        for number in 1 2 3 4; do
+            $kvmprobe -q >/answer$number 2>&1 &
+            sleep 0.$((number * 3))
+        done
+        wait
+        cat /answer*; {_STATE}; echo
+        """
+    )
+    *answers, modules = output.splitlines()
+    assert len(answers) == 4
+    assert "msr-unreadable" not in output
+    assert modules.split() == ["kvm", "kvm_amd"]
+
+
 def test_load_kvm_loads_it_to_stay_and_keeps_the_answer(guest: Guest) -> None:
     output = guest(
         f"""

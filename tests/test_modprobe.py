@@ -1,0 +1,86 @@
+"""modprobe's answers, by programs of that name: whatever it does is kept as evidence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvmprobe import modprobe
+from kvmprobe.files import Root
+
+Modprobe = Callable[..., None]
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Modprobe:
+    """Puts a modprobe where kvmprobe looks for it."""
+
+    def put(content: str, mode: int = 0o755) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        (folder / "modprobe").write_text(content)
+        (folder / "modprobe").chmod(mode)
+        monkeypatch.setattr(modprobe, "_PATH", f"{folder}:/usr/bin:/bin")
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "status", "output"),
+    [
+        ("#!/bin/sh\nexit 0\n", 0o755, 0, ""),
+        ("#!/bin/sh\necho no such module >&2; exit 1\n", 0o755, 1, "no such module"),
+        ("#!/bin/sh\nprintf '\\377'; exit 255\n", 0o755, 255, "\ufffd"),
+        ("#!/bin/sh\nkill -9 $$\n", 0o755, -9, ""),
+        ("#!/nonexistent\n", 0o755, None, "cannot be run: No such file or directory"),
+        ("not a program", 0o755, None, "cannot be run: Exec format error"),
+        ("#!/bin/sh\n", 0o644, None, "cannot be run: Permission denied"),
+    ],
+)
+def test_its_answer_is_kept(content: str, mode: int, status: int | None, output: str, fake: Modprobe) -> None:
+    fake(content, mode)
+    answer = modprobe.modprobe("msr")
+    assert answer[0] == status
+    assert answer[1].endswith(output)
+
+
+def test_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modprobe, "_PATH", str(tmp_path))
+    assert modprobe.modprobe("msr") == (None, f"there is no modprobe in {tmp_path}")
+
+
+def test_it_hangs(fake: Modprobe, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake("#!/bin/sh\nexec sleep 600\n")
+    monkeypatch.setattr(modprobe, "_DEADLINE_S", 0.2)
+    assert modprobe.modprobe("msr") == (None, "modprobe did not end within 0 s")
+
+
+def test_when_one_of_two_fails_each_has_its_own_answer(fake: Modprobe, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/modules").touch()
+    fake('#!/bin/sh\ncase "$*" in *msr*) echo "no msr"; exit 1;; esac\n')
+    attempts = modprobe.load(Root(str(tmp_path)), "msr", "cpuid")
+    assert [(a["module"], a["status"], a["output"]) for a in attempts] == [("msr", 1, "no msr"), ("cpuid", 0, "")]
+
+
+def test_a_kernel_without_modules_is_not_asked(tmp_path: Path, fake: Modprobe) -> None:
+    fake(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    with modprobe.Borrowed(Root(str(tmp_path)), lambda: ["msr"]) as borrowed:
+        pass
+    assert borrowed.attempts[0]["status"] is None
+    assert "no loadable modules" in borrowed.attempts[0]["output"]
+    assert not (tmp_path / "called").exists()
+
+
+def test_a_guard_that_cannot_load_says_so(tmp_path: Path, fake: Modprobe) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/modules").touch()
+    fake("#!/bin/sh\necho refused; exit 1\n")
+    before = set(os.listdir("/proc/self/fd"))
+    with modprobe.Borrowed(Root(str(tmp_path)), lambda: ["msr", "cpuid"]) as borrowed:
+        assert [a["output"] for a in borrowed.attempts] == ["refused", "refused"]
+    assert [a["unloaded"] for a in borrowed.attempts] == [None, None]
+    assert set(os.listdir("/proc/self/fd")) == before

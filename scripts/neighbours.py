@@ -27,6 +27,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "neighbours.md"
 TOOLS = ("kvm-ok", "virt-host-validate", "kvmprobe")
 _DEADLINE_S = 120.0
 _MARK = "@@@"
+_VALIDATED = re.compile(r"Checking .*(?:hardware virtualization|/dev/kvm).*: (PASS|FAIL)")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 Said = dict[str, tuple[int, str]]  # by tool: exit status and output
@@ -81,9 +82,11 @@ def boot(lab: Lab, cell: Cell) -> tuple[Cell, Said]:
 def answer(tool: str, status: int, output: str) -> bool | None:
     """Yes, no, or None for "could not find out"."""
     if tool == "kvm-ok":
-        return "acceleration can be used" in output
+        said = re.search(r"acceleration can (NOT )?be used", output)
+        return said[1] is None if said else None
     if tool == "virt-host-validate":
-        return not re.search(r"(hardware virtualization|/dev/kvm).*: FAIL", output)
+        checked = _VALIDATED.findall(output)
+        return "FAIL" not in checked if checked else None  # it crashed, or is not there
     return {0: True, 1: False, 4: False}.get(status)
 
 
@@ -105,8 +108,9 @@ def gist(tool: str, output: str) -> str:
     """The part of the output that answers, on one line."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     if tool == "virt-host-validate":
-        failed = [line.partition("Checking ")[2] for line in lines if ": FAIL" in line]
-        return "; ".join(failed) or "PASS"
+        about = [line.partition("Checking ")[2] for line in lines if _VALIDATED.search(line)]
+        failed = [line for line in about if ": PASS" not in line]
+        return ("; ".join(failed) or "PASS") if about else f"no answer: {lines[-1] if lines else 'nothing'}"
     if tool == "kvmprobe":
         return next((line.partition(":")[0] for line in lines if re.match(r"[A-Z ]{6,} [a-z-]+:", line)), lines[-1])
     return "; ".join(line for line in lines if not line.startswith("INFO: Your CPU supports"))

@@ -60,6 +60,7 @@ attach tmpfs tmpfs /rw defaults
 mkdir /rw/upper /rw/work
 attach overlay overlay /newroot "lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work"
 grep -q securityfs /proc/filesystems && attach securityfs security /sys/kernel/security defaults
+grep -q cgroup2 /proc/filesystems && attach cgroup2 cgroup2 /sys/fs/cgroup defaults
 for name in dev proc sys; do
 	mkdir -p /newroot/$name
 	mount -o rbind /$name /newroot/$name || die "cannot bind /$name"

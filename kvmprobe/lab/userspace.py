@@ -13,12 +13,13 @@ from tempfile import TemporaryDirectory
 from kvmprobe.lab import apt, cache, tools
 from kvmprobe.lab.tools import Say
 
-_CACHE = "userspaces-1"
+_CACHE = "userspaces-2"
 _IMAGE = "root.squashfs"
 
 # python3 runs kvmprobe, libudev1 is behind pyudev, kmod and msr-tools prepare scenarios; the last two are the
 # neighbours that kvmprobe is compared with.
 PACKAGES = ("python3", "libudev1", "kmod", "msr-tools", "cpu-checker", "libvirt-clients")
+_MORE = {"trixie": ("libvirt-daemon-common",)}  # where virt-host-validate moved to
 _UNUSED = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache", "var/lib/apt")
 
 
@@ -39,9 +40,10 @@ def fetch(suite: str, folder: Path, say: Say) -> Userspace:
         mmdebstrap = tools.find("mmdebstrap", "mmdebstrap")
         mksquashfs = tools.find("mksquashfs", "squashfs-tools")
         root = new / "root"
+        packages = (*PACKAGES, *_MORE.get(suite, ()))
         with TemporaryDirectory(prefix="kvmprobe-lab-") as work:
             tools.run(
-                *(mmdebstrap, "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"),
+                *(mmdebstrap, "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
                 *(f"--aptopt=Acquire::Languages {chr(34)}none{chr(34)}", suite, root, apt.mirror()),
                 cwd=Path(work),
                 hint="mmdebstrap builds Debian's userspace as root (or as a user with the package uidmap).",

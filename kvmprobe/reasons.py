@@ -51,7 +51,9 @@ _TABLE = (
         "Since 6.12 kvm_init() enables virtualization on every CPU when kvm_amd loads, and clears SVME when it "
         "unloads (kvm_enable_virtualization() in virt/kvm/kvm_main.c).",
         "Nothing: this is the normal case since 6.12.",
-        "Nothing to do: KVM can use SVM on this host.",
+        "Nothing to do: KVM can use SVM on this host. Where another hypervisor needs SVM while no VM of KVM is alive: "
+        "kvm.enable_virt_at_load=0 on the kernel's command line, or 'options kvm enable_virt_at_load=0' in a file in "
+        "/etc/modprobe.d.",
     ),
     Reason(
         "svme-set-by-another-vm",

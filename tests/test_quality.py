@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from kvmprobe.formats import text
+from kvmprobe.judge import judge
 from kvmprobe.reasons import EXIT_STATUS, REASONS
-from tests.conftest import PROJECT
+from tests.conftest import EVIDENCE, PROJECT
 
 SOURCES = sorted((PROJECT / "kvmprobe").rglob("*.py"))
 
@@ -83,3 +87,15 @@ def test_the_readme_has_the_table_of_reasons() -> None:
         for reason in REASONS.values()
     ]
     assert "\n".join(rows) in readme
+
+
+def test_the_readme_shows_a_real_report() -> None:
+    report = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
+    assert text.render(judge(report["evidence"])).strip() in (PROJECT / "README.md").read_text()
+
+
+def test_no_address_of_a_registry() -> None:
+    done = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=PROJECT, check=False)
+    names = [name for name in done.stdout.split() if name != "LICENSE"]
+    pattern = re.compile(r"(deb|pypi|registry)[a-z.-]*\.(org|com)|https?://(?!json-schema\.org|mirror/)")
+    assert [name for name in names if pattern.search((PROJECT / name).read_text())] == []

@@ -17,17 +17,29 @@ if TYPE_CHECKING:
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit status; never raises."""
+def entry() -> NoReturn:
+    """The process: runs one command and ends with its exit status, whatever happens and whenever a signal comes."""
+    try:
+        status = _main()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass  # closed, or nobody reads it
+        # Taking the interpreter apart object by object would add a tenth to a probe's time.
+        os._exit(status)
+    except Interrupted as end:
+        say(f"kvmprobe: ended by {signal.Signals(end.signum).name}, nothing is left behind")
+        os._exit(128 + end.signum)
+
+
+def _main() -> int:
     try:
         _open_standard_descriptors()
         _arm([signum for signum in _ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])  # nohup
         from kvmprobe import commands
 
-        return commands.run(sys.argv[1:] if arguments is None else arguments)
-    except Interrupted as end:
-        say(f"kvmprobe: ended by {signal.Signals(end.signum).name}, nothing is left behind")
-        return 128 + end.signum
+        return commands.run(sys.argv[1:])
     except Problem as problem:
         say(f"kvmprobe: {problem.message}", problem.hint)
         return problem.exit_status
@@ -41,18 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
         hint = "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it."
         say(f"kvmprobe: internal error: {text}", hint)
         return EXIT_SOFTWARE
-
-
-def entry() -> NoReturn:
-    """The process: runs one command and ends."""
-    status = main()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass  # closed, or nobody reads it
-    # Taking the interpreter apart object by object would add a tenth to a probe's time.
-    os._exit(status)
 
 
 def _open_standard_descriptors() -> None:

@@ -50,8 +50,11 @@ need_venv() {
     { say "no Python of 3.9 or later with venv"; return 1; }
   say "making $venv"
   [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null || { rm -rf "$venv" && "$python" -m venv "$venv"; }
-  "$venv/bin/python" -m pip install -q --disable-pip-version-check --no-input --editable "$project$1" ||
-    { say "pip could not install kvmprobe$1"; return 1; }
+  local pip=("$venv/bin/python" -m pip install -q --disable-pip-version-check --no-input)
+  # The pip of Debian 11 is too old for --editable without a setup.py.
+  "$venv/bin/python" -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (21, 3))' ||
+    "${pip[@]}" --upgrade pip || { say "pip could not renew itself"; return 1; }
+  "${pip[@]}" --editable "$project$1" || { say "pip could not install kvmprobe$1"; return 1; }
   # A later extra contains an earlier one: what was made for the tests serves the probe too.
   { echo "$wanted"; [ -z "$1" ] || echo " ${wanted#"$1" }"; } >"$stamp"
 }

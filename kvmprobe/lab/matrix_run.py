@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from kvmprobe import output
 from kvmprobe.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, UsageProblem
 from kvmprobe.lab import cache, kernels, matrix, options
 from kvmprobe.lab.kernels import Kernel
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(chosen: argparse.Namespace) -> int:
     """Runs `kvmprobe lab matrix`. Status 0: all cells ran and were right; 1: some wrong; 3: some lost, none wrong."""
     if chosen.only == "help":
-        print("\n".join(f"{row.name:30} {' or '.join(row.expected)}" for row in SCENARIOS))
+        output.write("".join(f"{row.name:30} {' or '.join(row.expected)}\n" for row in SCENARIOS), None)
         return EXIT_CONFIRMED
     options.check_boot(chosen)
     if chosen.jobs < 1:
@@ -45,6 +46,10 @@ def main(chosen: argparse.Namespace) -> int:
     rows = _rows(chosen.only)
     folder: Path = chosen.cache or cache.default()
     reports = chosen.reports or folder / "matrix" / time.strftime("%Y%m%dT%H%M%S")
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageProblem(f"--reports {reports}: {error.strerror}", "Name a folder that can be made.") from error
     columns = list(_columns(chosen, folder))
     lab = Lab(columns, rows, folder, say)
     started = time.monotonic()
@@ -57,13 +62,11 @@ def main(chosen: argparse.Namespace) -> int:
     order = {cell: index for index, cell in enumerate(lab.cells)}
     results.sort(key=lambda result: order[result.cell])
     _write(reports / _SUMMARY, [result.summary() for result in results])
-    print(table(results, columns, rows))
     counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in (RIGHT, WRONG, LOST)}
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     took = time.monotonic() - started
-    print(
-        f"\n{', '.join(f'{count} {verdict}' for verdict, count in counts.items())} of {len(lab.cells)} in {took:.0f} s"
-    )
-    print(f"reports: {reports}")
+    shown = f"{table(results, columns, rows)}\n\n{counted} of {len(lab.cells)} in {took:.0f} s\nreports: {reports}\n"
+    output.write(shown, None)
     if counts[WRONG]:
         return EXIT_FAILED
     return EXIT_CONFIRMED if counts[RIGHT] == len(lab.cells) else EXIT_INCONCLUSIVE
@@ -106,8 +109,6 @@ def _keep(result: Result, reports: Path) -> None:
 
 
 def _write(path: Path, data: object) -> None:
-    from kvmprobe import output
-
     path.parent.mkdir(parents=True, exist_ok=True)
     output.write(json.dumps(data, indent=1) + "\n", str(path))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from kvmprobe.lab.matrix_run import table
 from kvmprobe.lab.qemu import Machine
 from kvmprobe.lab.scenarios import AT_LOAD, BY_NAME, SCENARIOS, Scenario
 from kvmprobe.reasons import REASONS
-from tests.conftest import EVIDENCE, kvmprobe
+from tests.conftest import EVIDENCE, PROJECT, kvmprobe
 
 # What no emulated machine has: these are judged from evidence changed by hand (tests/variants.py).
 NOT_IN_THE_LAB = {
@@ -85,6 +87,7 @@ def test_option_rom() -> None:
         ("--deadline", "-1"),
         ("--kernel", "/x"),
         ("extra",),
+        ("--reports", "/proc/x"),
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...]) -> None:
@@ -92,6 +95,9 @@ def test_wrong_arguments(arguments: tuple[str, ...]) -> None:
 
 
 def test_only_help_lists_the_rows() -> None:
+    command = f"{sys.executable} -m kvmprobe lab matrix --only help | true"
+    piped = subprocess.run(["bash", "-c", command], capture_output=True, cwd=PROJECT, timeout=60, check=False)
+    assert piped.stderr == b""
     shown = kvmprobe("lab", "matrix", "--only", "help").stdout
     assert [line.split()[0] for line in shown.splitlines()] == list(BY_NAME)
 

@@ -97,9 +97,9 @@ _CHURN = _background(
     _KVM + 'print("ready", flush=True)\n'
     "while True: vm = fcntl.ioctl(kvm, CREATE, 0); time.sleep(0.002); os.close(vm); time.sleep(0.002)"
 )
-# Sets SVME on CPU 1 again as soon as KVM has cleared it.
+# Sets SVME on the last CPU again as soon as KVM has cleared it; the last, because kvmprobe looks there last.
 _SETTER = (
-    "import os; os.sched_setaffinity(0, {1}); msr = os.open('/dev/cpu/1/msr', os.O_RDWR)\n"
+    "import os; os.sched_setaffinity(0, {2}); msr = os.open('/dev/cpu/2/msr', os.O_RDWR)\n"
     "def svme(): return os.pread(msr, 8, 0xC0000080)[1] & 0x10\n"
     "print('ready', flush=True)\n"
     "while not svme(): pass\n"

@@ -83,10 +83,8 @@ def _rows(only: str | None) -> list[Scenario]:
 
 
 def _columns(chosen: argparse.Namespace, folder: Path) -> list[Kernel]:
-    own = options.own_kernel(chosen, folder)
+    own = options.own_kernel(chosen, chosen.columns, folder)
     if own is not None:
-        if chosen.columns:
-            raise UsageProblem("--kernel takes the place of --kernels", "Give one of them.")
         return [own]
     rows = [kernels.debian(name) for name in chosen.columns.split(",")] if chosen.columns else kernels.DEBIAN
     return [kernels.fetch(row, folder, say) for row in rows]

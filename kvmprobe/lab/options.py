@@ -17,10 +17,15 @@ def add_own_kernel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modules", metavar="DIR", type=Path, help="its /lib/modules/RELEASE")
 
 
-def own_kernel(chosen: argparse.Namespace, folder: Path) -> Kernel | None:
-    """The kernel of --kernel and --modules, made ready in the cache `folder`; None where neither was given."""
+def own_kernel(chosen: argparse.Namespace, named: object, folder: Path) -> Kernel | None:
+    """The kernel of --kernel and --modules, made ready in the cache `folder`; None where neither was given.
+
+    `named`: the Debian kernels that were asked for, which leave no room for it.
+    """
     if (chosen.kernel is None) != (chosen.modules is None):
         raise UsageProblem("--kernel and --modules belong together", "Give both.")
+    if chosen.kernel is not None and named:
+        raise UsageProblem("--kernel takes the place of Debian's kernels", "Give one of them.")
     return None if chosen.kernel is None else kernels.custom(chosen.kernel, chosen.modules, folder, say)
 
 

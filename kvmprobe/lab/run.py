@@ -117,10 +117,8 @@ def worst(statuses: Sequence[int]) -> int:
 
 def _kernels(chosen: argparse.Namespace, folder: Path) -> Iterator[Kernel]:
     """The kernels that were asked for, each made ready when it is its turn."""
-    own = options.own_kernel(chosen, folder)
+    own = options.own_kernel(chosen, chosen.kernels, folder)
     if own is not None:
-        if chosen.kernels:
-            raise UsageProblem("--kernel takes the place of KERNEL", "Give one of them.")
         yield own
         return
     for name in chosen.kernels or kernels.USUAL:

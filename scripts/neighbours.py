@@ -60,15 +60,18 @@ def boot(lab: Lab, cell: Cell) -> tuple[Cell, Said]:
         f"echo {_MARK}{tool}; {shlex.join(command)} 2>&1; echo {_MARK}$?\n" for tool, command in commands.items()
     )
     machine = cell.scenario.machine
-    try:
-        result = lab_probe.boot(
-            cell.kernel, cache.default(), ["sh", "-c", script], guest, machine, _DEADLINE_S, lab.outer
-        )
-    except Problem as problem:
-        say(f"{cell.name}: {problem.message}")
-        return cell, {}
-    if result.outcome != ANSWERED:
+    for _ in range(2):  # a guest that is lost says nothing about the tools
+        try:
+            result = lab_probe.boot(
+                cell.kernel, cache.default(), ["sh", "-c", script], guest, machine, _DEADLINE_S, lab.outer
+            )
+        except Problem as problem:
+            say(f"{cell.name}: {problem.message}")
+            return cell, {}
+        if result.outcome == ANSWERED:
+            break
         say(f"{cell.name}: {result.outcome}: {result.reason}")
+    else:
         return cell, {}
     result.console.unlink(missing_ok=True)
     parts = result.stdout.decode("utf-8", "replace").split(_MARK)[1:]

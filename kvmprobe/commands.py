@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
-from kvmprobe.output import say
+from kvmprobe.output import add_arguments, say
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -26,8 +26,6 @@ exit status:
 
 Without a command it is 'check'. 'kvmprobe COMMAND --help' shows a command's own arguments.
 """
-
-_FORMATS = ("text", "json")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,7 +66,7 @@ def _parser(command: str) -> _Parser:
     check.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe")
     check.add_argument("--load-kvm", action="store_true", help="try to load kvm_amd where it is missing, and leave it")
     check.add_argument("--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /")
-    _add_report_arguments(check)
+    add_arguments(check)
     check.set_defaults(run=_check)
 
     judge = commands.add_parser(
@@ -77,7 +75,7 @@ def _parser(command: str) -> _Parser:
         description="Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing.",
     )
     judge.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
-    _add_report_arguments(judge)
+    add_arguments(judge)
     judge.set_defaults(run=_judge)
 
     explain = commands.add_parser(
@@ -94,15 +92,6 @@ def _parser(command: str) -> _Parser:
 
         lab_run.add_arguments(lab)
     return parser
-
-
-def _add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=_FORMATS, default="text", help="how the report is written")
-    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
-    parser.add_argument("--output", "-o", metavar="FILE", help="write the report to FILE (beside it, then renamed)")
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
-    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
 
 
 def _check(options: argparse.Namespace) -> int:

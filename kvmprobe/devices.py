@@ -75,9 +75,11 @@ class Udev:
 
     def drain(self, root: Root, phase: str) -> None:
         """Takes what has arrived since the last call; the kernel sends each before its system call returns."""
-        for _ in range(MOST_EVENTS if self._monitor is not None else 0):
+        if self._monitor is None:
+            return
+        for _ in range(MOST_EVENTS):
             try:
-                device = self._monitor.poll(timeout=0)  # type: ignore[union-attr]
+                device = self._monitor.poll(timeout=0)
             except Exception as error:  # see __init__; ENOBUFS says that messages were lost
                 self.missing = f"the kernel's uevents cannot be received: {type(error).__name__}: {error}"
                 break

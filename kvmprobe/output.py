@@ -7,7 +7,11 @@ import os
 import stat
 import sys
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
+
+if TYPE_CHECKING:
+    import argparse
 
 # What evidence says is printed to root's terminal and may come from elsewhere: no control characters.
 _PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
@@ -30,6 +34,16 @@ def say(message: str, hint: str | None = None) -> None:
                 print(f"  {clean(hint)}", file=sys.stderr, flush=True)
     except OSError:
         pass
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every command that gives a report."""
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how the report is written")
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    parser.add_argument("--output", "-o", metavar="FILE", help="write the report to FILE (beside it, then renamed)")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
+    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
 
 
 def check_target(path: str) -> None:

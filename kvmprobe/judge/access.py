@@ -22,7 +22,7 @@ def module(facts: Facts) -> Result:
     message = _answer(attempt) if attempt else "kvm_amd is not there"
     if facts.vm_created:
         message += f"; {facts.backend_text()} answers instead"
-    held = [cpu for cpu, value in facts.svme("before").items() if value]
+    held = facts.held_before()
     if held:
         return _held(facts, f"{message}; EFER.SVME is 1 on {cpu_names(held)} already")
     if None in facts.register("before", "VM_CR").values() or not all(facts.svm().values()):
@@ -61,7 +61,7 @@ def device(facts: Facts) -> Result:
     if device["opened"] is True:
         mode = f", mode {device['mode']} {device['owner']}:{device['group']}" if device["mode"] else ""
         return Result(PASS, f"{path} ({device['number']}{mode}) opens")
-    held = [cpu for cpu, value in facts.svme("before").items() if value]
+    held = facts.held_before()
     if device["registered"] is False and held:  # kvm_amd is built in and refused
         return _held(facts, f"the kernel has not registered KVM; EFER.SVME is 1 on {cpu_names(held)} already")
     if device["registered"] is False:
@@ -92,7 +92,7 @@ def create_vm(facts: Facts) -> Result:
     if error is None:
         return Result(UNKNOWN, "KVM_CREATE_VM was not tried")
     message = f"KVM_CREATE_VM failed: {error}"
-    held = [cpu for cpu, value in facts.svme("before").items() if value]
+    held = facts.held_before()
     if held and error in _HELD_ERRORS and not facts.kvm_holds_svm():
         return _held(facts, f"{message}; EFER.SVME was 1 on {cpu_names(held)} before it, and not by KVM")
     return Result(FAIL, message, "create-vm-failed")

@@ -130,6 +130,10 @@ class Facts:
         values = self.register(phase, "EFER")
         return {cpu: None if value is None else EFER.bit(value, "SVME") for cpu, value in values.items()}
 
+    def held_before(self) -> list[int]:
+        """The CPUs whose EFER.SVME was 1 before the probe, by whomever."""
+        return [cpu for cpu, value in self.svme("before").items() if value]
+
     def has_snapshot(self, phase: str) -> bool:
         return phase in self._snapshots
 

@@ -60,12 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_boot(run, DEADLINE_S)
     run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
     run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
-    run.add_argument("--output", "-o", metavar="FILE", help="write the reports to FILE (beside it, then renamed)")
-    run.add_argument("--format", choices=("text", "json"), default="text", help="how the reports are written")
-    run.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
-    volume = run.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
-    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
+    output.add_arguments(run)
     run.set_defaults(run=main)
     matrix = commands.add_parser(
         "matrix",

@@ -28,7 +28,11 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))
         added = program.archive(python, payload.LAB, cache.default(), print)
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
-        result = qemu.boot(Boot(real_kernel("bookworm"), added), tmp_path)
+        plan = Boot(real_kernel("bookworm"), added)
+        result = qemu.boot(plan, tmp_path)
+        if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
+            print(result, result.console.read_text(errors="replace"), sep="\n")
+            result = qemu.boot(plan, tmp_path)
         assert result.outcome == ANSWERED, result
         assert "Traceback" not in result.stderr
         return result.stdout.decode()

@@ -128,7 +128,60 @@ class Log(TypedDict):
     lines: list[LogLine]
 
 
-class Evidence(TypedDict):
+class TraceEntry(TypedDict):
+    phase: str  # "load", "create", "alive", "close": what kvmprobe was doing
+    seconds: float  # by the trace's clock
+    cpu: int
+    task: str
+    pid: int
+    function: str | None  # of the kernel; None: this is a write of a register
+    caller: str | None
+    register: str | None  # "EFER", "VM_HSAVE_PA"
+    value: Reading  # written; an error where the CPU refused it
+
+
+class Trace(TypedDict):
+    source: str  # "tracefs, function tracer, msr:write_msr"
+    clock: str
+    visible: dict[str, list[str]]  # by step of the chain: the kernel's functions that could be traced
+    writes_visible: bool  # whether writes of registers could be traced
+    lost: dict[str, int]  # entries, by CPU
+    unloaded: dict[str, dict[str, Reading]] | None  # the registers without kvm_amd, before it was loaded in the trace
+    entries: list[TraceEntry]
+
+
+class WatchedCall(TypedDict):
+    name: str  # "KVM_CREATE_VM"
+    request: str  # as the kernel saw it, hexadecimal
+    argument: str
+    answer: Answer  # None: it did not return
+    pid: int
+    tid: int
+    comm: str | None
+    entry: dict[str, dict[str, Reading]]  # the registers by CPU, while the thread stood before the call
+    exit: dict[str, dict[str, Reading]] | None  # and after it
+
+
+class Watch(TypedDict):
+    source: str  # "python-ptrace 0.9.9"
+    command: list[str] | None  # None: attached to `pid`
+    own: bool  # it was kvmprobe's own small guest
+    pid: int
+    ended: str  # "exited", "killed", "detached"
+    status: int | None  # of the command's exit, or the number of the signal that killed it
+    processes: int  # followed in all
+    calls: list[WatchedCall]
+    limits: list[str]  # what could not be seen, and why
+
+
+class MoreEvidence(TypedDict, total=False):
+    """Of other witnesses: present only where they were asked."""
+
+    trace: Trace
+    watch: Watch
+
+
+class Evidence(MoreEvidence):
     taken_at: str  # UTC, ISO 8601
     duration_ms: float
     host: Host

@@ -1,4 +1,4 @@
-"""This kvmprobe as a guest runs it: its files and pyudev's, compiled for the guest's own Python, in an archive.
+"""This kvmprobe as a guest runs it: its files and its libraries', compiled for the guest's own Python, in an archive.
 
 A guest is slow: at compiling, at reading over 9p, at looking through site-packages. So all that is ready before.
 """
@@ -26,6 +26,7 @@ _CACHE = "programs-1"
 _ARCHIVE = "program.cpio"
 _FORGET_AFTER = 7 * 24 * 3600.0  # each change of kvmprobe makes one
 _OLDEST = (3, 9)
+_LIBRARIES = ("pyudev", "ptrace")
 
 # Runs in the guest's Python: sources by name in, .pyc by name out, used whatever the sources' times (PEP 552).
 _COMPILE = """
@@ -70,7 +71,7 @@ def python(root: Path) -> Python:
 
 
 def archive(target: Python, below: str, folder: Path, say: Say) -> bytes:
-    """The cpio archive with kvmprobe (without the lab) and pyudev in the folder `below`, cached in `folder`."""
+    """The cpio archive with kvmprobe (without the lab) and its libraries in the folder `below`, cached in `folder`."""
     sources = dict(_sources())
     digest = hashlib.sha256(f"{target.tag} {below}".encode())
     for name, data in sources.items():
@@ -90,11 +91,12 @@ def archive(target: Python, below: str, folder: Path, say: Say) -> bytes:
 
 
 def _sources() -> Iterator[tuple[str, bytes]]:
-    """The files of kvmprobe and, where it is installed, of pyudev, by their names below one folder."""
+    """The files of kvmprobe and of the libraries that are installed, by their names below one folder."""
     folders = [Path(kvmprobe.__file__).parent]
-    pyudev = importlib.util.find_spec("pyudev")
-    if pyudev and pyudev.submodule_search_locations:
-        folders.append(Path(pyudev.submodule_search_locations[0]))
+    for library in _LIBRARIES:
+        spec = importlib.util.find_spec(library)
+        if spec and spec.submodule_search_locations:
+            folders.append(Path(spec.submodule_search_locations[0]))
     for folder in folders:
         if not folder.is_dir():
             raise Problem(f"{folder} is not a folder, so it cannot be put into a guest", "Install kvmprobe with pip.")

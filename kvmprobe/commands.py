@@ -14,6 +14,8 @@ from kvmprobe.output import add_arguments, say
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from kvmprobe.shape import Evidence
+
 
 _EPILOG = """\
 exit status:
@@ -69,6 +71,20 @@ def _parser(command: str) -> _Parser:
     add_arguments(check)
     check.set_defaults(run=_check)
 
+    trace = commands.add_parser(
+        "trace",
+        help="show the kernel's own functions and EFER writes during KVM_CREATE_VM",
+        description="A check during which the kernel's own tracing is a witness too: its functions from the ioctl to "
+        "the register on each CPU, and each write of EFER and VM_HSAVE_PA. By a trace instance of its own, which is "
+        "removed again.",
+    )
+    if command == "trace":
+        from kvmprobe.trace import run as trace_run
+
+        trace_run.add_arguments(trace)
+        add_arguments(trace)
+    trace.set_defaults(run=_trace)
+
     judge = commands.add_parser(
         "judge",
         help="judge evidence taken earlier or elsewhere",
@@ -105,6 +121,18 @@ def _check(options: argparse.Namespace) -> int:
         raise Problem("KVM is part of Linux, and this is not Linux")
     _check_output(options)
     evidence = observe(Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot))
+    return _report_here(evidence, options)
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from kvmprobe.trace import run
+
+    _check_output(options)
+    return _report_here(run.take(options), options)
+
+
+def _report_here(evidence: Evidence, options: argparse.Namespace) -> int:
+    """Reports evidence of this host, and says on the way what a report's reader would not look for."""
     if evidence["uevents"]["error"] and not options.quiet:
         say(f"kvmprobe: one witness less: {evidence['uevents']['error']}")
     for load in evidence["loads"]:
@@ -127,11 +155,11 @@ def _check_output(options: argparse.Namespace) -> None:
         check_target(options.output)
 
 
-def _report(evidence: object, options: argparse.Namespace) -> int:
+def _report(evidence: Evidence, options: argparse.Namespace) -> int:
     from kvmprobe import judge, output
     from kvmprobe.reasons import EXIT_STATUS
 
-    report = judge.judge(evidence)  # type: ignore[arg-type]
+    report = judge.judge(evidence)
     if options.format == "json":
         from kvmprobe.formats import json
 

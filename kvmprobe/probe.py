@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from kvmprobe import TYPE_CHECKING, cpus, devices, guest, kvm, msr, processes
+from kvmprobe import TYPE_CHECKING, chain, cpus, devices, guest, kvm, msr, processes
 from kvmprobe.evidence import KVM_API_VERSION, as_int, failure
 from kvmprobe.files import Root
 from kvmprobe.registers import EFER
@@ -32,6 +32,9 @@ class Probe:
 
     def prepare(self) -> None:
         """Before the modules are looked at."""
+
+    def phase(self, name: str) -> None:
+        """What comes next is `name`, of chain.PHASES."""
 
     def more(self) -> MoreEvidence:
         """What this probe alone adds to the evidence."""
@@ -81,17 +84,22 @@ class Probe:
     def _create_vm(self, device: kvm.Kvm) -> None:
         if self.ioctls["KVM_GET_API_VERSION"] != KVM_API_VERSION:
             return  # whatever answers there, it is not the API of linux/kvm.h
+        self.phase(chain.CREATE)
         try:
             vm = device.create_vm()
         except OSError as error:
+            self.phase("alive")
             self.ioctls["KVM_CREATE_VM"] = failure(error)
             self._snapshot("created")
         else:
             with vm:
+                self.phase("alive")
                 self.ioctls["KVM_CREATE_VM"] = 0
                 self._snapshot("created")
                 created = self.snapshots[-1]
                 self.guest = guest.run_on(device, vm, [int(cpu) for cpu in created["cpus"]], _may_run(created))
+                self.phase(chain.CLOSE)
+            self.phase("after")
 
     def _look_for_others(self, at_load: bool) -> None:
         """Searches for other processes' VMs where registers or uevents leave a question open.

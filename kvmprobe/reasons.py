@@ -235,6 +235,16 @@ _TABLE = (
         "CAP_SYS_RAWIO must be passed in.",
     ),
     Reason(
+        "witnesses-disagree",
+        "failed",
+        "Independent witnesses (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other; only "
+        "trace and watch ask more than one.",
+        "KVM writes EFER by wrmsr, which its trace event shows, and what is written is what the register then reads. "
+        "Something else that writes EFER, or a hypervisor below that answers reads with something else, breaks that.",
+        "Nothing.",
+        "Believe none of them: see which CPU and which witness stand alone, and what else uses SVM on this host.",
+    ),
+    Reason(
         "interfered",
         "inconclusive",
         "Others' VMs came and went during the probe, or its guest was kept from a CPU, so before and after cannot be "

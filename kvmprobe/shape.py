@@ -129,7 +129,7 @@ class Log(TypedDict):
 
 
 class TraceEntry(TypedDict):
-    phase: str  # "load", "create", "alive", "close": what kvmprobe was doing
+    phase: str  # what kvmprobe was doing: "load", "before", "create", "alive", "close", "after"
     seconds: float  # by the trace's clock
     cpu: int
     task: str
@@ -146,6 +146,7 @@ class Trace(TypedDict):
     visible: dict[str, list[str]]  # by step of the chain: the kernel's functions that could be traced
     writes_visible: bool  # whether writes of registers could be traced
     lost: dict[str, int]  # entries, by CPU
+    limits: list[str]  # what could not be seen, and why
     unloaded: dict[str, dict[str, Reading]] | None  # the registers without kvm_amd, before it was loaded in the trace
     entries: list[TraceEntry]
 

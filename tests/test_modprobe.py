@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe import modprobe
+from kvmprobe import modprobe, programs
 from kvmprobe.files import Root
 
 Modprobe = Callable[..., None]
@@ -23,7 +23,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Modprobe:
         folder.mkdir(exist_ok=True)
         (folder / "modprobe").write_text(content)
         (folder / "modprobe").chmod(mode)
-        monkeypatch.setattr(modprobe, "_PATH", f"{folder}:/usr/bin:/bin")
+        monkeypatch.setattr(programs, "_PATH", f"{folder}:/usr/bin:/bin")
 
     return put
 
@@ -42,20 +42,20 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Modprobe:
 )
 def test_its_answer_is_kept(content: str, mode: int, status: int | None, output: str, fake: Modprobe) -> None:
     fake(content, mode)
-    answer = modprobe.modprobe("msr")
+    answer = programs.run("modprobe", "msr")
     assert answer[0] == status
     assert answer[1].endswith(output)
 
 
 def test_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modprobe, "_PATH", str(tmp_path))
-    assert modprobe.modprobe("msr") == (None, f"there is no modprobe in {tmp_path}")
+    monkeypatch.setattr(programs, "_PATH", str(tmp_path))
+    assert programs.run("modprobe", "msr") == (None, f"there is no modprobe in {tmp_path}")
 
 
 def test_it_hangs(fake: Modprobe, monkeypatch: pytest.MonkeyPatch) -> None:
     fake("#!/bin/sh\nexec sleep 600\n")
-    monkeypatch.setattr(modprobe, "_DEADLINE_S", 0.2)
-    assert modprobe.modprobe("msr") == (None, "modprobe did not end within 0 s")
+    monkeypatch.setattr(programs, "_DEADLINE_S", 0.2)
+    assert programs.run("modprobe", "msr") == (None, "modprobe did not end within 0 s")
 
 
 def test_when_one_of_two_fails_each_has_its_own_answer(fake: Modprobe, tmp_path: Path) -> None:

@@ -280,8 +280,27 @@ def without_sysfs(evidence: Evidence) -> None:
 
 BASE = "matrix/bookworm/epyc"  # 6.1: SVME follows the VM
 AT_LOAD = "matrix/trixie/epyc"  # 6.12: SVME follows kvm_amd
+TRACED = "trace/bookworm-create"
+
 
 # (name, recorded evidence, change, the reason it must get)
+def trace_shows_no_write(evidence: Evidence) -> None:
+    found = evidence["trace"]["entries"]
+    found[:] = [e for e in found if (e["cpu"], e["register"], e["phase"]) != (1, "EFER", "create")]
+
+
+def trace_shows_another_value(evidence: Evidence) -> None:
+    for entry in evidence["trace"]["entries"]:
+        if (entry["cpu"], entry["register"], entry["phase"]) == (1, "EFER", "create"):
+            entry["value"] = "0xd01"
+
+
+def trace_counts_another_vm(evidence: Evidence) -> None:
+    for event in evidence["uevents"]["events"]:
+        if event["event"] == "destroy":
+            event["count"] = 1
+
+
 VARIANTS: tuple[tuple[str, str, Callable[[Evidence], None], str], ...] = (
     ("intel", BASE, intel, "vendor-not-amd"),
     ("kvm_pvm", BASE, through_kvm_pvm, "kvm-without-svm"),
@@ -343,6 +362,9 @@ VARIANTS: tuple[tuple[str, str, Callable[[Evidence], None], str], ...] = (
     ("cpu1 not in closed", BASE, toggled("closed"), "svme-set-by-create-vm"),
     ("only VM_CR.LOCK differs", BASE, only_lock_differs, "kvm-amd-not-loaded"),
     ("low highest leaf", BASE, low_leaf, "svme-set-by-create-vm"),
+    ("trace without the write", TRACED, trace_shows_no_write, "witnesses-disagree"),
+    ("trace of another value", TRACED, trace_shows_another_value, "witnesses-disagree"),
+    ("uevent counts another VM", TRACED, trace_counts_another_vm, "witnesses-disagree"),
     ("raw CPUID unreadable", BASE, without_cpuid, "svme-set-by-create-vm"),
     ("no /sys/module", BASE, without_sysfs, "svme-set-by-create-vm"),
 )

@@ -33,7 +33,12 @@ def render(report: Report, verbose: int = 0, colour: bool = False) -> str:
     if verbose < 0:
         return line + "\n"
     facts = Facts(report["evidence"])
-    lines = [*_head(facts), "", *_tree(report, facts, paint), "", *_table(facts, verbose)]
+    lines = [*_head(facts), "", *_tree(report, facts, paint), ""]
+    if "trace" in facts.evidence:
+        from kvmprobe.formats import trace
+
+        lines += map(clean, trace.lines(facts.evidence["trace"], verbose))
+    lines += _table(facts, verbose)
     if verbose > 0:
         lines += [*_everything(facts), ""]
     lines += [line, f"  what to do: {clean(verdict['hint'])}"]

@@ -46,6 +46,8 @@ def _run(facts: Facts) -> list[tuple[Check, Result, str | None]]:
     stopped: dict[str, str] = {}  # check → the check that failed before it
     results = []
     for check in CHECKS:
+        if not check.applies(facts):
+            continue
         blocked_by = None
         if check.needs in stopped and not check.reached(facts):
             blocked_by = stopped[check.id] = stopped[check.needs]

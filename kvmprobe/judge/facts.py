@@ -190,6 +190,14 @@ class Facts:
             return own[0]
         return events[0] if self.vm_created and len(events) == 1 else None
 
+    def own_event(self, name: str) -> Uevent | None:
+        """The first uevent "create" or "destroy" of our own VM."""
+        created = self.create_event()
+        if name == "create" or created is None:
+            return created if name == "create" else None
+        events = self.evidence["uevents"]["events"]
+        return next((event for event in events if event["event"] == name and event["pid"] == created["pid"]), None)
+
     def foreign_events(self) -> list[Uevent]:
         ours = self.create_event()
         pid = ours["pid"] if ours else None

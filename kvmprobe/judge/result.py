@@ -29,6 +29,7 @@ class Check:
     enable_virt_at_load (6.12); `parent`: the check it stands under in a tree.
 
     `needs`: a check without whose success this one makes no sense, unless it was `reached` all the same.
+    `applies`: whether the evidence has what it is about; where not, the check is left out.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Check:
         needs: str | None = None,
         reached: Callable[[Facts], bool] = lambda _: False,
         since_at_load: str | None = None,
+        applies: Callable[[Facts], bool] = lambda _: True,
     ) -> None:
         self.id = id
         self.parent = parent
@@ -50,6 +52,7 @@ class Check:
         self.needs = needs
         self.reached = reached
         self.since_at_load = since_at_load or function
+        self.applies = applies
 
 
 # What an errno from /dev/cpu/N/msr means (arch/x86/kernel/msr.c).

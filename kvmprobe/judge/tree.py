@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge import access, support
+from kvmprobe.judge import access, support, witnesses
 from kvmprobe.judge import virtualization as witness
 from kvmprobe.judge.result import Check
 
@@ -26,4 +26,5 @@ CHECKS = (
     Check("svme", "create-vm", "SVME set", "svm_hardware_enable", witness.svme, "create-vm", since_at_load=_ENABLE),
     Check("guest", "create-vm", "guest runs", "svm_vcpu_run", witness.guest, "create-vm"),
     Check("release", "create-vm", "SVME back", "svm_hardware_disable", witness.release, "svme", since_at_load=_DISABLE),
+    Check("witnesses", None, "witnesses agree", "tracefs", witnesses.agree, applies=witnesses.traced),
 )

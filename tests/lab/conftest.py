@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from kvmprobe.errors import Problem
-from kvmprobe.lab import cache, kernels, tools
+from kvmprobe.lab import cache, kernels, payload, program, qemu, tools
 from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.outcome import ANSWERED
+from kvmprobe.lab.qemu import Boot, Machine
+
+Guest = Callable[..., str]
 
 
 def unavailable(problem: Problem) -> NoReturn:
@@ -77,3 +81,26 @@ def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
         monkeypatch.setenv("PATH", str(folder))
 
     return put
+
+
+@pytest.fixture
+def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
+    """Runs a script of sh in a guest and returns its stdout; $kvmprobe is the program."""
+
+    def run(
+        script: str, prepare: Sequence[str] = ("modprobe kvm_amd",), kernel: str = "bookworm", parameters: str = ""
+    ) -> str:
+        python = program.python(Path("/"))
+        kvmprobe = " ".join(python.command("-m", "kvmprobe"))
+        added = program.archive(python, payload.LAB, cache.default(), print)
+        added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
+        plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters))
+        result = qemu.boot(plan, tmp_path)
+        if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
+            print(result, result.console.read_text(errors="replace"), sep="\n")
+            result = qemu.boot(plan, tmp_path)
+        assert result.outcome == ANSWERED, result
+        assert "Traceback" not in result.stderr
+        return result.stdout.decode()
+
+    return run

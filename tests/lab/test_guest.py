@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
 import pytest
 
-from kvmprobe.lab import cache, payload, program, qemu
-from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
-from kvmprobe.lab.qemu import Boot
+from tests.lab.conftest import Guest
 
 pytestmark = pytest.mark.kernel
 
-Guest = Callable[..., str]
-
 _STATE = "grep -E '^(msr|cpuid|kvm_amd|kvm) ' /proc/modules | cut -d' ' -f1 | sort | tr '\\n' ' '"
-
-
-@pytest.fixture
-def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
-    """Runs a script of sh in a guest and returns its stdout; $kvmprobe is the program."""
-
-    def run(script: str, prepare: Sequence[str] = ("modprobe kvm_amd",)) -> str:
-        python = program.python(Path("/"))
-        kvmprobe = " ".join(python.command("-m", "kvmprobe"))
-        added = program.archive(python, payload.LAB, cache.default(), print)
-        added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
-        plan = Boot(real_kernel("bookworm"), added)
-        result = qemu.boot(plan, tmp_path)
-        if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
-            print(result, result.console.read_text(errors="replace"), sep="\n")
-            result = qemu.boot(plan, tmp_path)
-        assert result.outcome == ANSWERED, result
-        assert "Traceback" not in result.stderr
-        return result.stdout.decode()
-
-    return run
 
 
 def test_borrowed_modules_go_back_and_others_stay(guest: Guest) -> None:

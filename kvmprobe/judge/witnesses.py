@@ -1,0 +1,134 @@
+"""Do the kernel's own trace, the registers and KVM's uevents tell the same story, CPU by CPU?"""
+
+from __future__ import annotations
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.chain import CLOSE, CREATE, LOAD
+from kvmprobe.evidence import as_int
+from kvmprobe.judge.facts import Facts, cpu_names, group
+from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, WARN, Result
+from kvmprobe.registers import EFER, VM_HSAVE_PA
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Trace
+
+
+class _Window:
+    """From one look at the registers to the next: `phases` of the trace lie between, `event` is the uevent of it."""
+
+    def __init__(self, title: str, start: str, end: str, phases: tuple[str, ...], event: str = "") -> None:
+        self.title = title
+        self.start = start
+        self.end = end
+        self.phases = phases
+        self.event = event
+
+
+_WINDOWS = (
+    _Window("loading kvm_amd", "unloaded", "before", (LOAD,)),
+    _Window("KVM_CREATE_VM", "before", "created", ("before", CREATE), "create"),
+    _Window("closing the VM", "created", "closed", ("alive", CLOSE, "after"), "destroy"),
+)
+
+
+def traced(facts: Facts) -> bool:
+    return "trace" in facts.evidence
+
+
+def agree(facts: Facts) -> Result:
+    """A disagreement fails and names the witnesses; what a witness could not see is no disagreement."""
+    trace = facts.evidence["trace"]
+    contradictions = {cpu: _contradictions(facts, trace, cpu) for cpu in facts.cpus}
+    bad = {cpu: found for cpu, found in contradictions.items() if found}
+    if bad:
+        told = "; ".join(f"{cpu_names(cpus)}: {text}" for text, cpus in group(bad).items())
+        good = cpu_names(cpu for cpu in facts.cpus if cpu not in bad)
+        message = f"{told}; on {good} the witnesses agree"
+        if facts.foreign_events() or facts.gone:
+            return Result(UNKNOWN, f"{message}; other VMs or CPUs came and went meanwhile")
+        return Result(FAIL, message, "witnesses-disagree")
+    lost = [int(cpu) for cpu in trace["lost"]]
+    missing = [
+        *([] if trace["writes_visible"] else ["the trace (writes of registers are not visible)"]),
+        *([f"the trace on {cpu_names(lost)} (entries were lost)"] if lost else []),
+        *([] if None not in facts.register("created", "EFER").values() else ["the registers (EFER was not readable)"]),
+        *([] if facts.evidence["uevents"]["source"] else ["the uevents"]),
+    ]
+    story = _story(facts, trace)
+    if missing:
+        return Result(WARN, f"what was seen agrees on {cpu_names(facts.cpus)}: {story}; missing: {', '.join(missing)}")
+    return Result(PASS, f"the trace, the registers and the uevents agree on {cpu_names(facts.cpus)}: {story}")
+
+
+def _story(facts: Facts, trace: Trace) -> str:
+    told = []
+    for window in _WINDOWS:
+        written = {cpu: _written(trace, cpu, window, EFER.name) for cpu in facts.cpus}
+        if any(written.values()):
+            values = "; ".join(
+                f"EFER written {', '.join(values)} on {cpu_names(cpus)}" if values else f"no write on {cpu_names(cpus)}"
+                for values, cpus in group(written).items()
+            )
+            told.append(f"{window.title}: {values}")
+    return "; ".join(told) or "no write of EFER, no change of it"
+
+
+def _contradictions(facts: Facts, trace: Trace, cpu: int) -> str:
+    """What the witnesses of one CPU say against each other; "" for nothing."""
+    told = []
+    for window in _WINDOWS:
+        for register in (EFER, VM_HSAVE_PA):
+            told.append(_trace_against_registers(facts, trace, cpu, window, register.name))
+        told.append(_uevents_against_the_rest(facts, trace, cpu, window))
+    return "; ".join(filter(None, told))
+
+
+def _trace_against_registers(facts: Facts, trace: Trace, cpu: int, window: _Window, name: str) -> str:
+    start, end = _value(facts, trace, window.start, cpu, name), _value(facts, trace, window.end, cpu, name)
+    written = _written(trace, cpu, window, name)
+    if end is None or not _sees(trace, cpu):
+        return ""
+    if written:
+        last = as_int(written[-1])
+        if last is None or last == end:  # a write that the CPU refused says nothing
+            return ""
+        return f"{window.title}: the trace shows {name} written {written[-1]}, the registers show {hex(end)}"
+    if start is None or start == end:
+        return ""
+    return f"{window.title}: the registers show {name} {hex(start)} → {hex(end)}, the trace shows no write of it"
+
+
+def _uevents_against_the_rest(facts: Facts, trace: Trace, cpu: int, window: _Window) -> str:
+    """COUNT says whether a VM is alive, so whether SVME has to be 1; and whether ours was the first or the last."""
+    event = facts.own_event(window.event)
+    if event is None or event["count"] is None or facts.kvm_without_svm() or facts.enables_at_load():
+        return ""
+    alone = event["count"] == (1 if window.event == "create" else 0)
+    said = f"the uevent counts {event['count']} VM(s)"
+    end = _value(facts, trace, window.end, cpu, EFER.name)
+    if end is not None and EFER.bit(end, "SVME") != (event["count"] > 0):
+        return f"{window.title}: {said}, the registers show EFER {hex(end)}"
+    writes = bool(_written(trace, cpu, window, EFER.name))
+    if _sees(trace, cpu) and writes != alone:
+        return f"{window.title}: {said}, the trace shows {'a' if writes else 'no'} write of EFER"
+    return ""
+
+
+def _value(facts: Facts, trace: Trace, phase: str, cpu: int, name: str) -> int | None:
+    if phase == "unloaded":
+        return as_int((trace["unloaded"] or {}).get(str(cpu), {}).get(name))
+    return facts.register(phase, name).get(cpu)
+
+
+def _sees(trace: Trace, cpu: int) -> bool:
+    return trace["writes_visible"] and str(cpu) not in trace["lost"]
+
+
+def _written(trace: Trace, cpu: int, window: _Window, name: str) -> tuple[str, ...]:
+    """What the trace shows to have been written, in order."""
+    return tuple(
+        value if isinstance(value, str) else f"(refused: {value['error'] if value else 'unknown'})"
+        for entry in trace["entries"]
+        for value in [entry["value"]]
+        if entry["cpu"] == cpu and entry["register"] == name and entry["phase"] in window.phases
+    )

@@ -1,0 +1,134 @@
+"""A probe with the kernel's trace around it: from the first look at the registers to the last one."""
+
+from __future__ import annotations
+
+from kvmprobe import TYPE_CHECKING, chain, cpus, modprobe, modules, msr, processes
+from kvmprobe.errors import Problem
+from kvmprobe.files import Root
+from kvmprobe.guard import Guard
+from kvmprobe.probe import Probe
+from kvmprobe.programs import run
+from kvmprobe.trace import entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvmprobe.shape import MoreEvidence, Reading, TraceEntry
+    from kvmprobe.trace.tracefs import Instance
+
+_KVM_AMD = "kvm_amd"
+
+
+class TracedProbe(Probe):
+    """`instance`: the trace; `load`: have kvm_amd loaded in the trace, unloaded before if it is there.
+
+    Raises Problem where tracing fails, or kvm_amd cannot be unloaded.
+    """
+
+    def __init__(self, root: Root, instance: Instance, load: bool) -> None:
+        super().__init__(root)
+        self._instance = instance
+        self._load = load
+        self._unloaded: dict[str, dict[str, Reading]] | None = None
+        self._entries: list[TraceEntry] = []
+        self._seen: dict[str, str] = {}  # the functions that could be traced, with their modules
+
+    def prepare(self) -> None:
+        kvm_amd_was_there = self._load and modules.is_present(self.root, _KVM_AMD)
+        if kvm_amd_was_there and not modules.is_loaded(self.root, _KVM_AMD):
+            raise Problem(f"{_KVM_AMD} is built into this kernel, it cannot be loaded again", "Leave out --load.")
+        if not self._load:
+            self._start("before")
+        elif kvm_amd_was_there:
+            self._load_again()
+        else:
+            self._load_now()
+
+    def phase(self, name: str) -> None:
+        self._instance.mark(entries.mark(name))
+
+    def run(self, at_load: bool) -> None:
+        super().run(at_load)
+        self._instance.record(False)
+        self._entries = list(entries.parse(self._instance.read("trace")))
+
+    def more(self) -> MoreEvidence:
+        instance = self._instance
+        witnesses = [
+            name for name, seen in (("functions", instance.functions), ("msr:write_msr", instance.writes)) if seen
+        ]
+        return {
+            "trace": {
+                "source": f"tracefs: {', '.join(witnesses) or 'nothing'}",
+                "clock": instance.clock,
+                "visible": self._visible(),
+                "writes_visible": instance.writes,
+                "lost": instance.lost(),
+                "limits": instance.limits,
+                "unloaded": self._unloaded,
+                "entries": self._entries,
+            }
+        }
+
+    def _visible(self) -> dict[str, list[str]]:
+        """By step of the chain: what it is called here, none where the kernel inlined or renamed it."""
+        if not self._instance.functions:
+            return {step.id: [] for step in chain.STEPS}
+        if self._load:
+            self._seen.update(self._instance.available_functions())
+        names = {*self._seen, *(entry["function"] for entry in self._entries)}  # init functions are gone by now
+        return {step.id: sorted(n for n in names if n and chain.step_of(n) is step) for step in chain.STEPS}
+
+    def _start(self, phase: str) -> None:
+        self._instance.trace_writes(entries.REGISTERS)
+        self._instance.trace_functions(self._filters())
+        self._instance.record(True)
+        self.phase(phase)
+
+    def _filters(self) -> Iterator[str]:
+        for name, module in self._instance.available_functions():
+            step = chain.step_of(name)
+            if step and module in ("", step.module):
+                self._seen[name] = module
+                yield f"{name}:mod:{module}" if module else name
+        for step in chain.STEPS:
+            # The kernel remembers filters of modules that are still to come.
+            if self._load and step.module and not modules.is_present(self.root, step.module):
+                yield from (f"{name}:mod:{step.module}" for name in step.names)
+
+    def _load_now(self) -> None:
+        snapshot = msr.snapshot(self.root, cpus.online(self.root), "unloaded")
+        self._unloaded = snapshot["cpus"]
+        self._start(chain.LOAD)
+        self.loads += modprobe.load(self.root, _KVM_AMD)
+        self.phase("before")
+
+    def _load_again(self) -> None:
+        """Whatever happens meanwhile, kvm_amd is loaded again in the end, if the kernel lets it."""
+        before = self._parameters()
+        guard = Guard(lambda: run("rmmod", _KVM_AMD), self._put_back)
+        try:
+            status, said = guard.done or (None, "the process that should do it failed")
+            if status != 0:
+                holders = processes.vm_users(self.root) or []
+                users = ", ".join(f"{user['comm']}[{user['pid']}]" for user in holders)
+                raise Problem(
+                    f"{_KVM_AMD} cannot be unloaded: {said or status}" + (f" (VMs of {users})" if users else ""),
+                    "Stop what uses it, or leave out --load.",
+                )
+            self._load_now()
+        finally:
+            guard.release()
+        for name, value in self._parameters().items():
+            if before.get(name) != value:
+                self._instance.limits.append(
+                    f"{_KVM_AMD} was loaded with {name}={before.get(name)} before, now {value}"
+                )
+
+    def _put_back(self, unloaded: list[object]) -> None:
+        if unloaded[0] == 0 and not modules.is_present(self.root, _KVM_AMD):
+            modprobe.load(self.root, _KVM_AMD)
+
+    def _parameters(self) -> dict[str, Reading]:
+        known = (modules.observe(self.root) or {}).get(_KVM_AMD)
+        return known["parameters"] if known else {}

@@ -1,0 +1,135 @@
+"""`kvmprobe trace` on real kernels with SVM."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.lab.conftest import Guest
+
+pytestmark = pytest.mark.kernel
+
+_MOUNT = "mount -t tracefs tracefs /sys/kernel/tracing"
+# The machine's own tracing, as somebody may be using it.
+_OWN = "cd /sys/kernel/tracing && cat current_tracer tracing_on set_ftrace_filter set_event buffer_size_kb trace_clock"
+
+
+def _check(report: str, check: str) -> tuple[str, str]:
+    found = next(found for found in json.loads(report)["checks"] if found["id"] == check)
+    return found["status"], found["message"]
+
+
+@pytest.mark.parametrize("kernel", ["bullseye", "bookworm", "trixie", "trixie-backports"])
+def test_the_kernel_testifies(kernel: str, guest: Guest) -> None:
+    output = guest(
+        f"""
+        {_MOUNT}; cd /sys/kernel/tracing
+        echo kvm_vm_ioctl >set_ftrace_filter; echo function >current_tracer; ({_OWN}) >/before
+        cd /kvmprobe-lab
+        $kvmprobe trace --json -o /create >/dev/null; echo status $?
+        $kvmprobe trace --load --json -o /load; echo status $?
+        ({_OWN}) | cmp - /before && echo own tracing as before
+        ls /sys/kernel/tracing/instances | wc -l
+        cut -d' ' -f1 /proc/modules | grep -E '^(msr|cpuid|kvm_amd|kvm)$' | sort | tr '\\n' ' '; echo
+        cat /create; echo; echo @@@@; cat /load
+        """,
+        kernel=kernel,
+    )
+    head, _, rest = output.partition("{")
+    assert head.splitlines() == ["status 0", "status 0", "own tracing as before", "0", "kvm kvm_amd "]
+    for report in ("{" + rest).split("@@@@"):
+        status, message = _check(report, "witnesses")
+        assert (status, message.partition(":")[0]) == (
+            "pass",
+            "the trace, the registers and the uevents agree on cpu0-1",
+        )
+        entries = json.loads(report)["evidence"]["trace"]["entries"]
+        assert {"kvm_dev_ioctl", "kvm_vm_release"} <= {entry["function"] for entry in entries}
+    written = {entry["cpu"] for entry in entries if (entry["register"], entry["value"]) == ("EFER", "0x1d01")}
+    assert written == {0, 1}
+
+
+def test_nothing_stays_when_it_is_killed_and_kvm_amd_comes_back(guest: Guest) -> None:
+    output = guest(
+        f"""
+        {_MOUNT}
+        $kvmprobe trace -q
+        for moment in 5 8 11 14 17 20 24 28; do
+            $kvmprobe trace -q --load >/dev/null 2>&1 & probe=$!
+            sleep $((moment / 10)).$((moment % 10)); kill -KILL $probe 2>/dev/null; wait $probe
+            for try in $(seq 60); do
+                [ -z "$(ls /sys/kernel/tracing/instances)" ] && grep -q '^kvm_amd ' /proc/modules && break
+                sleep 0.5
+            done
+            ls /sys/kernel/tracing/instances; grep -o '^kvm_amd ' /proc/modules
+        done
+        $kvmprobe trace -q --load
+        """
+    )
+    lines = output.splitlines()
+    assert lines[1:-1] == ["kvm_amd "] * 8
+    assert [line.partition(":")[0] for line in (lines[0], lines[-1])] == ["CONFIRMED svme-set-by-create-vm"] * 2
+
+
+def test_kvm_amd_in_use_is_not_unloaded(guest: Guest) -> None:
+    output = guest(
+        f"""
+        {_MOUNT}
+        python3 -S -c '
+import os, time
+os.open("/dev/kvm", os.O_RDWR)
+print("ready", flush=True)
+time.sleep(600)' >/r &
+        while ! [ -s /r ]; do sleep 0.1; done
+        $kvmprobe trace -q --load 2>&1; echo status $?
+        grep -o '^kvm_amd ' /proc/modules; ls /sys/kernel/tracing/instances
+        """
+    )
+    said, _, *rest = output.splitlines()
+    assert said.startswith("kvmprobe: kvm_amd cannot be unloaded: ")
+    assert rest == ["status 3", "kvm_amd "]
+
+
+def test_lost_entries_are_reported(guest: Guest) -> None:
+    """Somebody asks KVM so often that the buffers run over."""
+    output = guest(
+        f"""
+        {_MOUNT}
+        for cpu in 0 1; do taskset -c $cpu python3 -S -c '
+import fcntl, os
+kvm = os.open("/dev/kvm", os.O_RDWR)
+print("ready", flush=True)
+while True: fcntl.ioctl(kvm, 0xAE00, 0)' >/r$cpu & done
+        while ! [ -s /r0 ] || ! [ -s /r1 ]; do sleep 0.1; done
+        $kvmprobe trace --json; echo; echo status $?
+        """
+    )
+    report = output.rpartition("status")[0]
+    assert json.loads(report)["evidence"]["trace"]["lost"]
+    status, message = _check(report, "witnesses")
+    assert status == "warn"
+    assert "entries were lost" in message
+
+
+def test_lockdown_closes_tracefs_and_it_says_so(guest: Guest) -> None:
+    output = guest(
+        "$kvmprobe trace --mount 2>&1; echo status $?; $kvmprobe -q; echo status $?",
+        parameters="lockdown=confidentiality",
+    )
+    lines = output.splitlines()
+    assert lines[0].startswith("kvmprobe: the kernel's tracing cannot be used: ")
+    assert "confidentiality" in lines[1]
+    assert lines[2] == "status 3"
+    assert lines[-1] == "status 0"
+
+
+def test_a_kernel_with_other_tracing(guest: Guest) -> None:
+    """kernel.ftrace_enabled=0 leaves the writes visible."""
+    output = guest(f"{_MOUNT}; sysctl -q kernel.ftrace_enabled=0; $kvmprobe trace --json; echo; echo status $?")
+    report, _, status = output.rpartition("status")
+    assert status.strip() == "0"
+    assert _check(report, "witnesses")[0] == "pass"
+    assert json.loads(report)["evidence"]["trace"]["limits"] == [
+        "kernel.ftrace_enabled is 0: functions are not visible"
+    ]

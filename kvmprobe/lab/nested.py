@@ -19,7 +19,7 @@ from kvmprobe.lab.qemu import Boot, Machine
 
 OUTER = "bookworm"  # the kernel of the outer guest: six boots in six worked
 
-_OUTER_MACHINE = Machine(cpus=1, memory="2G", threads="single")
+_OUTER_MACHINE = Machine(cpus=1, memory="2G")
 LOST = 75  # any status that is none of a verdict's
 
 # The inner guest's answer becomes the outer one's.

@@ -98,7 +98,8 @@ _CHURN = _background(
     "while True: vm = fcntl.ioctl(kvm, CREATE, 0); time.sleep(0.002); os.close(vm); time.sleep(0.002)"
 )
 # On each CPU a program sets SVME as soon as a VM is there, and from then on without end. What KVM clears is set again
-# before anybody can look, except perhaps on the CPU where kvmprobe itself runs.
+# before anybody can look, except perhaps on the CPU where kvmprobe itself runs: QEMU's CPUs take turns, so the other
+# one goes on with its program next.
 _SETTERS = (
     "import os\n"
     "for cpu in os.sched_getaffinity(0):\n"
@@ -173,9 +174,6 @@ SCENARIOS = (
         "vms-come-and-go",
         ("interfered", "svme-set-by-another-vm", *_BY_VM),
         _BY_LOAD,
-        # Each VM makes KVM patch __schedule() (preempt notifiers). With a thread for each CPU, QEMU 7.2 now and then
-        # still runs the old code, and 7.3 dies of the int3.
-        Machine(threads="single"),
         prepare=(_LOAD, *_CHURN),
     ),
     # a kernel that misbehaves
@@ -189,8 +187,7 @@ SCENARIOS = (
     Scenario(
         "svme-not-cleared",
         ("svme-not-cleared",),
-        # The CPUs take turns, so that one that was interrupted by KVM goes on with its program next.
-        machine=Machine(_EPYC, parameters=_NO_AT_LOAD, threads="single"),
+        machine=Machine(_EPYC, parameters=_NO_AT_LOAD),
         prepare=("modprobe msr", _WRITES, _LOAD, *_background(_SETTERS)),
     ),
 )

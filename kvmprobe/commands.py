@@ -85,6 +85,19 @@ def _parser(command: str) -> _Parser:
         add_arguments(trace)
     trace.set_defaults(run=_trace)
 
+    soak = commands.add_parser(
+        "soak",
+        help="the cycle many times: create, check every CPU, run the guest, close, check",
+        description="A check, and then its cycle many times: VMs are created, every CPU is checked, the guest runs, "
+        "the VMs are closed, every CPU is checked again. The first failure is kept whole as the report.",
+    )
+    if command == "soak":
+        from kvmprobe.soak import run as soak_run
+
+        soak_run.add_arguments(soak)
+        add_arguments(soak)
+    soak.set_defaults(run=_soak)
+
     judge = commands.add_parser(
         "judge",
         help="judge evidence taken earlier or elsewhere",
@@ -126,6 +139,13 @@ def _check(options: argparse.Namespace) -> int:
 
 def _trace(options: argparse.Namespace) -> int:
     from kvmprobe.trace import run
+
+    _check_output(options)
+    return _report_here(run.take(options), options)
+
+
+def _soak(options: argparse.Namespace) -> int:
+    from kvmprobe.soak import run
 
     _check_output(options)
     return _report_here(run.take(options), options)

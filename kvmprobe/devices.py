@@ -14,6 +14,7 @@ from kvmprobe.files import Root
 from kvmprobe.processes import comm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     import pyudev
@@ -87,6 +88,36 @@ class Udev:
                 break
             if device.subsystem == "misc" and device.sys_name == "kvm" and "EVENT" in device.properties:
                 self._uevents.append(_uevent(root, device.properties, phase))
+
+    def forget(self) -> None:
+        """Throws away what has arrived, quicker than `drain` and without a look at it."""
+        for _ in self._messages():
+            pass
+
+    def take(self, root: Root, phase: str) -> list[Uevent]:
+        """KVM's uevents that have arrived since `forget` or `drain`."""
+        found = []
+        for message in self._messages():
+            properties = dict(part.partition("=")[::2] for part in message.decode("utf-8", "replace").split("\0"))
+            if properties.get("SUBSYSTEM") == "misc" and properties.get("DEVNAME") == "kvm" and "EVENT" in properties:
+                found.append(_uevent(root, properties, phase))
+        return found
+
+    def replace(self, events: list[Uevent]) -> None:
+        """What `take` gave is the evidence, in place of what `drain` took before."""
+        self._uevents = events
+
+    def _messages(self) -> Iterator[bytes]:
+        """The kernel's messages as they are: "change@/devices/virtual/misc/kvm", NAME=VALUE and more, zeros between."""
+        if self._monitor is None:
+            return
+        for _ in range(MOST_EVENTS):
+            try:
+                yield os.read(self._monitor.fileno(), 8192)
+            except BlockingIOError:
+                return
+            except OSError:
+                pass  # ENOBUFS: some were lost, others follow
 
     def evidence(self) -> Uevents:
         source = None if self._monitor is None or self.missing else f"{self.version}, kernel monitor"

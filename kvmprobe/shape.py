@@ -175,11 +175,44 @@ class Watch(TypedDict):
     limits: list[str]  # what could not be seen, and why
 
 
+class Percentiles(TypedDict):  # of times, in microseconds
+    count: int
+    min: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    p99_9: float | None
+    max: float | None
+
+
+class SoakFailure(TypedDict):
+    cycle: int
+    step: str  # "cycle", "hotplug", "reload", "kill"
+    what: str
+    reason: str  # of reasons.py
+
+
+class Soak(TypedDict):
+    cycles: int  # that were done
+    wanted: int | None  # None: as many as fit into the time
+    seconds: float
+    vms: int  # at once
+    steps: dict[str, int]  # how often each was done: "hotplug" (of a CPU), "reload", "kill"
+    limits: list[str]  # what could not be done, and why
+    interfered: int  # cycles that say nothing, because of others' VMs
+    failed: int
+    failures: list[SoakFailure]  # the first of them
+    create: Percentiles
+    close: Percentiles
+    memory_kb: list[int]  # resident, at the beginning and at the end
+
+
 class MoreEvidence(TypedDict, total=False):
     """Of other witnesses: present only where they were asked."""
 
     trace: Trace
     watch: Watch
+    soak: Soak
 
 
 class Evidence(MoreEvidence):

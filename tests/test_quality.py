@@ -23,10 +23,10 @@ SOURCES = sorted((PROJECT / "kvmprobe").rglob("*.py"))
 LAYERS = (
     {"errors", "shape", "schema", "evidence", "guard", "programs", "chain"},
     {"registers", "files", "reasons"},
-    {"msr", "cpuid", "cpus", "modules", "modprobe", "processes", "devices", "klog", "kvm", "guest", "judge"},
+    {"msr", "cpuid", "cpus", "modules", "modprobe", "reload", "processes", "devices", "klog", "kvm", "guest", "judge"},
     {"probe", "load", "formats", "output"},
     {"observe"},
-    {"trace", "watch"},
+    {"trace", "watch", "soak"},
     {"lab", "commands"},
     {"cli"},
     {"__main__"},

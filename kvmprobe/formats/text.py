@@ -39,6 +39,10 @@ def render(report: Report, verbose: int = 0, colour: bool = False) -> str:
 
         lines += map(clean, trace.lines(facts.evidence["trace"], verbose))
     lines += _table(facts, verbose)
+    if "soak" in facts.evidence:
+        from kvmprobe.formats import soak
+
+        lines += map(clean, soak.lines(facts.evidence["soak"]))
     if verbose > 0:
         lines += [*_everything(facts), ""]
     lines += [line, f"  what to do: {clean(verdict['hint'])}"]

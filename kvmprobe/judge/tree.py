@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge import access, support, witnesses
+from kvmprobe.judge import access, soaked, support, witnesses
 from kvmprobe.judge import virtualization as witness
 from kvmprobe.judge.result import Check
 
@@ -12,6 +12,8 @@ _DISABLE = "svm_disable_virtualization_cpu"
 _COMPAT = "svm_check_processor_compat"
 
 CHECKS = (
+    # first, so that a failure among many cycles decides, also where a single VM would say "not applicable"
+    Check("cycles", None, "cycles", "soak", soaked.cycles, applies=soaked.done),
     Check("vendor", None, "vendor", "has_svm", support.vendor, since_at_load=_SUPPORTED),
     Check("extended-leaf", "vendor", "extended leaves", "has_svm", support.extended_leaf, since_at_load=_SUPPORTED),
     Check("svm-bit", "vendor", "SVM bit", "has_svm", support.svm_bit, since_at_load=_SUPPORTED),

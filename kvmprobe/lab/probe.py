@@ -85,13 +85,14 @@ def probe(
     keep_console: bool = False,
     outer: Kernel | None = None,
     say: Say = lambda _: None,
+    name: str = "check",
 ) -> Answer:
-    """Boots `kernel` and runs `kvmprobe check --json ARGUMENTS` in it; see `boot`.
+    """Boots `kernel` and runs `kvmprobe NAME --json ARGUMENTS` in it; see `boot`.
 
     The console's log stays in `folder`/logs unless the guest answered, and with `keep_console`. An exit status that
     promises a report is no answer without one. Raises Problem.
     """
-    command = program.python(guest.root).command("-m", "kvmprobe", "check", "--json", *arguments)
+    command = program.python(guest.root).command("-m", "kvmprobe", name, "--json", *arguments)
     result = boot(kernel, folder, command, guest, machine, deadline, outer, say)
     report = _report(result.stdout) if result.outcome == ANSWERED else None
     if report is None and result.status in _VERDICTS:

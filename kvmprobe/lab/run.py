@@ -1,10 +1,11 @@
-"""The command `kvmprobe lab run`: boots kernels, probes them, prints their reports."""
+"""The commands `kvmprobe lab run`, `soak` and `trace`: boot kernels, run a command in each, print their reports."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,41 +28,43 @@ _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAIL
 _CONSOLE_LINES = 10
 
 _EPILOG = """\
-What follows -- goes to 'kvmprobe check' in the guest. A kernel is downloaded once;
-its folder in the cache may be deleted.
+What follows -- goes to 'kvmprobe {name}' in the guest{usual}. A kernel is
+downloaded once; its folder in the cache may be deleted.
 
 exit status: the guest's own; 3 where it did not answer; of several kernels the worst.
 """
 
 
+@dataclass(frozen=True)
+class _InGuest:
+    """A command of the lab that runs kvmprobe's command `name` in guests, usually on `kernels` with `arguments`."""
+
+    name: str
+    help: str
+    kernels: Sequence[str]
+    arguments: Sequence[str] = ()
+    deadline: float = DEADLINE_S
+
+
+_ALL = tuple(row.suite for row in kernels.DEBIAN)
+_IN_GUEST = {
+    "run": _InGuest("check", "boot kernels and probe each of them", kernels.USUAL),
+    "trace": _InGuest("trace", "boot kernels and trace each of them", kernels.USUAL, ("--mount", "--load")),
+    "soak": _InGuest(
+        "soak",
+        "boot kernels and soak each of them",
+        _ALL,
+        ("--cycles", "20", "--vms", "2", "--hotplug", "--reload", "--kill"),
+        5 * DEADLINE_S,
+    ),
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what follows `kvmprobe lab` to its parser. `run` of the parsed options is the function to call."""
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_splitting(type(parser)))
-    run = commands.add_parser(
-        "run",
-        help="boot kernels and probe each of them",
-        description="Boots kernels in an emulated AMD machine (QEMU, no KVM needed) and runs this kvmprobe in them.",
-        usage="%(prog)s [OPTION ...] [KERNEL ...] [-- ARGUMENT ...]",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    known = ", ".join(f"{row.suite} ({row.series})" for row in kernels.DEBIAN)
-    run.add_argument(
-        "kernels",
-        metavar="KERNEL",
-        nargs="*",
-        help=f"Debian's kernels: {known}; without any: {' '.join(kernels.USUAL)}",
-    )
-    options.add_own_kernel(run)
-    run.add_argument("--cpu", metavar="MODEL", default=MACHINE.cpu, help="QEMU's -cpu (%(default)s)")
-    run.add_argument("--cpus", metavar="N", type=int, default=MACHINE.cpus, help="how many (%(default)s)")
-    run.add_argument("--memory", metavar="SIZE", default=MACHINE.memory, help="QEMU's -m (%(default)s)")
-    run.add_argument("--append", metavar="CMDLINE", default="", help="more kernel parameters")
-    options.add_boot(run, DEADLINE_S)
-    run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
-    run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
-    output.add_arguments(run)
-    run.set_defaults(run=main)
+    for name, what in _IN_GUEST.items():
+        _add_in_guest(commands.add_parser(name, **_texts(what)), what)
     matrix = commands.add_parser(
         "matrix",
         help="boot every scenario on every kernel",
@@ -71,8 +74,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     matrix_run.add_arguments(matrix)
 
 
+def _texts(what: _InGuest) -> dict[str, Any]:
+    usual = f"; without: {' '.join(what.arguments)}" if what.arguments else ""
+    return {
+        "help": what.help,
+        "description": f"Boots kernels in an emulated AMD machine (QEMU, no KVM needed) and runs this 'kvmprobe "
+        f"{what.name}' in them.",
+        "usage": "%(prog)s [OPTION ...] [KERNEL ...] [-- ARGUMENT ...]",
+        "epilog": _EPILOG.format(name=what.name, usual=usual),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def _add_in_guest(run: argparse.ArgumentParser, what: _InGuest) -> None:
+    known = ", ".join(f"{row.suite} ({row.series})" for row in kernels.DEBIAN)
+    run.add_argument(
+        "kernels",
+        metavar="KERNEL",
+        nargs="*",
+        help=f"Debian's kernels: {known}; without any: {' '.join(what.kernels)}",
+    )
+    options.add_own_kernel(run)
+    run.add_argument("--cpu", metavar="MODEL", default=MACHINE.cpu, help="QEMU's -cpu (%(default)s)")
+    run.add_argument("--cpus", metavar="N", type=int, default=MACHINE.cpus, help="how many (%(default)s)")
+    run.add_argument("--memory", metavar="SIZE", default=MACHINE.memory, help="QEMU's -m (%(default)s)")
+    run.add_argument("--append", metavar="CMDLINE", default="", help="more kernel parameters")
+    options.add_boot(run, what.deadline)
+    run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
+    run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
+    output.add_arguments(run)
+    run.set_defaults(run=main, what=what)
+
+
 def main(chosen: argparse.Namespace) -> int:
-    """Runs `kvmprobe lab run`. Returns the exit status; raises Problem."""
+    """Runs `kvmprobe lab run`, `trace` or `soak`. Returns the exit status; raises Problem."""
     options.check_boot(chosen)
     if chosen.cpus < 1:
         raise UsageProblem(f"--cpus {chosen.cpus}: not a number of CPUs", "Give 1 or more.")
@@ -89,10 +124,11 @@ def main(chosen: argparse.Namespace) -> int:
         answer = probe(
             kernel,
             folder,
-            chosen.probe_arguments,
+            chosen.probe_arguments or chosen.what.arguments,
             machine=machine,
             deadline=chosen.deadline,
             keep_console=chosen.keep_console,
+            name=chosen.what.name,
         )
         for line in _tell(kernel, answer, chosen.keep_console):
             say(line)
@@ -116,7 +152,7 @@ def _kernels(chosen: argparse.Namespace, folder: Path) -> Iterator[Kernel]:
     if own is not None:
         yield own
         return
-    for name in chosen.kernels or kernels.USUAL:
+    for name in chosen.kernels or chosen.what.kernels:
         yield kernels.fetch(kernels.debian(name), folder, say)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kvmprobe import TYPE_CHECKING, chain, cpus, modprobe, modules, msr, processes
+from kvmprobe import TYPE_CHECKING, chain, cpus, modprobe, modules, msr
 from kvmprobe.errors import Problem
 from kvmprobe.files import Root
-from kvmprobe.guard import Guard
 from kvmprobe.probe import Probe
-from kvmprobe.programs import run
+from kvmprobe.reload import KVM_AMD, Unloaded
 from kvmprobe.trace import entries
 
 if TYPE_CHECKING:
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
     from kvmprobe.shape import MoreEvidence, Reading, TraceEntry
     from kvmprobe.trace.tracefs import Instance
-
-_KVM_AMD = "kvm_amd"
 
 
 class TracedProbe(Probe):
@@ -34,9 +31,9 @@ class TracedProbe(Probe):
         self._seen: dict[str, str] = {}  # the functions that could be traced, with their modules
 
     def prepare(self) -> None:
-        kvm_amd_was_there = self._load and modules.is_present(self.root, _KVM_AMD)
-        if kvm_amd_was_there and not modules.is_loaded(self.root, _KVM_AMD):
-            raise Problem(f"{_KVM_AMD} is built into this kernel, it cannot be loaded again", "Leave out --load.")
+        kvm_amd_was_there = self._load and modules.is_present(self.root, KVM_AMD)
+        if kvm_amd_was_there and not modules.is_loaded(self.root, KVM_AMD):
+            raise Problem(f"{KVM_AMD} is built into this kernel, it cannot be loaded again", "Leave out --load.")
         if not self._load:
             self._start("before")
         elif kvm_amd_was_there:
@@ -100,35 +97,17 @@ class TracedProbe(Probe):
         snapshot = msr.snapshot(self.root, cpus.online(self.root), "unloaded")
         self._unloaded = snapshot["cpus"]
         self._start(chain.LOAD)
-        self.loads += modprobe.load(self.root, _KVM_AMD)
+        self.loads += modprobe.load(self.root, KVM_AMD)
         self.phase("before")
 
     def _load_again(self) -> None:
-        """Whatever happens meanwhile, kvm_amd is loaded again in the end, if the kernel lets it."""
         before = self._parameters()
-        guard = Guard(lambda: run("rmmod", _KVM_AMD), self._put_back)
-        try:
-            status, said = guard.done or (None, "the process that should do it failed")
-            if status != 0:
-                holders = processes.vm_users(self.root) or []
-                users = ", ".join(f"{user['comm']}[{user['pid']}]" for user in holders)
-                raise Problem(
-                    f"{_KVM_AMD} cannot be unloaded: {said or status}" + (f" (VMs of {users})" if users else ""),
-                    "Stop what uses it, or leave out --load.",
-                )
+        with Unloaded(self.root):
             self._load_now()
-        finally:
-            guard.release()
         for name, value in self._parameters().items():
             if before.get(name) != value:
-                self._instance.limits.append(
-                    f"{_KVM_AMD} was loaded with {name}={before.get(name)} before, now {value}"
-                )
-
-    def _put_back(self, unloaded: list[object]) -> None:
-        if unloaded[0] == 0 and not modules.is_present(self.root, _KVM_AMD):
-            modprobe.load(self.root, _KVM_AMD)
+                self._instance.limits.append(f"{KVM_AMD} was loaded with {name}={before.get(name)} before, now {value}")
 
     def _parameters(self) -> dict[str, Reading]:
-        known = (modules.observe(self.root) or {}).get(_KVM_AMD)
+        known = (modules.observe(self.root) or {}).get(KVM_AMD)
         return known["parameters"] if known else {}

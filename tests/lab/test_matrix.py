@@ -23,6 +23,7 @@ from tests.conftest import EVIDENCE, PROJECT, kvmprobe
 
 # What no emulated machine has: these are judged from evidence changed by hand (tests/variants.py).
 NOT_IN_THE_LAB = {
+    "witnesses-disagree",
     "kvm-without-svm",  # this very host, where it has such a backend
     "sev-guest",
     "kvm-device-missing",

@@ -1,0 +1,55 @@
+"""Unloading kvm_amd for a while: it comes back, if the kernel lets it, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from kvmprobe import TYPE_CHECKING, modprobe, modules, processes
+from kvmprobe.errors import Problem
+from kvmprobe.files import Root
+from kvmprobe.guard import Guard
+from kvmprobe.programs import run
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from kvmprobe.shape import LoadAttempt
+
+KVM_AMD = "kvm_amd"
+
+
+class Unloaded:
+    """kvm_amd is unloaded on entry, and there again after exit. Raises Problem where it cannot be unloaded.
+
+    By rmmod, which leaves the modules below it (kvm, ccp) and their parameters alone.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+
+    def __enter__(self) -> Unloaded:
+        if not modules.is_loaded(self._root, KVM_AMD):
+            raise Problem(f"{KVM_AMD} is not there as a module, so it cannot be unloaded and loaded again")
+        self._guard = Guard(lambda: run("rmmod", KVM_AMD), self._put_back)
+        status, said = self._guard.done or (None, "the process that should do it failed")
+        if status != 0:
+            self._guard.release()
+            holders = processes.vm_users(self._root) or []
+            users = ", ".join(f"{user['comm']}[{user['pid']}]" for user in holders)
+            raise Problem(
+                f"{KVM_AMD} cannot be unloaded: {said or status}" + (f" (VMs of {users})" if users else ""),
+                "Stop what uses it: VMs, and whatever has /dev/kvm open.",
+            )
+        return self
+
+    def load(self) -> list[LoadAttempt]:
+        """Loads it again: modprobe's answer."""
+        return modprobe.load(self._root, KVM_AMD)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._guard.release()
+
+    def _put_back(self, unloaded: list[object]) -> None:
+        """In the guard."""
+        if unloaded[0] == 0 and not modules.is_present(self._root, KVM_AMD):
+            modprobe.load(self._root, KVM_AMD)

@@ -1,0 +1,1 @@
+"""`kvmprobe soak`: the cycle of creating, checking, running, closing and checking again, many times."""

@@ -1,0 +1,144 @@
+"""One cycle: create VMs, check every CPU, run the guest, close them, check again. Lean, for it is done often."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from kvmprobe import TYPE_CHECKING, devices, guest, kvm
+from kvmprobe.evidence import failure
+from kvmprobe.files import Root
+from kvmprobe.judge.facts import cpu_names
+from kvmprobe.soak import registers
+from kvmprobe.soak.registers import Registers
+from kvmprobe.soak.times import Times
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from kvmprobe.shape import Answer, GuestRun, Snapshot, Uevent
+    from kvmprobe.soak.registers import Raw
+
+
+class Failed(Exception):
+    """The kernel did not do what it says: `what`, in one line, and the verdict's `reason` for it."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.reason = reason
+
+
+class Cycle:
+    """`at_load`: SVME stays 1 when the last VM is gone. `vms` are alive at once.
+
+    After `run` the attributes say what was seen; `create` and `close` collect the times of all cycles.
+    """
+
+    def __init__(
+        self, root: Root, device: kvm.Kvm, read: Registers, udev: devices.Udev, at_load: bool, vms: int
+    ) -> None:
+        self._root = root
+        self.device = device
+        self._registers = read
+        self._udev = udev
+        self._at_load = at_load
+        self._count = vms
+        self.create_times = Times()
+        self.close_times = Times()
+        self.raw: dict[str, Raw] = {}
+        self.runs: list[GuestRun] = []
+        self.created: Answer = None
+        self.during: Callable[[], None] | None = None  # called while the VMs are there
+
+    def run(self) -> None:
+        """Raises Failed. No VM of ours is left in any case."""
+        vms: list[kvm.Vm] = []
+        self.raw = {}
+        self.runs = []
+        self._udev.forget()
+        self._look("before")
+        try:
+            for _ in range(self._count):
+                vms.append(self._create())
+            self._check_created()
+            for vm in vms:
+                self._run_guest(vm)
+            if self.during:
+                self.during()
+            while len(vms) > 1:
+                self._close(vms.pop())
+            if self._count > 1:
+                self._check_created()
+        finally:
+            while vms:
+                self._close(vms.pop())
+        self.check_released("closed")
+
+    def _create(self) -> kvm.Vm:
+        started = time.perf_counter_ns()
+        try:
+            vm = self.device.create_vm()
+        except OSError as error:
+            self.created = failure(error)
+            self._look("created")
+            before = self.raw.get("before", {})
+            held = [cpu for cpu in before if cpu not in registers.clear(before)]
+            reason = "svm-held-by-another-owner" if held and not self._at_load else "create-vm-failed"
+            raise Failed(f"KVM_CREATE_VM failed: {failure(error)['error']}", reason) from error
+        self.create_times.add(time.perf_counter_ns() - started)
+        self.created = 0
+        return vm
+
+    def _close(self, vm: kvm.Vm) -> None:
+        started = time.perf_counter_ns()
+        vm.close()
+        self.close_times.add(time.perf_counter_ns() - started)
+
+    def _look(self, phase: str) -> Raw:
+        if not self._registers.readable:
+            return {}
+        try:
+            raw = self.raw[phase] = self._registers.read()
+        except OSError:  # a CPU went offline
+            self._registers.open()
+            raw = self.raw[phase] = self._registers.read() if self._registers.readable else {}
+        return raw
+
+    def _check_created(self) -> None:
+        clear = registers.clear(self._look("created"))
+        if clear:
+            raise Failed(f"EFER.SVME is 0 on {cpu_names(clear)} although a VM is there", "svme-not-set")
+
+    def check_released(self, phase: str) -> None:
+        """After the last VM: SVME is 0 again, or still 1 where kvm_amd holds it from its loading on."""
+        raw = self._look(phase)
+        clear = registers.clear(raw)
+        if self._at_load and clear:
+            raise Failed(f"EFER.SVME is 0 on {cpu_names(clear)} although kvm.enable_virt_at_load=Y", "svme-not-set")
+        still = [cpu for cpu in raw if cpu not in clear]
+        if not self._at_load and still:
+            raise Failed(f"EFER.SVME is 1 on {cpu_names(still)} although the last VM is gone", "svme-not-cleared")
+
+    def check_unloaded(self) -> None:
+        """While kvm_amd is not there, nobody has a reason to hold SVM."""
+        raw = self._look("closed")
+        still = [cpu for cpu in raw if cpu not in registers.clear(raw)]
+        if still:
+            raise Failed(f"EFER.SVME is 1 on {cpu_names(still)} although kvm_amd is unloaded", "svme-not-cleared")
+
+    def _run_guest(self, vm: kvm.Vm) -> None:
+        cpus = sorted(os.sched_getaffinity(0))
+        self.runs = guest.run_on(self.device, vm, cpus, cpus)
+        bad = [run for run in self.runs if run["result"] not in ("ok", "skipped")]
+        if bad:
+            run = bad[0]
+            detail = f"{run['result']}: {run['detail']} {run['error'] or ''}".strip()
+            raise Failed(f"the guest did not run to its end on cpu{run['cpu']}: {detail}", "guest-failed")
+
+    def snapshots(self) -> list[Snapshot]:
+        return [registers.snapshot(raw, phase) for phase, raw in self.raw.items()]
+
+    def events(self) -> list[Uevent]:
+        """KVM's uevents since the cycle began."""
+        return self._udev.take(self._root, "closed")

@@ -1,0 +1,178 @@
+"""Many cycles on the real /dev/kvm of this host, whatever is behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from kvmprobe.formats import text
+from kvmprobe.judge import judge
+from kvmprobe.soak.times import Times
+from tests.conftest import recorded
+
+PROGRAM = (sys.executable, "-m", "kvmprobe", "soak")
+
+kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm to be had here")
+
+
+def soak(*arguments: str, prefix: tuple[str, ...] = ()) -> Any:
+    """The evidence `soak` and the verdict of a soak that was run."""
+    command = [*prefix, *PROGRAM, "--json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert "Traceback" not in done.stderr
+    report = json.loads(done.stdout)
+    return done.returncode, report
+
+
+@kvm
+def test_as_many_cycles_as_were_asked_for() -> None:
+    _, report = soak("--cycles", "40", "--vms", "3")
+    found = report["evidence"]["soak"]
+    assert (found["cycles"], found["vms"], found["failed"], found["failures"]) == (40, 3, 0, [])
+    assert found["create"]["count"] == found["close"]["count"] == 120
+    for times in (found["create"], found["close"]):
+        ordered = [times[name] for name in ("min", "p50", "p90", "p99", "p99_9", "max")]
+        assert ordered == sorted(ordered)
+        assert ordered[0] > 0
+
+
+@kvm
+def test_as_many_cycles_as_fit_into_the_time() -> None:
+    started = time.monotonic()
+    _, report = soak("--time", "0.7")
+    assert time.monotonic() - started >= 0.7
+    assert report["evidence"]["soak"]["cycles"] > 0
+    assert report["evidence"]["soak"]["seconds"] >= 0.7
+
+
+@kvm
+def test_memory_does_not_grow_with_the_number_of_cycles() -> None:
+    grown = []
+    for cycles in ("50", "1500"):
+        first, last = soak("--cycles", cycles)[1]["evidence"]["soak"]["memory_kb"]
+        grown.append(last - first)
+    assert grown[1] < grown[0] + 512
+
+
+@kvm
+def test_killed_children_leave_nothing() -> None:
+    _, report = soak("--cycles", "30", "--kill")
+    assert report["evidence"]["soak"]["steps"] == {"kill": 30}
+    assert not report["evidence"]["soak"]["failed"]
+
+
+@kvm
+def test_a_failure_ends_it_and_is_kept_whole() -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    inject = (
+        "strace",
+        "-f",
+        "-qqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=ioctl",
+        "-e",
+        "inject=ioctl:error=ENOMEM:when=200+",
+    )
+    status, report = soak("--cycles", "1000", prefix=inject)
+    found = report["evidence"]["soak"]
+    assert status == 1
+    assert report["verdict"]["status"] == "failed"
+    assert found["failed"] == len(found["failures"]) == 1
+    assert found["cycles"] == found["failures"][0]["cycle"] < 1000
+    assert "ENOMEM" in found["failures"][0]["what"]
+    assert report["verdict"]["reason"] == found["failures"][0]["reason"]
+    assert found["failures"][0]["what"] in text.render(report)
+
+
+@kvm
+def test_keep_going_goes_on_and_counts() -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    inject = (
+        "strace",
+        "-f",
+        "-qqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=ioctl",
+        "-e",
+        "inject=ioctl:error=ENOMEM:when=200+",
+    )
+    status, report = soak("--cycles", "150", "--keep-going", prefix=inject)
+    found = report["evidence"]["soak"]
+    assert status == 1
+    assert found["cycles"] == 150
+    assert found["failed"] > len(found["failures"]) == 100
+
+
+@kvm
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it(signum: signal.Signals) -> None:
+    process = subprocess.Popen([*PROGRAM, "--time", "600", "--kill"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1)
+    process.send_signal(signum)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert not stdout
+    assert b"nothing is left behind" in stderr
+    assert b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--cycles", "0"), ("--vms", "-1"), ("--time", "nan"), ("--cycles", "2", "--time", "1")]
+)
+def test_wrong_amounts(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 64
+    assert "Traceback" not in done.stderr
+
+
+def test_percentiles_are_right_to_one_in_a_hundred() -> None:
+    choose = random.Random(5)
+    values = [int(choose.lognormvariate(12, 1)) for _ in range(20_000)]
+    times = Times()
+    for value in values:
+        times.add(value)
+    found = times.percentiles()
+    assert (found["count"], found["min"], found["max"]) == (20_000, min(values) / 1000, max(values) / 1000)
+    cuts = statistics.quantiles(values, n=1000)
+    for name, cut in (("p50", cuts[499]), ("p90", cuts[899]), ("p99", cuts[989]), ("p99_9", cuts[998])):
+        assert found[name] == pytest.approx(cut / 1000, rel=0.02)  # type: ignore[literal-required]
+
+
+def test_nothing_collected_is_nothing_known() -> None:
+    assert set(Times().percentiles().values()) == {0, None}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [
+        ("soak/bookworm", "pass", "svme-set-by-create-vm"),
+        ("soak/trixie-backports", "pass", "svme-set-at-module-load"),
+        ("soak/bookworm-svme-not-cleared", "fail", "svme-not-cleared"),
+    ],
+)
+def test_soaks_of_real_kernels(name: str, status: str, reason: str) -> None:
+    report = judge(recorded(name))
+    assert report["verdict"]["reason"] == reason
+    assert next(check["status"] for check in report["checks"] if check["id"] == "cycles") == status
+
+
+def test_cycles_that_say_nothing_are_no_success() -> None:
+    evidence = recorded("soak/bookworm")
+    evidence["soak"]["interfered"] = evidence["soak"]["cycles"]
+    assert judge(evidence)["checks"][0]["status"] == "unknown"

@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser, REPORT_FORMATS)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
-    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
+    volume.add_argument("-v", "--verbose", action="count", default=0, help="text: every CPU and all that was seen")
+    volume.add_argument("-q", "--quiet", action="store_true", help="text: the verdict's line alone")
 
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:

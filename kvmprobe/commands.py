@@ -176,19 +176,12 @@ def _check_output(options: argparse.Namespace) -> None:
 
 
 def _report(evidence: Evidence, options: argparse.Namespace) -> int:
-    from kvmprobe import judge, output
+    from kvmprobe import formats, judge, output
     from kvmprobe.reasons import EXIT_STATUS
 
     report = judge.judge(evidence)
-    if options.format == "json":
-        from kvmprobe.formats import json
-
-        text = json.render(report)
-    else:
-        from kvmprobe.formats import text as text_format
-
-        colour = options.output is None and output.wants_colour()
-        text = text_format.render(report, -1 if options.quiet else options.verbose, colour)
+    colour = options.output is None and output.wants_colour()
+    text = formats.render(report, options.format, -1 if options.quiet else options.verbose, colour)
     output.write(text, options.output)
     return EXIT_STATUS[report["verdict"]["status"]]
 

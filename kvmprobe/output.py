@@ -6,9 +6,11 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
+from kvmprobe.formats import REPORT_FORMATS
 
 if TYPE_CHECKING:
     import argparse
@@ -38,12 +40,17 @@ def say(message: str, hint: str | None = None) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that gives a report."""
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how the report is written")
+    add_format(parser, REPORT_FORMATS)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
-    parser.add_argument("--output", "-o", metavar="FILE", help="write the report to FILE (beside it, then renamed)")
     volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
-    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
+    volume.add_argument("-v", "--verbose", action="count", default=0, help="text: every CPU and all that was seen")
+    volume.add_argument("-q", "--quiet", action="store_true", help="text: the verdict's line alone")
+
+
+def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """How the result is written, and where."""
+    parser.add_argument("--format", choices=tuple(names), default="text", help="how the result is written (text)")
+    parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE (beside it, then renamed)")
 
 
 def check_target(path: str) -> None:

@@ -1,1 +1,50 @@
-"""What comes out: one module for each format, each with `render(report, …) -> str`."""
+"""What comes out: one module for each format, with `render(…) -> str`. Only what is asked for is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvmprobe import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvmprobe.formats.cases import Suite
+    from kvmprobe.shape import Report
+
+
+def render(report: Report, name: str, verbose: int = 0, colour: bool = False) -> str:
+    """The report in one of REPORT_FORMATS. `verbose` and `colour` are for people: see text.py."""
+    if name in SUITE_FORMATS:
+        from kvmprobe.formats.cases import of_report
+
+        return SUITE_FORMATS[name](of_report(report))
+    return _OF_A_REPORT[name](report, verbose, colour)
+
+
+def _text(report: Report, verbose: int, colour: bool) -> str:
+    from kvmprobe.formats import text
+
+    return text.render(report, verbose, colour)
+
+
+def _json(report: Report, *_: object) -> str:
+    from kvmprobe.formats import json
+
+    return json.render(report)
+
+
+def _ktap(suite: Suite) -> str:
+    from kvmprobe.formats import ktap
+
+    return ktap.render(suite)
+
+
+def _junit(suite: Suite) -> str:
+    from kvmprobe.formats import junit
+
+    return junit.render(suite)
+
+
+_OF_A_REPORT: dict[str, Callable[[Report, int, bool], str]] = {"text": _text, "json": _json}
+# Of cases (see cases.py), whichever command they came from.
+SUITE_FORMATS: dict[str, Callable[[Suite], str]] = {"ktap": _ktap, "junit": _junit}
+REPORT_FORMATS = (*_OF_A_REPORT, *SUITE_FORMATS)

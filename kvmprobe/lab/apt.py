@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from kvmprobe.errors import Problem
@@ -11,6 +12,7 @@ from kvmprobe.lab.tools import Say
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _OWN_KERNEL = "Or boot a kernel of your own with --kernel and --modules."
+_NETWORK = f"Does apt-get update work on this machine? {_OWN_KERNEL}"
 
 # linux-image-amd64 depends on linux-image-RELEASE; newer ones of these are split and depend on the other two.
 _METAPACKAGE = "linux-image-amd64"
@@ -59,12 +61,18 @@ class Apt:
 
     def kernel(self, say: Say) -> list[Path]:
         """Downloads the suite's kernel: the image package and those with its modules. Raises a Problem."""
-        hint = f"Does apt-get update work on this machine? {_OWN_KERNEL}"
-        self._run("apt-get", "update", hint=hint)
-        packages = self._packages()
+        self.update()
+        return self.download(self._packages(), say)
+
+    def update(self) -> None:
+        """Fetches the suite's lists, which comes first. Raises a Problem."""
+        self._run("apt-get", "update", hint=_NETWORK)
+
+    def download(self, packages: Sequence[str], say: Say) -> list[Path]:
+        """Downloads these packages. Raises a Problem."""
         say(f"{self._suite}: downloading {' '.join(packages)} …")
         into = self._folder / "packages"
-        self._run("apt-get", "download", *packages, cwd=into, hint=hint)
+        self._run("apt-get", "download", *packages, cwd=into, hint=_NETWORK)
         return sorted(into.glob("*.deb"))
 
     def _packages(self) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kvmprobe import output
 from kvmprobe.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, UsageProblem
-from kvmprobe.lab import cache, kernels, matrix, options
+from kvmprobe.formats import SUITE_FORMATS
+from kvmprobe.lab import cache, cases, kernels, matrix, options
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Cell, Lab, Result
 from kvmprobe.lab.scenarios import BY_NAME, SCENARIOS, Scenario
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="boots at once (%(default)s)"
     )
     parser.add_argument("--reports", metavar="DIR", type=Path, help="where the reports go (a new folder in the cache)")
+    output.add_format(parser, ("text", *SUITE_FORMATS))
     options.add_boot(parser, _DEADLINE_S)
     parser.set_defaults(run=main)
 
@@ -43,6 +45,8 @@ def main(chosen: argparse.Namespace) -> int:
     options.check_boot(chosen)
     if chosen.jobs < 1:
         raise UsageProblem(f"--jobs {chosen.jobs}: not a number of boots", "Give 1 or more.")
+    if chosen.output is not None:
+        output.check_target(chosen.output)
     rows = _rows(chosen.only)
     folder: Path = chosen.cache or cache.default()
     reports = chosen.reports or folder / "matrix" / time.strftime("%Y%m%dT%H%M%S")
@@ -63,10 +67,13 @@ def main(chosen: argparse.Namespace) -> int:
     results.sort(key=lambda result: order[result.cell])
     _write(reports / _SUMMARY, [result.summary() for result in results])
     counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in (RIGHT, WRONG, LOST)}
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    took = time.monotonic() - started
-    shown = f"{table(results, columns, rows)}\n\n{counted} of {len(lab.cells)} in {took:.0f} s\nreports: {reports}\n"
-    output.write(shown, None)
+    if chosen.format in SUITE_FORMATS:
+        shown = SUITE_FORMATS[chosen.format](cases.of_matrix(results, columns, rows))
+    else:
+        counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        took = f"{counted} of {len(lab.cells)} in {time.monotonic() - started:.0f} s"
+        shown = f"{table(results, columns, rows)}\n\n{took}\nreports: {reports}\n"
+    output.write(shown, chosen.output)
     if counts[WRONG]:
         return EXIT_FAILED
     return EXIT_CONFIRMED if counts[RIGHT] == len(lab.cells) else EXIT_INCONCLUSIVE

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvmprobe import output
+from kvmprobe import formats, output
 from kvmprobe.errors import (
     EXIT_CONFIRMED,
     EXIT_FAILED,
@@ -17,7 +17,8 @@ from kvmprobe.errors import (
     EXIT_NOT_APPLICABLE,
     UsageProblem,
 )
-from kvmprobe.lab import cache, kernels, matrix_run, options
+from kvmprobe.formats import SUITE_FORMATS
+from kvmprobe.lab import cache, cases, kernels, matrix_run, options
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, console_lines
 from kvmprobe.lab.probe import Answer, probe
@@ -117,6 +118,7 @@ def main(chosen: argparse.Namespace) -> int:
     machine = Machine(chosen.cpu, chosen.cpus, chosen.memory, chosen.append)
     statuses = []
     shown: list[str] = []
+    answers: list[tuple[Kernel, Answer]] = []
     if chosen.output is not None:
         output.check_target(chosen.output)
     for kernel in _kernels(chosen, folder):
@@ -132,11 +134,17 @@ def main(chosen: argparse.Namespace) -> int:
         )
         for line in _tell(kernel, answer, chosen.keep_console):
             say(line)
-        shown.append(_shown(kernel, answer, chosen))
-        if chosen.output is None:
-            output.write(shown[-1], None)
+        answers.append((kernel, answer))
+        if chosen.reports and answer.report is not None:
+            output.write(answer.boot.stdout.decode(), str(chosen.reports / f"{kernel.name}.json"))
+        if chosen.format not in SUITE_FORMATS:
+            shown.append(_shown(answer, chosen))
+            if chosen.output is None:
+                output.write(shown[-1], None)
         statuses.append(EXIT_INCONCLUSIVE if answer.boot.status is None else answer.boot.status)
-    if chosen.output is not None:
+    if chosen.format in SUITE_FORMATS:
+        output.write(SUITE_FORMATS[chosen.format](cases.of_run(answers)), chosen.output)
+    elif chosen.output is not None:
         output.write("".join(shown), chosen.output)
     return worst(statuses)
 
@@ -177,19 +185,14 @@ def _tell(kernel: Kernel, answer: Answer, keep_console: bool) -> Iterator[str]:
         yield from (f"    {line}" for line in lines)
 
 
-def _shown(kernel: Kernel, answer: Answer, chosen: argparse.Namespace) -> str:
-    """The report as it was asked for, and as it came to its file; nothing where there is none."""
-    from kvmprobe.formats import text
-
+def _shown(answer: Answer, chosen: argparse.Namespace) -> str:
+    """The report as it was asked for; nothing where there is none."""
     if answer.report is None:
         return ""
-    as_it_came = answer.boot.stdout.decode()
-    if chosen.reports:
-        output.write(as_it_came, str(chosen.reports / f"{kernel.name}.json"))
     if chosen.format == "json":
-        return as_it_came
+        return answer.boot.stdout.decode()  # as it came
     colour = chosen.output is None and output.wants_colour()
-    return text.render(answer.report, -1 if chosen.quiet else chosen.verbose, colour)
+    return formats.render(answer.report, chosen.format, -1 if chosen.quiet else chosen.verbose, colour)
 
 
 def _splitting(parser_class: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:

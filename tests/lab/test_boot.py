@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -56,6 +57,13 @@ def _efer(report: Any) -> dict[str, set[str]]:
         snapshot["phase"]: {registers["EFER"] for registers in snapshot["cpus"].values()}
         for snapshot in report["evidence"]["snapshots"]
     }
+
+
+def test_junit_of_a_boot(lab: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = lab("bookworm", "--format", "junit")
+    assert done.returncode == EXIT_CONFIRMED, done.stderr
+    (suite,) = ElementTree.fromstring(done.stdout)
+    assert (suite.attrib["name"], suite.attrib["failures"], suite.attrib["errors"]) == ("bookworm", "0", "0")
 
 
 @pytest.mark.parametrize(

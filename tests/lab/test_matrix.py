@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from kvmprobe.lab import cache, matrix
+from kvmprobe.formats import SUITE_FORMATS
+from kvmprobe.lab import cache, cases, matrix
 from kvmprobe.lab.firmware import option_rom
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Cell, Lab, Result
@@ -19,6 +21,7 @@ from kvmprobe.lab.matrix_run import table
 from kvmprobe.lab.qemu import Machine
 from kvmprobe.lab.scenarios import AT_LOAD, BY_NAME, SCENARIOS, Scenario
 from kvmprobe.reasons import REASONS
+from tests import strict_ktap
 from tests.conftest import EVIDENCE, PROJECT, kvmprobe
 
 # What no emulated machine has: these are judged from evidence changed by hand (tests/variants.py).
@@ -59,19 +62,45 @@ def test_every_no_has_its_cause_written_down() -> None:
         assert row.usable == (not row.cause), row.name
 
 
+_OLD, _NEW = _kernel("old"), _kernel("new", AT_LOAD)
+_ROWS = [BY_NAME["epyc"], BY_NAME["no-virt-at-load"]]
+_RESULTS = [
+    Result(Cell(_OLD, _ROWS[0]), RIGHT, "svme-set-by-create-vm", 1.0, {}, 0),
+    Result(Cell(_NEW, _ROWS[0]), WRONG, "svme-not-set", 1.0, {}, 0),
+    Result(Cell(_NEW, _ROWS[1]), LOST, "timed out", 1.0, None, 2),
+]
+
+
 def test_the_table_shows_right_wrong_lost_and_senseless() -> None:
-    old, new = _kernel("old"), _kernel("new", AT_LOAD)
-    rows = [BY_NAME["epyc"], BY_NAME["no-virt-at-load"]]
-    results = [
-        Result(Cell(old, rows[0]), RIGHT, "svme-set-by-create-vm", 1.0, {}, 0),
-        Result(Cell(new, rows[0]), WRONG, "svme-not-set", 1.0, {}, 0),
-        Result(Cell(new, rows[1]), LOST, "timed out", 1.0, None, 2),
-    ]
-    assert [line.split() for line in table(results, [old, new], rows).splitlines()] == [
+    assert [line.split() for line in table(_RESULTS, [_OLD, _NEW], _ROWS).splitlines()] == [
         ["old", "6.1.0", "new", "6.1.0"],
         ["epyc", "right", "svme-set-by-create-vm", "WRONG", "svme-not-set"],
         ["no-virt-at-load", "-", "LOST", "timed", "out"],
     ]
+
+
+def test_as_ktap_every_kernel_has_all_rows() -> None:
+    whole = strict_ktap.parse(SUITE_FORMATS["ktap"](cases.of_matrix(_RESULTS, [_OLD, _NEW], _ROWS)))
+    old, new = whole.tests
+    assert [(kernel.name, kernel.ok, kernel.names()) for kernel in (old, new)] == [
+        ("old", True, ["epyc", "no-virt-at-load"]),
+        ("new", False, ["epyc", "no-virt-at-load"]),
+    ]
+    assert [(test.ok, test.skip) for test in old.tests] == [(True, None), (True, "not-for-this-kernel")]
+    assert [test.ok for test in new.tests] == [False, False]
+    assert new.tests[0].comments[-1] == "# epyc: svme-not-set, not svme-set-at-module-load"
+    assert new.tests[1].comments == ["# no-virt-at-load: timed out", "# no-virt-at-load: boots lost before: 2"]
+
+
+def test_as_junit_every_kernel_is_a_suite() -> None:
+    root = ElementTree.fromstring(SUITE_FORMATS["junit"](cases.of_matrix(_RESULTS, [_OLD, _NEW], _ROWS)))
+    counts = [[suite.attrib[name] for name in ("name", "tests", "failures", "errors", "skipped")] for suite in root]
+    assert counts == [["old", "2", "0", "0", "1"], ["new", "2", "1", "1", "0"]]
+
+
+def test_a_kernel_for_which_no_row_is_counts_as_skipped() -> None:
+    (old,) = strict_ktap.parse(SUITE_FORMATS["ktap"](cases.of_matrix([], [_OLD], _ROWS[1:]))).tests
+    assert (old.skip, old.names()) == ("nothing-ran", ["no-virt-at-load"])
 
 
 def test_option_rom() -> None:
@@ -89,6 +118,8 @@ def test_option_rom() -> None:
         ("--kernel", "/x"),
         ("extra",),
         ("--reports", "/proc/x"),
+        ("--format", "json"),
+        ("--output", "/nonexistent/x"),
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...]) -> None:
@@ -121,6 +152,20 @@ def test_a_lost_and_a_wrong_cell_hide_nothing(real_kernel: Callable[[str], Kerne
     assert results["never reaches init"].lost == 2
     assert "Kernel panic" in results["never reaches init"].reason
     assert results["expects what is not so"].reason == "svme-set-by-create-vm"
+
+
+@pytest.mark.kernel
+def test_the_command_gives_ktap(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    real_kernel("bookworm")
+    result = tmp_path / "result"
+    chosen = ("--only", "epyc,no-virt-at-load", "--kernels", "bookworm", "--reports", tmp_path / "reports")
+    done = kvmprobe("lab", "matrix", *chosen, "--format", "ktap", "-o", result, deadline=300)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    (bookworm,) = strict_ktap.parse(result.read_text()).tests
+    assert [(test.name, test.ok, test.skip) for test in bookworm.tests] == [
+        ("epyc", True, None),
+        ("no-virt-at-load", True, "not-for-this-kernel"),
+    ]
 
 
 @pytest.mark.kernel

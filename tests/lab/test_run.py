@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 import pytest
 
 from kvmprobe.errors import EXIT_USAGE
-from kvmprobe.lab import run
-from tests.conftest import kvmprobe
+from kvmprobe.formats import SUITE_FORMATS
+from kvmprobe.lab import cases, run
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
+from kvmprobe.lab.probe import Answer
+from tests import strict_ktap
+from tests.conftest import EVIDENCE, kvmprobe
 
 
 def _parse(*arguments: str) -> argparse.Namespace:
@@ -63,3 +70,24 @@ def test_wrong_arguments(arguments: str) -> None:
 )
 def test_the_worst_status(statuses: list[int], worst: int) -> None:
     assert run.worst(statuses) == worst
+
+
+def test_as_ktap_a_kernel_without_a_report_is_not_ok() -> None:
+    report = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
+    answers = [
+        (_kernel("good"), Answer(_boot(ANSWERED, 0), report)),
+        (_kernel("lost"), Answer(_boot(LOST, None, "the kernel never reached init"), None)),
+        (_kernel("broken"), Answer(_boot(ANSWERED, 127), None)),
+    ]
+    good, lost, broken = strict_ktap.parse(SUITE_FORMATS["ktap"](cases.of_run(answers))).tests
+    assert (good.ok, good.names()) == (True, [check["id"] for check in report["checks"]])
+    assert (lost.ok, lost.tests[0].comments[-1]) == (False, "# boot: lost: the kernel never reached init")
+    assert (broken.ok, broken.tests[0].comments[-1]) == (False, "# boot: kvmprobe ended with status 127")
+
+
+def _kernel(name: str) -> Kernel:
+    return Kernel(name, "6.1.0-test", Path("vmlinux"), Path("base.cpio"), frozenset(), "bookworm")
+
+
+def _boot(outcome: str, status: int | None, reason: str = "") -> BootResult:
+    return BootResult(outcome, reason, status, b"", "", (), 1.0, Path("console"))

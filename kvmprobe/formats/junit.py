@@ -1,0 +1,87 @@
+"""JUnit's XML, as Jenkins and GitLab read it (junit-10.xsd of Jenkins' xunit plugin)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from xml.etree import ElementTree
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.cases import ERROR, Suite
+from kvmprobe.judge.result import FAIL, SKIP
+from kvmprobe.output import clean
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from kvmprobe.formats.cases import Case
+
+_ELEMENTS = {FAIL: "failure", ERROR: "error", SKIP: "skipped"}
+_NOT_XML = re.compile("[\ufffe\uffff]")  # what `clean` leaves and XML forbids
+
+
+def render(suite: Suite) -> str:
+    """ASCII only (the rest as character references), so that no locale can spoil it."""
+    inner = [case for case in suite.cases if isinstance(case, Suite)]
+    rendered = [_suite(one) for one in inner or [suite]]
+    root = ElementTree.Element("testsuites", name=_text(suite.name))
+    for count in ("tests", "failures", "errors"):
+        root.set(count, str(sum(int(one.attrib[count]) for one in rendered)))
+    root.extend(rendered)
+    ElementTree.indent(root, " ")
+    xml = ElementTree.tostring(root, "us-ascii").decode("ascii")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'
+
+
+def _suite(suite: Suite) -> Element:
+    """A suite that is skipped as a whole is one skipped case."""
+    cases = list(_flat(suite.cases)) or [(suite.name, suite)]
+    statuses = [case.status for _, case in cases]
+    attributes = {
+        "name": suite.name,
+        "tests": str(len(cases)),
+        "failures": str(statuses.count(FAIL)),
+        "errors": str(statuses.count(ERROR)),
+        "skipped": str(statuses.count(SKIP)),
+    }
+    if suite.seconds is not None:
+        attributes["time"] = f"{suite.seconds:.3f}"
+    for attribute, name in (("timestamp", "taken-at"), ("hostname", "host")):
+        if name in suite.properties:
+            attributes[attribute] = suite.properties[name]
+    element = _element("testsuite", attributes)
+    if suite.properties:
+        properties = ElementTree.SubElement(element, "properties")
+        for name, value in suite.properties.items():
+            properties.append(_element("property", {"name": name, "value": value}))
+    element.extend(_case(name, case, suite.name) for name, case in cases)
+    return element
+
+
+def _flat(cases: Sequence[Case], prefix: str = "") -> Iterator[tuple[str, Case]]:
+    """JUnit's cases have no cases: cpu1 of svme becomes svme.cpu1."""
+    for case in cases:
+        yield prefix + case.name, case
+        yield from _flat(case.cases, f"{prefix}{case.name}.")
+
+
+def _case(name: str, case: Case, classname: str) -> Element:
+    element = _element("testcase", {"classname": classname, "name": name})
+    if case.seconds is not None:
+        element.set("time", f"{case.seconds:.3f}")
+    lines = [case.message, *case.more]
+    if case.status in _ELEMENTS:
+        message = case.skip or case.message
+        outcome = ElementTree.SubElement(element, _ELEMENTS[case.status], message=_text(message))
+        outcome.text = "\n".join(map(_text, lines))
+    elif case.message:
+        ElementTree.SubElement(element, "system-out").text = "\n".join(map(_text, lines))
+    return element
+
+
+def _element(tag: str, attributes: dict[str, str]) -> Element:
+    return ElementTree.Element(tag, {name: _text(value) for name, value in attributes.items()})
+
+
+def _text(text: str) -> str:
+    return _NOT_XML.sub("?", clean(text))

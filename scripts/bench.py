@@ -1,74 +1,33 @@
-"""What a probe costs, as ratios to other processes of the same run, interleaved so that noise hits all alike."""
+"""Measures what kvmprobe costs, as ratios to something measured in the same run."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import statistics
-import subprocess
-import sys
-import time
 
-BASE = "python3 -I, importing ctypes and json"
-PROBE = "kvmprobe check --json"
-KVMPROBE = os.path.join(os.path.dirname(sys.executable), "kvmprobe")
+from benches import cpus, cycles, lab, probe, witnesses
 
-COMMANDS = {
-    BASE: [sys.executable, "-I", "-c", "import ctypes, json"],
-    PROBE: [KVMPROBE, "check", "--json"],
-    "kvm-ok": ["kvm-ok"],
-    "virt-host-validate": ["virt-host-validate", "qemu"],
+# How often each is measured: the noise of a shared machine against the time it takes.
+BENCHES = {
+    "probe": (probe.main, 31),
+    "witnesses": (witnesses.main, 15),
+    "cycles": (cycles.main, 9),
+    "cpus": (cpus.main, 5),
+    "lab": (lab.main, 5),
 }
-
-# What is compiled stays compiled, as where kvmprobe is installed.
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-
-def run(command: list[str]) -> float:
-    """Wall time in seconds of one process."""
-    null = subprocess.DEVNULL
-    started = time.perf_counter()
-    subprocess.run(command, stdin=null, stdout=null, stderr=null, env=_ENVIRONMENT, check=False)
-    return time.perf_counter() - started
-
-
-def peak_memory(code: str) -> float:
-    """The most resident memory, in MiB, of a Python that runs `code`, by its own /proc/self/status.
-
-    Not by wait4(): that counts what the parent had before the child's exec.
-    """
-    own = "; import re; print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr)"
-    command = [sys.executable, "-c", f"import sys; {code}{own}"]
-    done = subprocess.run(command, capture_output=True, text=True, env=_ENVIRONMENT, check=True)
-    return int(done.stderr.split()[-1]) / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=31, help="how often each command is run (%(default)s)")
-    rounds = parser.parse_args().rounds
-    commands = {name: command for name, command in COMMANDS.items() if shutil.which(command[0])}
-    results: dict[str, list[float]] = {name: [] for name in commands}
-    for command in commands.values():
-        run(command)  # compiles what is to be compiled
-    for _ in range(rounds):
-        for name, command in commands.items():
-            results[name].append(run(command))
-    medians = {name: statistics.median(times) for name, times in results.items()}
-    print(f"median of {rounds} rounds on {os.cpu_count()} CPUs, Python {sys.version.split()[0]}\n")
-    print(f"{'':40}{'time':>10}{'to base':>10}")
-    for name, seconds in medians.items():
-        print(f"{name:40}{seconds * 1000:7.1f} ms{seconds / medians[BASE]:10.2f}")
-    print(f"\n{PROBE} takes {medians[PROBE] / medians[BASE]:.2f} times the base (aim: 2.5 or less)")
-    for name in list(COMMANDS)[2:]:
-        if name in medians:
-            print(f"{PROBE} takes {medians[PROBE] / medians[name]:.2f} times {name}")
-        else:
-            print(f"{name} is not installed")
-    memory = peak_memory("from kvmprobe import commands; commands.run(['check', '--json'])")
-    base = peak_memory("import ctypes, json")
-    print(f"its peak memory is {memory:.1f} MiB (aim: under 30), {memory / base:.2f} times the base's {base:.1f} MiB")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"what to measure: {', '.join(BENCHES)} (all of them)")
+    parser.add_argument("--rounds", type=int, help="how often each is measured")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in BENCHES:
+            parser.error(f"{name} is none of {', '.join(BENCHES)}")
+    for name, (measure, rounds) in BENCHES.items():
+        if not options.names or name in options.names:
+            print(f"\n== {name}")
+            measure(options.rounds or rounds)
 
 
 if __name__ == "__main__":

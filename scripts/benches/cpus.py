@@ -1,0 +1,88 @@
+"""What a CPU costs, from 2 to 1,024 of them: a folder of sparse files stands for /dev/cpu (--sysroot).
+
+The same preads in C are the measure; then the whole probe, whose time has to grow in a straight line.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from kvmprobe import cpuid, msr
+from kvmprobe.files import Root
+from kvmprobe.registers import LEAVES, SNAPSHOT_REGISTERS
+
+CPUS = (2, 16, 128, 1024)
+SNAPSHOTS = ("before", "created", "closed")
+SVM_LEAVES = {
+    0x0: (0xD, 0x68747541, 0x444D4163, 0x69746E65),
+    0x80000000: (0x8000001F, 0, 0, 0),
+    0x80000001: (0, 0, 4, 0),
+}
+
+
+def tree(folder: Path, cpus: int) -> None:
+    """A host with so many CPUs, as far as a probe looks; the files have holes where nothing is."""
+    online = folder / "sys/devices/system/cpu/online"
+    online.parent.mkdir(parents=True, exist_ok=True)
+    online.write_text(f"0-{cpus - 1}\n")
+    for cpu in range(cpus):
+        place = folder / f"dev/cpu/{cpu}"
+        place.mkdir(parents=True)
+        with (place / "cpuid").open("wb") as file:
+            for leaf in LEAVES:
+                words = SVM_LEAVES.get(leaf, (0, 0, 0, 0))
+                file.seek(leaf * 16)
+                file.write(b"".join(word.to_bytes(4, "little") for word in words))
+        with (place / "msr").open("wb") as file:
+            for register in SNAPSHOT_REGISTERS:
+                file.seek(register.number * 8)
+                file.write((0xD01 if register.name == "EFER" else 0).to_bytes(8, "little"))
+
+
+def in_c(program: str, folder: Path, cpus: int) -> float:
+    return float(subprocess.run([program, str(folder), str(cpus)], capture_output=True, check=True).stdout)
+
+
+def in_kvmprobe(folder: Path, cpus: int) -> float:
+    """The same reads by kvmprobe's own functions, results included."""
+    root = Root(str(folder))
+    started = time.perf_counter()
+    for cpu in range(cpus):
+        cpuid.read(root, cpu)
+    for phase in SNAPSHOTS:
+        msr.snapshot(root, range(cpus), phase)
+    return time.perf_counter() - started
+
+
+def whole(folder: Path) -> float:
+    """A whole probe of that host, from start to end, with all its judging and writing."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "kvmprobe", "check", "--json", "--sysroot", str(folder)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return time.perf_counter() - started
+
+
+def main(rounds: int) -> None:
+    """Prints seconds and ratios by the number of CPUs."""
+    with tempfile.TemporaryDirectory(prefix="kvmprobe-bench-") as temp:
+        program = os.path.join(temp, "preads")
+        subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_name("preads.c")], check=True)
+        print(f"\n{'CPUs':>6}{'reads in C':>14}{'in kvmprobe':>14}{'ratio':>8}{'whole probe':>14}")
+        found: dict[int, tuple[float, float, float]] = {}
+        for cpus in CPUS:
+            folder = Path(temp, str(cpus))
+            tree(folder, cpus)
+            times = [(in_c(program, folder, cpus), in_kvmprobe(folder, cpus), whole(folder)) for _ in range(rounds)]
+            c, own, probe = found[cpus] = tuple(map(statistics.median, zip(*times)))
+            print(f"{cpus:6}{c * 1e3:11.2f} ms{own * 1e3:11.2f} ms{own / c:8.2f}{probe * 1e3:11.1f} ms")
+        c, own, _ = found[CPUS[-1]]
+        print(f"reading {CPUS[-1]} CPUs takes {own / c:.2f} times what it takes in C (aim: 3 or less)")
+        cost = [(found[b][2] - found[a][2]) / (b - a) * 1e6 for a, b in zip(CPUS[1:], CPUS[2:])]
+        costs = " and then ".join(f"{one:.0f} µs" for one in cost)
+        print(f"a CPU more costs a whole probe {costs} (aim: the same: linear)")

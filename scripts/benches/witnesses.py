@@ -1,0 +1,90 @@
+"""What tracing and watching add to KVM_CREATE_VM and to a whole QEMU, from start to end.
+
+Interleaved with the same without them, so that noise hits all alike.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+from kvmprobe import chain
+from kvmprobe.errors import Problem
+from kvmprobe.trace import entries, tracefs
+
+PYTHON = [sys.executable, "-I", "-c"]
+# Prints the seconds of one KVM_CREATE_VM.
+CREATE_VM = [
+    *PYTHON,
+    (
+        "from kvmprobe.kvm import Kvm; import time; kvm = Kvm('/dev/kvm'); started = time.perf_counter(); "
+        "vm = kvm.create_vm(); print(time.perf_counter() - started, flush=True); vm.close()"
+    ),
+]
+QEMU = [
+    "qemu-system-x86_64",
+    "-accel",
+    "kvm",
+    "-machine",
+    "q35",
+    "-nodefaults",
+    "-display",
+    "none",
+    "-monitor",
+    "stdio",
+]
+WATCH = [sys.executable, "-m", "kvmprobe", "watch", "-q", "-o", os.devnull, "--"]
+
+
+def create_vm(prefix: list[str]) -> float:
+    """Seconds of KVM_CREATE_VM, as its caller sees them."""
+    done = subprocess.run([*prefix, *CREATE_VM], capture_output=True, text=True, check=False)
+    return float(done.stdout.split()[0])
+
+
+def qemu(prefix: list[str]) -> float:
+    """Seconds of a QEMU that is told to quit as soon as its machine runs."""
+    started = time.perf_counter()
+    subprocess.run([*prefix, *QEMU], input=b"quit\n", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return time.perf_counter() - started
+
+
+def main(rounds: int) -> None:
+    """Prints the ratios."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        print("no /dev/kvm to be had: the witnesses are not measured")
+        return
+    measures = {"KVM_CREATE_VM": create_vm}
+    if shutil.which(QEMU[0]):
+        measures["a whole QEMU"] = qemu
+    times: dict[tuple[str, str], list[float]] = {}
+    for number in range(rounds + 1):
+        for what, measure in measures.items():
+            for how in ("alone", "traced", "watched"):
+                with ExitStack() as stack:
+                    if how == "traced":
+                        try:
+                            _record(stack.enter_context(tracefs.Instance(tracefs.find(mount=True))))
+                        except Problem as problem:
+                            if not number:
+                                print(f"{what} is not traced: {problem.message}")
+                            continue
+                    seconds = measure(WATCH if how == "watched" else [])
+                if number:  # the first round warms up
+                    times.setdefault((what, how), []).append(seconds)
+    print(f"\n{'':40}{'time':>10}{'to alone':>10}")
+    for (what, how), found in times.items():
+        median, alone = statistics.median(found), statistics.median(times[what, "alone"])
+        print(f"{what + ', ' + how:40}{median * 1000:7.2f} ms{median / alone:10.2f}")
+
+
+def _record(instance: tracefs.Instance) -> None:
+    """Traces what `kvmprobe trace` traces."""
+    instance.trace_writes(entries.REGISTERS)
+    instance.trace_functions(name for name, _ in instance.available_functions() if chain.step_of(name))
+    instance.record(True)

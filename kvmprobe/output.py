@@ -36,14 +36,18 @@ def say(message: str, hint: str | None = None) -> None:
         pass
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every command that gives a report."""
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    verbose: str = "every CPU and all that was seen",
+    quiet: str = "the verdict's line alone",
+) -> None:
+    """The arguments of every command that gives a report; `verbose` and `quiet`: what -v and -q give."""
     parser.add_argument("--format", choices=("text", "json"), default="text", help="how the report is written")
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     parser.add_argument("--output", "-o", metavar="FILE", help="write the report to FILE (beside it, then renamed)")
     volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help="every CPU and all that was seen")
-    volume.add_argument("-q", "--quiet", action="store_true", help="the verdict's line alone")
+    volume.add_argument("-v", "--verbose", action="count", default=0, help=verbose)
+    volume.add_argument("-q", "--quiet", action="store_true", help=quiet)
 
 
 def check_target(path: str) -> None:

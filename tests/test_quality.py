@@ -26,7 +26,7 @@ LAYERS = (
     {"msr", "cpuid", "cpus", "modules", "modprobe", "processes", "devices", "klog", "kvm", "guest", "judge"},
     {"probe", "load", "formats", "output"},
     {"observe"},
-    {"trace", "watch"},
+    {"trace", "watch", "compare"},
     {"lab", "commands"},
     {"cli"},
     {"__main__"},

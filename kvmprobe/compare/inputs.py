@@ -1,0 +1,106 @@
+"""Finds what is to be compared: two files, or the reports in two folders that belong together."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from kvmprobe.compare.result import Comparison, Pair, Single
+from kvmprobe.errors import DataProblem, UsageProblem
+from kvmprobe.judge import judge
+from kvmprobe.load import load
+
+_SUFFIX = ".json"
+_SUMMARY = "summary.json"  # of a lab matrix
+
+
+def read(old: str, new: str) -> Comparison:
+    """Compares OLD with NEW. UsageProblem for a file against a folder, DataProblem where nothing can be compared."""
+    kinds = ["folder" if path != "-" and os.path.isdir(path) else "file" for path in (old, new)]
+    if kinds[0] != kinds[1]:
+        raise UsageProblem(
+            f"OLD {old} is a {kinds[0]}, NEW {new} is a {kinds[1]}", "Give two reports, or two folders of reports."
+        )
+    if old == new == "-":
+        raise UsageProblem("standard input cannot be both OLD and NEW", "Give a file for one of them.")
+    if kinds[0] == "folder":
+        return _folders(_Folder(old), _Folder(new))
+    pair = Pair("", *((_name(path), judge(load(path))) for path in (old, new)))
+    return Comparison([pair], [], {}, folders=False)
+
+
+def _name(path: str) -> str:
+    return "standard input" if path == "-" else path
+
+
+class _Folder:
+    """`reports`: files by their names below the folder; `lost`: by the same names, why a lab has no report."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.bad: dict[str, str] = {}
+        self.reports = self._walk()
+        self.lost = self._lost()
+
+    def _walk(self) -> dict[str, str]:
+        found = {}
+        for folder, _, files in os.walk(self.path, onerror=self._unreadable):
+            for file in files:
+                if file.endswith(_SUFFIX) and file != _SUMMARY:
+                    path = os.path.join(folder, file)
+                    found[os.path.relpath(path, self.path)[: -len(_SUFFIX)]] = path
+        return found
+
+    def _unreadable(self, error: OSError) -> None:
+        self.bad[str(error.filename)] = f"cannot be read: {error.strerror}"
+
+    def _lost(self) -> dict[str, str]:
+        """By the lab's summary: it is in the folder, or one above where the folder is one kernel's."""
+        path = os.path.realpath(self.path)
+        own = {f"{kernel}/{scenario}": why for (kernel, scenario), why in _without_report(path).items()}
+        above = _without_report(os.path.dirname(path))
+        return {**own, **{name: why for (kernel, name), why in above.items() if kernel == os.path.basename(path)}}
+
+    def flatten(self) -> None:
+        self.reports = {os.path.basename(name): path for name, path in self.reports.items()}
+        self.lost = {os.path.basename(name): why for name, why in self.lost.items()}
+
+    def folders(self) -> set[str]:
+        return {os.path.dirname(name) for name in self.reports}
+
+
+def _without_report(folder: str) -> dict[tuple[str, str], str]:
+    """By kernel and scenario: how a cell of the lab's matrix ended. Anything else is no summary of a lab."""
+    try:
+        with open(os.path.join(folder, _SUMMARY), encoding="utf-8") as file:
+            cells = json.load(file)
+        return {(str(c["kernel"]), str(c["scenario"])): f"{c['verdict']}, {c['reason']}" for c in cells}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def _folders(old: _Folder, new: _Folder) -> Comparison:
+    for folder in (old, new):
+        if not folder.reports:
+            raise DataProblem(f"{folder.path}: there is no report in it", "Give a folder of 'kvmprobe lab matrix'.")
+    if not old.reports.keys() & new.reports.keys() and len(old.folders()) == len(new.folders()) == 1:
+        old.flatten()  # two kernels, each in its own folder: their scenarios belong together
+        new.flatten()
+    pairs = []
+    bad = {**old.bad, **new.bad}
+    for name in sorted(old.reports.keys() & new.reports.keys()):
+        sides = []
+        for folder in (old, new):
+            path = folder.reports[name]
+            try:
+                sides.append((path, judge(load(path))))
+            except DataProblem as problem:
+                bad[path] = problem.message[len(path) + 2 :]
+        if len(sides) == 2:
+            pairs.append(Pair(name, sides[0], sides[1]))
+    singles = [Single(name, "OLD", new.lost.get(name, "")) for name in sorted(old.reports.keys() - new.reports.keys())]
+    singles += [Single(name, "NEW", old.lost.get(name, "")) for name in sorted(new.reports.keys() - old.reports.keys())]
+    if not pairs and not bad and not any(single.lost for single in singles):
+        names = f"{singles[0].name} is only in {singles[0].side}"
+        raise DataProblem(f"{old.path} and {new.path}: no report is in both ({names})", "Reports match by their paths.")
+    return Comparison(pairs, singles, bad, folders=True)

@@ -29,6 +29,21 @@ exit status:
 Without a command it is 'check'. 'kvmprobe COMMAND --help' shows a command's own arguments.
 """
 
+_COMPARE = """\
+What changed between two reports in verdict, checks, registers, features, parameters,
+trace and timing, and whether it is worse. Both are judged anew. Touches nothing.
+
+Of two folders ('kvmprobe lab matrix --reports') those reports are compared that have
+the same path in both; where each holds one kernel only, those of the same scenario.
+"""
+
+_COMPARE_STATUS = """\
+exit status:
+  0   the same or better
+  1   something is worse, or a lab has lost a report that it had
+  64  wrong arguments; 65  a file given is not what it should be (1 where something is worse, too)
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -97,12 +112,8 @@ def _parser(command: str) -> _Parser:
     compare = commands.add_parser(
         "compare",
         help="what changed between two reports, or two folders of lab reports",
-        description="What changed between two reports in verdict, checks, registers, features, parameters, trace and "
-        "timing, and whether it is worse. Both are judged anew. Of two folders ('kvmprobe lab matrix --reports') those "
-        "reports are compared that have the same path in both; where each folder holds one kernel only, those of the "
-        "same scenario. Touches nothing.",
-        epilog="exit status:\n  0   the same or better\n  1   something is worse, or a lab has no report any more\n"
-        "  64  wrong arguments; 65  a file given is not what it should be, and nothing is worse",
+        description=_COMPARE,
+        epilog=_COMPARE_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if command == "compare":

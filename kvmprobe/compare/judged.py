@@ -20,7 +20,7 @@ def verdict(old: Side, new: Side) -> Iterator[Difference]:
         return
     before, after = old.verdict["status"], new.verdict["status"]
     rating = CHANGED if before == after else _rate(_VERDICTS, before, after)
-    note = quiet(new.verdict["summary"])
+    note = "" if after == _VERDICTS[0] else quiet(new.verdict["summary"])
     if rating == NOT_COMPARABLE:
         note = f"whether that is better cannot be told; {note}"
     yield Difference("verdict", "verdict", rating, was, now, note)

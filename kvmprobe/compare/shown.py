@@ -102,7 +102,7 @@ def _mark(rating: str, paint: Callable[[str, str], str]) -> str:
 def _last(comparison: Comparison, paint: Callable[[str, str], str]) -> str:
     counts = comparison.counts()
     told = ", ".join(f"{count} {rating}" for rating, count in counts.items() if count)
-    what = "of the reports " if comparison.folders else ""
+    what = "reports: " if comparison.folders else ""
     bad = f"; {len(comparison.bad)} could not be compared" if comparison.bad else ""
     return f"{paint(comparison.rating.upper(), comparison.rating)}: {what}{told or 'nothing'}{bad}"
 

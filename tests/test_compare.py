@@ -312,6 +312,16 @@ def test_a_trace_that_lost_entries_is_not_compared() -> None:
     assert len([difference for difference in found if difference[1] == "trace"]) == 1
 
 
+def test_a_trace_of_another_order_of_magnitude() -> None:
+    evidence = recorded("trace/bookworm-create")
+    for entry in evidence["trace"]["entries"]:
+        entry["seconds"] *= 10
+    assert told(recorded("trace/bookworm-create"), evidence) == {
+        (CHANGED, "timing", "KVM_CREATE_VM in the trace", "about 3 ms", "about 30 ms"),
+        (CHANGED, "timing", "closing the VM in the trace", "about 50 ms", "about 500 ms"),
+    }
+
+
 def test_pids_and_pages_are_not_told_in_notes() -> None:
     old, new = recorded("trace/bookworm-create"), recorded("trace/bookworm-create")
     for entry in new["trace"]["entries"]:
@@ -391,6 +401,9 @@ def test_a_report_that_the_lab_lost_is_worse_and_one_not_made_is_named(tmp_path:
         assert line in done.stdout
         assert done.returncode == 1
     assert kvmprobe("compare", tmp_path / "new", tmp_path / "old").returncode == 0
+    (tmp_path / "new/trixie/epyc.json").unlink()
+    done = kvmprobe("compare", "-q", tmp_path / "old", tmp_path / "new")
+    assert (done.returncode, done.stdout) == (1, "WORSE: reports: 1 worse, 2 not comparable\n")
 
 
 @pytest.mark.parametrize(
@@ -405,6 +418,7 @@ def test_a_report_that_the_lab_lost_is_worse_and_one_not_made_is_named(tmp_path:
         (("a.json", "b.json"), 65, "b.json: cannot be read: No such file"),
         (("a.json", "bad.json"), 65, "bad.json: not JSON"),
         (("folder", "empty"), 65, "empty: there is no report in it"),
+        (("summary", "summary"), 65, "no report is in both (none is in either)"),
         (("folder", "other"), 65, "no report is in both (epyc is only in OLD)"),
     ],
 )
@@ -413,6 +427,8 @@ def test_wrong_arguments(arguments: tuple[str, ...], status: int, said: str, tmp
         write(tmp_path / name, recorded(CONFIRMED))
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.json").write_text("?")
+    cell = {"kernel": "trixie", "scenario": "epyc", "verdict": "lost", "reason": "timed out"}
+    write(tmp_path / "summary/summary.json", [cell])
     environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"}
     done = kvmprobe("compare", *arguments, cwd=tmp_path, env=environment, input="")
     assert (done.returncode, done.stdout) == (status, "")

@@ -34,13 +34,13 @@ def _name(path: str) -> str:
 
 
 class _Folder:
-    """`reports`: files by their names below the folder; `lost`: by the same names, why a lab has no report."""
+    """`reports`: files by their names below the folder; `ended`: by the same names, how a lab says that it ended."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.bad: dict[str, str] = {}
         self.reports = self._walk()
-        self.lost = self._lost()
+        self.ended = self._ended()
 
     def _walk(self) -> dict[str, str]:
         found = {}
@@ -54,22 +54,25 @@ class _Folder:
     def _unreadable(self, error: OSError) -> None:
         self.bad[str(error.filename)] = f"cannot be read: {error.strerror}"
 
-    def _lost(self) -> dict[str, str]:
+    def _ended(self) -> dict[str, str]:
         """By the lab's summary: it is in the folder, or one above where the folder is one kernel's."""
         path = os.path.realpath(self.path)
-        own = {f"{kernel}/{scenario}": why for (kernel, scenario), why in _without_report(path).items()}
-        above = _without_report(os.path.dirname(path))
-        return {**own, **{name: why for (kernel, name), why in above.items() if kernel == os.path.basename(path)}}
+        own = {f"{kernel}/{scenario}": how for (kernel, scenario), how in _cells(path).items()}
+        above = _cells(os.path.dirname(path))
+        return {**own, **{name: how for (kernel, name), how in above.items() if kernel == os.path.basename(path)}}
 
     def flatten(self) -> None:
+        folders = self.folders()
+        self.ended = {
+            os.path.basename(name): how for name, how in self.ended.items() if os.path.dirname(name) in folders
+        }
         self.reports = {os.path.basename(name): path for name, path in self.reports.items()}
-        self.lost = {os.path.basename(name): why for name, why in self.lost.items()}
 
     def folders(self) -> set[str]:
         return {os.path.dirname(name) for name in self.reports}
 
 
-def _without_report(folder: str) -> dict[tuple[str, str], str]:
+def _cells(folder: str) -> dict[tuple[str, str], str]:
     """By kernel and scenario: how a cell of the lab's matrix ended. Anything else is no summary of a lab."""
     try:
         with open(os.path.join(folder, _SUMMARY), encoding="utf-8") as file:
@@ -81,7 +84,7 @@ def _without_report(folder: str) -> dict[tuple[str, str], str]:
 
 def _folders(old: _Folder, new: _Folder) -> Comparison:
     for folder in (old, new):
-        if not folder.reports:
+        if not folder.reports and not folder.ended:
             raise DataProblem(f"{folder.path}: there is no report in it", "Give a folder of 'kvmprobe lab matrix'.")
     if not old.reports.keys() & new.reports.keys() and len(old.folders()) == len(new.folders()) == 1:
         old.flatten()  # two kernels, each in its own folder: their scenarios belong together
@@ -98,9 +101,11 @@ def _folders(old: _Folder, new: _Folder) -> Comparison:
                 bad[path] = problem.message[len(path) + 2 :]
         if len(sides) == 2:
             pairs.append(Pair(name, sides[0], sides[1]))
-    singles = [Single(name, "OLD", new.lost.get(name, "")) for name in sorted(old.reports.keys() - new.reports.keys())]
-    singles += [Single(name, "NEW", old.lost.get(name, "")) for name in sorted(new.reports.keys() - old.reports.keys())]
+    singles = [Single(name, "OLD", new.ended.get(name, "")) for name in sorted(old.reports.keys() - new.reports.keys())]
+    singles += [
+        Single(name, "NEW", old.ended.get(name, "")) for name in sorted(new.reports.keys() - old.reports.keys())
+    ]
     if not pairs and not bad and not any(single.lost for single in singles):
-        names = f"{singles[0].name} is only in {singles[0].side}"
+        names = f"{singles[0].name} is only in {singles[0].side}" if singles else "none is in either"
         raise DataProblem(f"{old.path} and {new.path}: no report is in both ({names})", "Reports match by their paths.")
     return Comparison(pairs, singles, bad, folders=True)

@@ -56,7 +56,9 @@ def _took(side: Side, phase: str) -> float | None:
 
 
 def _show(milliseconds: float) -> str:
-    return f"about {milliseconds / 1000:.1g} s" if milliseconds >= 1000 else f"about {milliseconds:.1g} ms"
+    seconds = milliseconds >= 1000
+    rounded = float(f"{milliseconds / (1000 if seconds else 1):.1g}")  # the rest is another one in every run
+    return f"about {rounded:g} {'s' if seconds else 'ms'}"
 
 
 def _times(was: float, now: float) -> str:

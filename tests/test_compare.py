@@ -20,7 +20,7 @@ from kvmprobe.errors import DataProblem
 from kvmprobe.judge import judge
 from tests.conftest import EVIDENCE, PROJECT, RECORDED, kvmprobe, recorded, recorded_name
 from tests.test_load import ANYTHING, BAD, paths
-from tests.variants import VARIANTS
+from tests.variants import VARIANTS, affinity_refused, guest_result
 
 MATRIX = EVIDENCE / "matrix"
 KERNELS = sorted(path.name for path in MATRIX.iterdir() if path.is_dir())
@@ -320,6 +320,22 @@ def test_a_trace_of_another_order_of_magnitude() -> None:
         (CHANGED, "timing", "KVM_CREATE_VM in the trace", "about 3 ms", "about 30 ms"),
         (CHANGED, "timing", "closing the VM in the trace", "about 50 ms", "about 500 ms"),
     }
+
+
+def test_times_of_other_work_are_not_compared() -> None:
+    found = differences(recorded("matrix/trixie/epyc"), recorded("trace/trixie-create"))
+    assert [(d.rating, d.subject, d.was, d.now, d.note) for d in found if d.area == "timing"] == [
+        (NOT_COMPARABLE, "probe", "about 1 s", "about 5 s", "a trace in one only")
+    ]
+
+
+def test_a_warning_counts_as_a_pass() -> None:
+    warned, failed = recorded(CONFIRMED), recorded(CONFIRMED)
+    affinity_refused(warned)
+    guest_result("failed", "EIO")(failed)
+    assert (CHANGED, "checks", "guest", "pass", "warn") in told(recorded(CONFIRMED), warned)
+    assert (WORSE, "checks", "guest", "warn", "fail") in told(warned, failed)
+    assert (BETTER, "checks", "guest", "fail", "warn") in told(failed, warned)
 
 
 def test_pids_and_pages_are_not_told_in_notes() -> None:

@@ -29,6 +29,21 @@ exit status:
 Without a command it is 'check'. 'kvmprobe COMMAND --help' shows a command's own arguments.
 """
 
+_COMPARE = """\
+What changed between two reports in verdict, checks, registers, features, parameters,
+trace and timing, and whether it is worse. Both are judged anew. Touches nothing.
+
+Of two folders ('kvmprobe lab matrix --reports') those reports are compared that have
+the same path in both; where each holds one kernel only, those of the same scenario.
+"""
+
+_COMPARE_STATUS = """\
+exit status:
+  0   the same or better
+  1   something is worse, or a lab has lost a report that it had
+  64  wrong arguments; 65  a file given is not what it should be (1 where something is worse, too)
+"""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -107,6 +122,19 @@ def _parser(command: str) -> _Parser:
     add_arguments(judge)
     judge.set_defaults(run=_judge)
 
+    compare = commands.add_parser(
+        "compare",
+        help="what changed between two reports, or two folders of lab reports",
+        description=_COMPARE,
+        epilog=_COMPARE_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if command == "compare":
+        from kvmprobe.compare import run as compare_run
+
+        compare_run.add_arguments(compare)
+    compare.set_defaults(run=_compare)
+
     explain = commands.add_parser(
         "explain",
         help="what a reason means, what the kernel does there, what to do",
@@ -166,6 +194,13 @@ def _judge(options: argparse.Namespace) -> int:
 
     _check_output(options)
     return _report(load(options.file), options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from kvmprobe.compare import run
+
+    _check_output(options)
+    return run.main(options)
 
 
 def _check_output(options: argparse.Namespace) -> None:

@@ -38,13 +38,17 @@ def say(message: str, hint: str | None = None) -> None:
         pass
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every command that gives a report."""
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    verbose: str = "every CPU and all that was seen",
+    quiet: str = "the verdict's line alone",
+) -> None:
+    """The arguments of every command that gives a report; `verbose` and `quiet`: what -v and -q give, in text."""
     add_format(parser, REPORT_FORMATS)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help="text: every CPU and all that was seen")
-    volume.add_argument("-q", "--quiet", action="store_true", help="text: the verdict's line alone")
+    volume.add_argument("-v", "--verbose", action="count", default=0, help=f"text: {verbose}")
+    volume.add_argument("-q", "--quiet", action="store_true", help=f"text: {quiet}")
 
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:

@@ -123,23 +123,23 @@ def test_reports_follow_the_schema(path: Path) -> None:
     assert first_error(report, schema, schema) is None
 
 
-_JSON = st.recursive(
+ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
 
 
-def _paths(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def paths(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The way to every value inside `value`."""
     items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
-    return [here, *(path for key, item in items for path in _paths(item, (*here, key)))]
+    return [here, *(path for key, item in items for path in paths(item, (*here, key)))]
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    path=st.sampled_from([path for path in _paths(REPORT) if path]),
-    value=st.just(...) | st.sampled_from([None, "", "0x0", "0-7", {"error": "EIO"}, -1, True, [], {}]) | _JSON,
+    path=st.sampled_from([path for path in paths(REPORT) if path]),
+    value=st.just(...) | st.sampled_from([None, "", "0x0", "0-7", {"error": "EIO"}, -1, True, [], {}]) | ANYTHING,
 )
 def test_mutated_report_is_judged_or_refused(path: tuple[Any, ...], value: Any, tmp_path_factory: Any) -> None:
     """Whatever one place says: a judgement or a DataProblem; and our reading of the schema is jsonschema's."""

@@ -26,7 +26,7 @@ LAYERS = (
     {"msr", "cpuid", "cpus", "modules", "modprobe", "reload", "processes", "devices", "klog", "kvm", "guest", "judge"},
     {"probe", "load", "formats", "output"},
     {"observe"},
-    {"trace", "watch", "soak"},
+    {"trace", "watch", "soak", "compare"},
     {"lab", "commands"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,67 @@
+"""One thing that two reports have in common or not."""
+
+from __future__ import annotations
+
+import re
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.judge.facts import Facts
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from kvmprobe.shape import Report
+
+
+WORSE, BETTER, CHANGED, NOT_COMPARABLE, SAME = "worse", "better", "changed", "not comparable", "same"
+RATINGS = (WORSE, BETTER, CHANGED, NOT_COMPARABLE, SAME)  # in the order in which they are shown
+
+
+class Difference:
+    """`subject`: what of `area` it is about; `was` and `now`: as people read it; `note`: why it is rated so."""
+
+    def __init__(self, area: str, subject: str, rating: str, was: str, now: str, note: str = "") -> None:
+        self.area = area
+        self.subject = subject
+        self.rating = rating
+        self.was = was
+        self.now = now
+        self.note = note
+
+    def data(self) -> dict[str, str]:
+        """As it stands in JSON."""
+        return {
+            "area": self.area,
+            "subject": self.subject,
+            "rating": self.rating,
+            "was": self.was,
+            "is": self.now,
+            "note": self.note,
+        }
+
+
+class Side:
+    """One of the two reports, judged by this version."""
+
+    def __init__(self, report: Report) -> None:
+        self.evidence: Any = report["evidence"]
+        self.facts = Facts(self.evidence)
+        self.verdict: dict[str, str] = report["verdict"]
+        self.checks: dict[str, dict[str, Any]] = {check["id"]: check for check in report["checks"]}
+
+    def cpu(self) -> tuple[str | None, ...]:
+        """What CPU it is, by /proc/cpuinfo; vendor alone where that could not be read."""
+        info = self.facts.first_cpuinfo()
+        vendor = next(iter(self.facts.vendors().values()), None)
+        return (vendor, info["cpu_family"], info["model"], info["model_name"]) if info else (vendor,)
+
+
+def rate(was: int, now: int) -> str:
+    """For two numbers of which the higher is the worse."""
+    return CHANGED if was == now else WORSE if now > was else BETTER
+
+
+def quiet(message: str) -> str:
+    """A message without what differs from run to run: PIDs, and addresses of pages."""
+    message = re.sub(r"\[\d+\]", "", message)
+    return re.sub(r"0x[0-9a-f]+000\b", "a page", message) if "VM_HSAVE_PA" in message else message

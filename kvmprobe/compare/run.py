@@ -1,0 +1,61 @@
+"""The command `kvmprobe compare`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from kvmprobe import __version__, output
+from kvmprobe.compare import cases, inputs, shown
+from kvmprobe.compare.result import Comparison
+from kvmprobe.formats import SUITE_FORMATS
+
+SCHEMA = "kvmprobe.compare/1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `kvmprobe compare`."""
+    parser.add_argument("old", metavar="OLD", help="a report made by 'kvmprobe --json', or a folder of them")
+    parser.add_argument("new", metavar="NEW", help="the other one; one of two files may be -, standard input")
+    output.add_arguments(parser, "what is the same, too, and each report of a folder in full", "the last line alone")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compares and writes what changed. Returns 1 where something is worse; raises Problem."""
+    comparison = inputs.read(options.old, options.new)
+    for path, error in comparison.bad.items():
+        output.say(f"kvmprobe: {path}: {error}")
+    if options.format == "json":
+        text = json.dumps(data(comparison, options.verbose > 0), indent=1) + "\n"
+    elif options.format in SUITE_FORMATS:
+        text = SUITE_FORMATS[options.format](cases.suite(comparison))
+    else:
+        colour = options.output is None and output.wants_colour()
+        text = shown.render(comparison, -1 if options.quiet else options.verbose, colour)
+    output.write(text, options.output)
+    return comparison.exit_status()
+
+
+def data(comparison: Comparison, same: bool) -> dict[str, object]:
+    """For tools, as compare.schema.json describes it; with what is the `same` or without."""
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "kvmprobe", "version": __version__},
+        "rating": comparison.rating,
+        "counts": comparison.counts(),
+        "pairs": [
+            {
+                "name": pair.name,
+                "rating": pair.rating,
+                "old": pair.old,
+                "new": pair.new,
+                "differences": [difference.data() for difference in pair.sorted(same)],
+            }
+            for pair in comparison.pairs
+        ],
+        "singles": [
+            {"name": single.name, "side": single.side, "lost": single.lost, "rating": single.rating}
+            for single in comparison.singles
+        ],
+        "bad": [{"file": path, "error": error} for path, error in comparison.bad.items()],
+    }

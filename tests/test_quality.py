@@ -67,10 +67,10 @@ def test_every_module_has_its_layer() -> None:
     assert names - {"__init__"} == set().union(*LAYERS)
 
 
-@pytest.mark.parametrize("library", ["pyudev"])
-def test_a_library_has_one_room(library: str) -> None:
-    users = [path.name for path in SOURCES if f"import {library}" in path.read_text()]
-    assert users == ["devices.py"]
+@pytest.mark.parametrize(("library", "room"), [("pyudev", "devices.py"), ("ptrace", "tracer.py")])
+def test_a_library_has_one_room(library: str, room: str) -> None:
+    imports = re.compile(rf"^\s*(import|from) {library}\b", re.MULTILINE)
+    assert {path.name for path in SOURCES if imports.search(path.read_text())} == {room}
 
 
 def test_no_request_number_outside_kvm_py() -> None:

@@ -14,11 +14,8 @@ from kvmprobe.watch.signals import ENDING
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from kvmprobe.shape import Answer
+    from kvmprobe.shape import Answer, Snapshot, WatchedCall
     from kvmprobe.watch.signals import Signals
-
-    class Call(Protocol):
-        """A call that a thread is in, whatever the witness knows of it."""
 
     class Witness(Protocol):
         """Who is told what is seen while a thread stands."""
@@ -36,6 +33,14 @@ _WALL = 0x40000000  # linux/wait.h: threads as well
 _STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _TICK_S = 1.0
 _DETACH_S = 5.0
+
+
+class Call:
+    """A call that has begun: as it stands in evidence, and all the registers at its entry."""
+
+    def __init__(self, seen: WatchedCall, entry: Snapshot) -> None:
+        self.seen = seen
+        self.entry = entry
 
 
 class Process:

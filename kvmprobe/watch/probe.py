@@ -7,6 +7,7 @@ from kvmprobe.files import Root
 from kvmprobe.probe import Probe
 from kvmprobe.registers import EFER, VM_CR
 from kvmprobe.watch import tracer
+from kvmprobe.watch.follow import Call
 from kvmprobe.watch.signals import Signals
 
 if TYPE_CHECKING:
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
     Target = Union[Command, OwnGuest, Running]
 
 MOST_CALLS = 64  # of one name: a report must not grow with what is watched
-
-
-class _Call:
-    """A call that has begun: as it stands in evidence, and all the registers at its entry."""
-
-    def __init__(self, seen: WatchedCall, entry: Snapshot) -> None:
-        self.seen = seen
-        self.entry = entry
 
 
 class WatchProbe(Probe):
@@ -68,7 +61,7 @@ class WatchProbe(Probe):
     def found(self, tid: int, pid: int) -> None:
         self.udev.ours |= {tid, pid}
 
-    def entered(self, tid: int, pid: int, name: str, request: int, argument: int) -> _Call:
+    def entered(self, tid: int, pid: int, name: str, request: int, argument: int) -> Call:
         entry = self._registers("before")
         seen: WatchedCall = {
             "name": name,
@@ -87,9 +80,9 @@ class WatchProbe(Probe):
             self._keep(seen)
         if name == "KVM_CREATE_VM" and self.ioctls["KVM_CREATE_VM"] != 0:
             self.udev.drain(self.root, "before")
-        return _Call(seen, entry)
+        return Call(seen, entry)
 
-    def returned(self, call: _Call, answer: Answer) -> bool:
+    def returned(self, call: Call, answer: Answer) -> bool:
         name = call.seen["name"]
         done = name == "KVM_RUN" and isinstance(answer, int)
         if name == "KVM_RUN" and not done:
@@ -100,9 +93,9 @@ class WatchProbe(Probe):
         if done:
             self._ran.add(call.seen["pid"])
             self._keep(call.seen)
-        elif name == "KVM_GET_API_VERSION" and self.ioctls[name] is None:
-            self.ioctls[name] = answer
-        elif name == "KVM_CREATE_VM" and self.ioctls[name] != 0:
+        elif name == "KVM_GET_API_VERSION" and self.ioctls["KVM_GET_API_VERSION"] is None:
+            self.ioctls["KVM_GET_API_VERSION"] = answer
+        elif name == "KVM_CREATE_VM" and self.ioctls["KVM_CREATE_VM"] != 0:
             self._vm_created(call.entry, after, answer)
         return done
 

@@ -39,9 +39,10 @@ def test_qemu_to_its_end(tmp_path: Path, host_report: Any) -> None:
     evidence, watched = report["evidence"], report["evidence"]["watch"]
     assert names(report) == [*CALLS, "KVM_RUN"]
     assert report["verdict"]["reason"] == host_report["verdict"]["reason"]
-    assert done.returncode == {"confirmed": 0, "failed": 1, "inconclusive": 3, "not applicable": 4}[
-        report["verdict"]["status"]
-    ]
+    assert (
+        done.returncode
+        == {"confirmed": 0, "failed": 1, "inconclusive": 3, "not applicable": 4}[report["verdict"]["status"]]
+    )
     assert (watched["command"], watched["ended"], watched["status"]) == (command, "exited", 33)
     assert [snapshot["phase"] for snapshot in evidence["snapshots"]] == ["before", "created", "closed"]
     assert evidence["ioctls"] == {"KVM_GET_API_VERSION": 12, "KVM_CREATE_VM": 0, "KVM_CHECK_EXTENSION": {}}

@@ -183,7 +183,7 @@ def _refusal(root: Root, pid: int, error: OSError) -> Problem:
     if scope not in (None, "0") and (os.geteuid() != 0 or scope == "3"):
         return Problem(f"{message} (kernel.yama.ptrace_scope is {scope})", _YAMA_HINT)
     owner = (_status(root, pid, "Uid") or "?").split()[0]
-    return Problem(f"{message} (it runs as uid {owner}, kvmprobe as {os.geteuid()})", "Run as root.")
+    return Problem(f"{message} (it runs as uid {owner}, kvmprobe as {os.geteuid()})", "Run as root (CAP_SYS_PTRACE).")
 
 
 def _status(root: Root, pid: int, name: str) -> str | None:

@@ -14,7 +14,7 @@ from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import Boot, Machine
 from tests.test_watch import CALLS, check_report
-from tests.watching import names
+from tests.watching import VMM, names
 from tests.watching import qemu as vmm
 
 pytestmark = pytest.mark.kernel
@@ -51,9 +51,7 @@ def run(kernel: Kernel, script: str, logs: Path) -> str:
         ("trixie-backports", "svme-set-at-module-load"),
     ],
 )
-def test_qemu_and_the_own_guest(
-    name: str, reason: str, real_kernel: Callable[[str], Kernel], tmp_path: Path
-) -> None:
+def test_qemu_and_the_own_guest(name: str, reason: str, real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
     command = vmm(tmp_path)
     rom = (tmp_path / "exit.rom").read_bytes()
     escaped = "".join(f"\\{byte:03o}" for byte in rom.rstrip(b"\0"))
@@ -87,6 +85,45 @@ def test_qemu_and_the_own_guest(
         assert all(event["ours"] for event in report["evidence"]["uevents"]["events"])
         assert {check["id"]: check["status"] for check in report["checks"]}["watched"] == "pass"
     assert (reports[0]["evidence"]["watch"]["ended"], reports[0]["evidence"]["watch"]["status"]) == ("exited", 33)
+
+
+def test_other_ends(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    """No VM at all, death with a VM, a VM that lives on, SVM held by somebody else."""
+    python = " ".join(program.python(Path("/")).command())
+    script = f"""
+        watch() {{ name=$1; shift; $kvmprobe watch --json -o /$name "$@"; echo $name $? >>/status; }}
+        cat >/kvmprobe-lab/vmm.py <<END
+{VMM}
+END
+        watch none -- sh -c 'exit 7'
+        watch killed -- {python} -c 'from vmm import *; vm(); os.kill(os.getpid(), 9)'
+        mkfifo /go
+        {python} -c 'from vmm import *; open("/go").read(); vm(); open("/made", "w"); time.sleep(60)' & vmm=$!
+        watch alive -p $vmm & watch=$!
+        until grep -q 'TracerPid:.[1-9]' /proc/$vmm/status; do sleep 0.2; done
+        echo >/go; until [ -e /made ]; do sleep 0.2; done
+        kill -TERM $(grep TracerPid /proc/$vmm/status | cut -f2); wait $watch
+        kill -9 $vmm; wait
+        modprobe msr; echo on >/sys/module/msr/parameters/allow_writes
+        printf '\\001\\035\\0\\0\\0\\0\\0\\0' | dd of=/dev/cpu/1/msr bs=8 oflag=seek_bytes seek=3221225600 2>/dev/null
+        watch held -- {python} -c 'from vmm import *; vm()' 2>/dev/null
+        watch held-own
+        cat /status; for name in none killed alive held held-own; do cat /$name; echo; done
+    """
+    output = run(real_kernel("bookworm"), script, tmp_path)
+    lines = output.splitlines()
+    reports = dict(zip(("none", "killed", "alive", "held", "held-own"), map(json.loads, _split("\n".join(lines[5:])))))
+    for report in reports.values():
+        check_report(report)
+    verdicts = {name: report["verdict"] for name, report in reports.items()}
+    assert verdicts["none"]["reason"] == "interfered"
+    assert verdicts["none"]["summary"] == "the command never called KVM_CREATE_VM; it exited with status 7"
+    assert verdicts["killed"]["reason"] == verdicts["alive"]["reason"] == "svme-set-by-create-vm"
+    assert [efer(snapshot["cpus"]) for snapshot in reports["killed"]["evidence"]["snapshots"]] == [OFF, ON, OFF]
+    assert [efer(snapshot["cpus"]) for snapshot in reports["alive"]["evidence"]["snapshots"]] == [OFF, ON]
+    assert {check["id"]: check["status"] for check in reports["alive"]["checks"]}["release"] == "skip"
+    assert verdicts["held"]["reason"] == verdicts["held-own"]["reason"] == "svm-held-by-another-owner"
+    assert sorted(lines[:5]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3"]
 
 
 def _split(text: str) -> list[str]:

@@ -69,6 +69,11 @@ def lives_on(evidence: Evidence) -> None:
     evidence["snapshots"] = evidence["snapshots"][:2]
 
 
+def attached_too_late(evidence: Evidence) -> None:
+    never_opened(evidence)
+    evidence["watch"].update(command=None, ended="detached", status=None)
+
+
 WATCHED = (
     ("own: EFER differs", OWN, other_efer, "witnesses-disagree"),
     ("own: EFER differs beside other VMs", OWN, other_efer_beside_others, "svme-set-by-create-vm"),
@@ -79,6 +84,7 @@ WATCHED = (
     ("own: died", OWN, own_died, "interfered"),
     ("qemu: KVM_CREATE_VM did not return", QEMU, create_did_not_return, "interfered"),
     ("qemu: never opened /dev/kvm", QEMU, never_opened, "interfered"),
+    ("qemu: attached too late", QEMU, attached_too_late, "interfered"),
     ("qemu: did not ask for the version", QEMU, did_not_ask, "svme-set-by-create-vm"),
     ("qemu: lives on", QEMU, lives_on, "svme-set-by-create-vm"),
     ("qemu at load: lives on", QEMU_AT_LOAD, lives_on, "svme-set-at-module-load"),

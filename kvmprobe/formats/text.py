@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import PHASES, error_of, format_cpulist
-from kvmprobe.formats import watched
 from kvmprobe.judge.facts import Facts, cpu_names, group
 from kvmprobe.judge.tree import CHECKS
 from kvmprobe.output import clean
@@ -41,6 +40,8 @@ def render(report: Report, verbose: int = 0, colour: bool = False) -> str:
         lines += map(clean, trace.lines(facts.evidence["trace"], verbose))
     lines += _table(facts, verbose)
     if facts.watch:
+        from kvmprobe.formats import watched
+
         lines += [*map(clean, watched.section(facts.watch)), ""]
     if verbose > 0:
         lines += [*_everything(facts), ""]

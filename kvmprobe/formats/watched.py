@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def section(watch: Watch) -> Iterator[str]:
     """Lines: who, what call with what answer, EFER before and after it."""
     if watch["command"] is not None:
-        what = " ".join(watch["command"])
+        what = shlex.join(watch["command"])
     else:
         what = "kvmprobe's own guest" if watch["own"] else "a running process"
     yield f"watched by {watch['source']}: {what}"
@@ -26,7 +27,7 @@ def section(watch: Watch) -> Iterator[str]:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
     yield f"  process {watch['pid']}: {ending(watch)}; {watch['processes']} followed in all"
     for limit in watch["limits"]:
-        yield f"  not seen: {limit}"
+        yield f"  limit: {limit}"
 
 
 def _row(call: WatchedCall) -> tuple[str, str, str]:

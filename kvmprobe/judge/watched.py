@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _NO_VM_HINT = "Watch a command that makes a VM, or give none: kvmprobe watches its own guest then."
+_ATTACHED_HINT = "Attach before it makes its VM, or have kvmprobe start it: kvmprobe watch -- COMMAND."
 
 
 def applies(facts: Facts) -> bool:
@@ -32,6 +33,9 @@ def ending(watch: Watch) -> str:
 def without_vm(watch: Watch) -> Result:
     """For the step at which a watched command went another way."""
     begun = any(call["name"] == "KVM_CREATE_VM" for call in watch["calls"])
+    if watch["command"] is None and not watch["own"] and not begun:
+        what = "the process did not call KVM_CREATE_VM while it was watched"
+        return Result(UNKNOWN, f"{what}; {ending(watch)}", "interfered", _ATTACHED_HINT)
     what = "the command's KVM_CREATE_VM did not return" if begun else "the command never called KVM_CREATE_VM"
     return Result(UNKNOWN, f"{what}; {ending(watch)}", "interfered", _NO_VM_HINT)
 

@@ -100,6 +100,9 @@ class Follower:
         try:
             while self._threads and self._next():
                 pass
+            while (received := self._signals.wait(0)) is not None:  # which came with the end, as of a Ctrl-C
+                if received.si_signo in ENDING:
+                    self.signalled = received.si_signo
         finally:
             self.detach()
 

@@ -141,16 +141,16 @@ class WatchProbe(Probe):
         limits = []
         if self._ran:
             pids = ", ".join(map(str, sorted(self._ran)))
-            limits.append(f"after its first KVM_RUN a process's system calls were no longer watched (process {pids})")
+            limits.append(f"a process's calls are not watched after its first KVM_RUN that succeeds (process {pids})")
         for name, count in self._counts.items():
             if count > MOST_CALLS:
                 limits.append(f"{name} was called {count} times, the first {MOST_CALLS} are kept")
         if self._unknown:
             pids = ", ".join(map(str, sorted(self._unknown)))
-            limits.append(f"calls of an unknown ABI were not understood (process {pids})")
+            limits.append(f"system calls of an unknown ABI are not understood (process {pids})")
         if self.follower and self.follower.left:
             pids = ", ".join(map(str, sorted(self.follower.left)))
-            limits.append(f"what came after kvmprobe let go was not seen (process {pids} may live on)")
+            limits.append(f"what comes after kvmprobe let go is not seen (process {pids})")
         return limits
 
 

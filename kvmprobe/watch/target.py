@@ -155,9 +155,8 @@ class _Held:
         except OSError as error:
             os.close(self._go)  # so it ends
             os.waitpid(self.pid, 0)
-            raise Problem(
-                f"the kernel refuses to trace a child of ours: {error.strerror or error}", _YAMA_HINT
-            ) from error
+            why = os.strerror(error.errno or 0)
+            raise Problem(f"the kernel refuses to trace a child of ours: {why}", _YAMA_HINT) from error
 
     def error(self) -> str:
         """Why it could not act, else "". To be asked when it has ended or become another program."""

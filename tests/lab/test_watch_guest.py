@@ -108,11 +108,14 @@ END
         printf '\\001\\035\\0\\0\\0\\0\\0\\0' | dd of=/dev/cpu/1/msr bs=8 oflag=seek_bytes seek=3221225600 2>/dev/null
         watch held -- {python} -c 'from vmm import *; vm()' 2>/dev/null
         watch held-own
+        echo 3 >/proc/sys/kernel/yama/ptrace_scope
+        $kvmprobe watch -- true 2>/yama; echo yama $? >>/status
+        grep -q 'refuses to trace a child of ours: Operation not permitted' /yama || cat /yama
         cat /status; for name in none killed alive held held-own; do cat /$name; echo; done
     """
     output = run(real_kernel("bookworm"), script, tmp_path)
     lines = output.splitlines()
-    reports = dict(zip(("none", "killed", "alive", "held", "held-own"), map(json.loads, _split("\n".join(lines[5:])))))
+    reports = dict(zip(("none", "killed", "alive", "held", "held-own"), map(json.loads, _split("\n".join(lines[6:])))))
     for report in reports.values():
         check_report(report)
     verdicts = {name: report["verdict"] for name, report in reports.items()}
@@ -123,7 +126,7 @@ END
     assert [efer(snapshot["cpus"]) for snapshot in reports["alive"]["evidence"]["snapshots"]] == [OFF, ON]
     assert {check["id"]: check["status"] for check in reports["alive"]["checks"]}["release"] == "skip"
     assert verdicts["held"]["reason"] == verdicts["held-own"]["reason"] == "svm-held-by-another-owner"
-    assert sorted(lines[:5]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3"]
+    assert sorted(lines[:6]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3", "yama 3"]
 
 
 def _split(text: str) -> list[str]:

@@ -23,7 +23,8 @@ KVM_CREATE_VCPU, and of its first KVM_RUN that succeeds, it reads EFER and VM_CR
 all it started have ended it judges and reports as 'check' does. Without COMMAND it watches kvmprobe's own guest.
 
 A process is followed with its threads, children and the programs they execute. After its first KVM_RUN that succeeds
-its system calls run at full speed: VMs that the same process creates later are not seen.
+its system calls run at full speed: VMs that the same process creates later are not seen. A program that traces
+others itself cannot do so meanwhile.
 
 COMMAND has kvmprobe's standard input, output and error and its terminal; the report comes after its own output, so
 rather give -o FILE. Ctrl-C reaches the command, SIGTERM and SIGHUP are passed on to it, and kvmprobe reports when it

@@ -129,6 +129,21 @@ END
     assert sorted(lines[:6]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3", "yama 3"]
 
 
+def test_others_probe_while_one_watches(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    """Borrowed modules are for all, and the one that loaded them waits with unloading for those that use them."""
+    script = """
+        msr() { grep -c '^msr ' /proc/modules; }
+        $kvmprobe watch -q -o /first -- sleep 50 & first=$!
+        until [ "$(msr)" = 1 ]; do sleep 0.2; done
+        $kvmprobe watch -q -o /second -- sleep 10 & second=$!
+        $kvmprobe -q | cut -d: -f1
+        kill -0 $first && echo during; msr
+        kill -TERM $first; wait $first; msr; wait $second; cut -d: -f1 /second
+    """
+    output = run(real_kernel("bookworm"), script, tmp_path)
+    assert output.splitlines() == ["CONFIRMED svme-set-by-create-vm", "during", "1", "0", "INCONCLUSIVE interfered"]
+
+
 def _split(text: str) -> list[str]:
     """JSON texts, one after the other."""
     decoder, texts, at = json.JSONDecoder(), [], 0

@@ -56,8 +56,12 @@ def run(arguments: Sequence[str]) -> int:
     """Parses `arguments` and runs the command. Returns the exit status; raises Problem and Interrupted."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments = ["check", *arguments]
+    command = None
+    if arguments[0] == "watch" and "--" in arguments:  # what follows is another program's, whatever it looks like
+        at = arguments.index("--")
+        arguments, command = arguments[:at], list(arguments[at + 1 :])
     try:
-        options = _parser(arguments[0]).parse_args(arguments)
+        options = _parser(arguments[0]).parse_args(arguments, argparse.Namespace(command=command))
     except SystemExit as end:  # --help, --version, wrong arguments
         return int(end.code or 0)
     status: int = options.run(options)
@@ -143,6 +147,14 @@ def _parser(command: str) -> _Parser:
     explain.add_argument("reason", metavar="REASON", nargs="?")
     explain.set_defaults(run=_explain)
 
+    watch = commands.add_parser("watch", help="run a VMM under ptrace and read the registers at its KVM ioctls")
+    if command == "watch":
+        from kvmprobe.watch import run as watch_run
+
+        watch_run.add_arguments(watch)
+        add_arguments(watch)
+        watch.set_defaults(run=_watch)
+
     lab = commands.add_parser("lab", help="boot real kernels on emulated AMD machines and probe them")
     if command == "lab":
         from kvmprobe.lab import run as lab_run
@@ -177,6 +189,14 @@ def _soak(options: argparse.Namespace) -> int:
 
     _check_output(options)
     return _report_here(run.take(options), options)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from kvmprobe.watch import run
+
+    _check_output(options)
+    evidence, follower = run.watch(options)
+    return run.exit_status(options, follower, _report_here(evidence, options))
 
 
 def _report_here(evidence: Evidence, options: argparse.Namespace) -> int:

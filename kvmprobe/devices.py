@@ -14,7 +14,7 @@ from kvmprobe.files import Root
 from kvmprobe.processes import comm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Any
 
     import pyudev
@@ -34,6 +34,7 @@ class Udev:
     def __init__(self, root: Root) -> None:
         self.version: str | None = None
         self.missing: str | None = None
+        self.ours: set[int] = set()  # whose VMs are the probe's, besides this process
         self._context: pyudev.Context | None = None
         self._monitor: pyudev.Monitor | None = None
         self._uevents: list[Uevent] = []
@@ -87,7 +88,7 @@ class Udev:
             if device is None:
                 break
             if device.subsystem == "misc" and device.sys_name == "kvm" and "EVENT" in device.properties:
-                self._uevents.append(_uevent(root, device.properties, phase))
+                self._uevents.append(_uevent(root, device.properties, phase, self.ours))
 
     def forget(self) -> None:
         """Throws away what has arrived, quicker than `drain` and without a look at it."""
@@ -100,7 +101,7 @@ class Udev:
         for message in self._messages():
             properties = dict(part.partition("=")[::2] for part in message.decode("utf-8", "replace").split("\0"))
             if properties.get("SUBSYSTEM") == "misc" and properties.get("DEVNAME") == "kvm" and "EVENT" in properties:
-                found.append(_uevent(root, properties, phase))
+                found.append(_uevent(root, properties, phase, self.ours))
         return found
 
     def replace(self, events: list[Uevent]) -> None:
@@ -124,7 +125,7 @@ class Udev:
         return {"source": source, "error": self.missing, "events": self._uevents}
 
 
-def _uevent(root: Root, properties: Any, phase: str) -> Uevent:
+def _uevent(root: Root, properties: Any, phase: str, ours: Collection[int] = ()) -> Uevent:
     """kvm_uevent_notify_change() in virt/kvm/kvm_main.c: EVENT, PID, COUNT, CREATED."""
 
     def number(name: str) -> int | None:
@@ -136,7 +137,7 @@ def _uevent(root: Root, properties: Any, phase: str) -> Uevent:
         "event": str(properties["EVENT"]),
         "pid": pid,
         "comm": None if pid is None else comm(root, pid),
-        "ours": pid == os.getpid(),
+        "ours": pid == os.getpid() or pid in ours,
         "count": number("COUNT"),
         "created": number("CREATED"),
         "phase": phase,

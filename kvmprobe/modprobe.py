@@ -44,8 +44,9 @@ def load(root: Root, *names: str) -> list[LoadAttempt]:
 class Borrowed:
     """Modules that are loaded on entry and unloaded on exit; `attempts` says what came of each.
 
-    `missing` says which are not there; it is asked when no other kvmprobe is borrowing, for they would take modules
-    away from each other. A module that was there before stays. `attempts[i]["unloaded"]` is known after exit.
+    `missing` says which are not there. Kvmprobes share a lock, so that they do not take modules away from each other:
+    one alone has it to load and to unload, all in between, for a watch may last for days. A module that was there
+    before stays, and so does one that others still use. `attempts[i]["unloaded"]` is known after exit.
     """
 
     def __init__(self, root: Root, missing: Callable[[], Sequence[str]]) -> None:
@@ -60,7 +61,8 @@ class Borrowed:
         try:
             self._share(fcntl.LOCK_SH)
             self._names = self._missing()
-            if self._names and self._lock >= 0:
+            alone = bool(self._names) and self._lock >= 0
+            if alone:
                 self._share(fcntl.LOCK_EX)
                 self._names = self._missing()  # somebody may have loaded them meanwhile, to stay
             if self._names and self._root.exists("/proc/modules"):
@@ -68,13 +70,15 @@ class Borrowed:
                 self.attempts = self._guard.done["attempts"] if self._guard.done else []
             elif self._names:
                 self.attempts = load(self._root, *self._names)
+            if alone:
+                self._share(fcntl.LOCK_SH)
         except BaseException:
             self._release()
             raise
         return self
 
-    def _share(self, how: int) -> None:
-        """Takes the lock of all kvmprobes on this machine: shared by those that only read, one at a time to load.
+    def _share(self, how: int) -> bool:
+        """Takes the lock of all kvmprobes on this machine, LOCK_SH or LOCK_EX; False when others did not let go of it.
 
         The guard inherits it, so that it is held until the modules are gone. Waiting has an end: a probe that hangs
         must not hang all others.
@@ -82,16 +86,16 @@ class Borrowed:
         try:
             if self._lock < 0:
                 self._lock = os.open(self._root.path("/proc/modules"), os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
             ends = time.monotonic() + _LOCK_DEADLINE_S
             while time.monotonic() < ends:
                 try:
                     fcntl.flock(self._lock, how | fcntl.LOCK_NB)
-                    return
+                    return True
                 except BlockingIOError:
                     time.sleep(_LOCK_PAUSE_S)
         except OSError:
-            pass  # no modules in this kernel, or no lock to be had: then nobody else borrows either
+            return True  # no modules in this kernel, or no lock to be had: then nobody else borrows either
+        return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -115,7 +119,7 @@ class Borrowed:
 
     def _unload(self, done: dict[str, Any]) -> list[LoadAttempt]:
         attempts: list[LoadAttempt] = done["attempts"]
-        if done["ours"]:
+        if done["ours"] and self._share(fcntl.LOCK_EX):
             _unload(done["ours"])
         for attempt in attempts:
             if attempt["module"] in done["ours"]:

@@ -15,13 +15,17 @@ from kvmprobe.formats import REPORT_FORMATS
 if TYPE_CHECKING:
     import argparse
 
-# What evidence says is printed to root's terminal and may come from elsewhere: no control characters.
-_PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
-
 
 def clean(text: object) -> str:
-    """Without control characters and lone surrogates."""
-    return str(text).translate(_PRINTABLE).encode("utf-8", "backslashreplace").decode("utf-8")
+    """A line with escapes in place of what cannot be printed.
+
+    What evidence says goes to root's terminal and may come from elsewhere: no control characters, lone surrogates,
+    marks that turn the direction of writing.
+    """
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")

@@ -117,7 +117,7 @@ class Probe:
         if set_elsewhere or any(not event["ours"] or (event["count"] or 0) > 1 for event in events):
             time.sleep(_SETTLE_S)  # KVM sends the uevent of a VM after it has set SVME for it
             self.udev.drain(self.root, "closed")
-            self.vm_users = processes.vm_users(self.root)
+            self.vm_users = processes.vm_users(self.root, self.udev.ours)
 
 
 def _svme(reading: Reading) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.files import Root
@@ -19,14 +20,19 @@ def comm(root: Root, pid: int) -> str | None:
     return root.text_or_none(f"/proc/{pid}/comm")
 
 
-def vm_users(root: Root) -> list[VmUser]:
-    """Processes other than this one that hold VMs, as far as this user may look into /proc/PID/fd."""
+def vms_of(root: Root, pid: int) -> int:
+    """How many VMs a process holds, as far as this user may look into /proc/PID/fd."""
+    folder = f"/proc/{pid}/fd"
+    return sum(_link(root.path(f"{folder}/{fd}")) == _VM_LINK for fd in root.listdir(folder))
+
+
+def vm_users(root: Root, ours: Collection[int] = ()) -> list[VmUser]:
+    """Processes other than this one and `ours` that hold VMs."""
     users: list[VmUser] = []
     for name in root.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
+        if not name.isdigit() or int(name) in (os.getpid(), *ours):
             continue
-        folder = f"/proc/{name}/fd"
-        vms = sum(_link(root.path(f"{folder}/{fd}")) == _VM_LINK for fd in root.listdir(folder))
+        vms = vms_of(root, int(name))
         if vms:
             users.append({"pid": int(name), "comm": comm(root, int(name)), "vms": vms})
     return users

@@ -163,15 +163,24 @@ class WatchedCall(TypedDict):
     exit: dict[str, dict[str, Reading]] | None  # and after it
 
 
+class OwnView(TypedDict):
+    """What kvmprobe's own guest saw itself, to be compared with what was seen from outside."""
+
+    ioctls: Ioctls
+    snapshots: list[Snapshot]
+    guest: list[GuestRun]
+
+
 class Watch(TypedDict):
     source: str  # "python-ptrace 0.9.9"
-    command: list[str] | None  # None: attached to `pid`
+    command: list[str] | None  # None: kvmprobe's own guest, or attached to `pid`
     own: bool  # it was kvmprobe's own small guest
     pid: int
-    ended: str  # "exited", "killed", "detached"
+    ended: str  # "exited", "killed", "detached": it ran on
     status: int | None  # of the command's exit, or the number of the signal that killed it
     processes: int  # followed in all
     calls: list[WatchedCall]
+    said: OwnView | None
     limits: list[str]  # what could not be seen, and why
 
 

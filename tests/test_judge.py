@@ -15,8 +15,11 @@ from kvmprobe.judge import judge
 from kvmprobe.judge.tree import CHECKS
 from kvmprobe.reasons import EXIT_STATUS, REASONS
 from tests.conftest import RECORDED, recorded, recorded_name
-from tests.variants import VARIANTS, Evidence, set_register
+from tests.variants import VARIANTS as OF_A_PROBE
+from tests.variants import Evidence, set_register
+from tests.variants_watch import WATCHED
 
+VARIANTS = (*OF_A_PROBE, *WATCHED)
 IDS = [variant[0] for variant in VARIANTS]
 
 

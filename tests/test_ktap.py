@@ -27,7 +27,11 @@ from tests.variants import VARIANTS
 # Jenkins' schema (its xunit plugin, MIT licence), as it stands in pytest's source: testing/example_scripts.
 _SCHEMA = xmlschema.XMLSchema10(Path(__file__).parent / "published/junit-10.xsd")
 _NAMES = [check.id for check in CHECKS]
-_ONLY_WITH = {"witnesses": "trace", "cycles": "soak"}  # checks of other commands, and their evidence
+_ONLY_WITH = {
+    "witnesses": "trace",
+    "cycles": "soak",
+    "watched": "watch",
+}  # checks of other commands, and their evidence
 
 
 def _all_reports() -> list[Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.formats import text
+from kvmprobe.formats import text, watched
 from kvmprobe.judge import judge
 from kvmprobe.reasons import EXIT_STATUS, REASONS
 from tests.conftest import EVIDENCE, PROJECT
@@ -67,10 +67,10 @@ def test_every_module_has_its_layer() -> None:
     assert names - {"__init__"} == set().union(*LAYERS)
 
 
-@pytest.mark.parametrize("library", ["pyudev"])
-def test_a_library_has_one_room(library: str) -> None:
-    users = [path.name for path in SOURCES if f"import {library}" in path.read_text()]
-    assert users == ["devices.py"]
+@pytest.mark.parametrize(("library", "room"), [("pyudev", "devices.py"), ("ptrace", "tracer.py")])
+def test_a_library_has_one_room(library: str, room: str) -> None:
+    imports = re.compile(rf"^\s*(import|from) {library}\b", re.MULTILINE)
+    assert {path.name for path in SOURCES if imports.search(path.read_text())} == {room}
 
 
 def test_no_request_number_outside_kvm_py() -> None:
@@ -94,6 +94,12 @@ def test_the_readme_has_the_table_of_reasons() -> None:
 def test_the_readme_shows_a_real_report() -> None:
     report = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
     assert text.render(judge(report["evidence"])).strip() in (PROJECT / "README.md").read_text()
+
+
+def test_the_readme_shows_a_real_watch() -> None:
+    report = json.loads((EVIDENCE / "watch/bookworm-qemu.json").read_text())
+    _, *lines = watched.section(report["evidence"]["watch"])  # the first has the whole command
+    assert "\n".join(lines) in (PROJECT / "README.md").read_text()
 
 
 def test_no_address_of_a_registry() -> None:

@@ -34,19 +34,29 @@ def render(report: Report, verbose: int = 0, colour: bool = False) -> str:
         return line + "\n"
     facts = Facts(report["evidence"])
     lines = [*_head(facts), "", *_tree(report, facts, paint), ""]
-    if "trace" in facts.evidence:
-        from kvmprobe.formats import trace
-
-        lines += map(clean, trace.lines(facts.evidence["trace"], verbose))
+    lines += map(clean, _of_others(facts, verbose))
     lines += _table(facts, verbose)
-    if "soak" in facts.evidence:
-        from kvmprobe.formats import soak
-
-        lines += map(clean, soak.lines(facts.evidence["soak"]))
     if verbose > 0:
         lines += [*_everything(facts), ""]
     lines += [line, f"  what to do: {clean(verdict['hint'])}"]
     return "\n".join(lines) + "\n"
+
+
+def _of_others(facts: Facts, verbose: int) -> Iterator[str]:
+    """What commands other than check add."""
+    evidence = facts.evidence
+    if "trace" in evidence:
+        from kvmprobe.formats import trace
+
+        yield from trace.lines(evidence["trace"], verbose)
+    if "watch" in evidence:
+        from kvmprobe.formats import watched
+
+        yield from (*watched.section(evidence["watch"]), "")
+    if "soak" in evidence:
+        from kvmprobe.formats import soak
+
+        yield from soak.lines(evidence["soak"])
 
 
 def _paint(text: str, colour: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import KVM_API_VERSION, OTHER_OWNERS, error_of
 from kvmprobe.judge.facts import Facts, cpu_names
-from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, Result, why_unread
+from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, Result, why_unread
+from kvmprobe.judge.watched import without_vm
 
 if TYPE_CHECKING:
     from kvmprobe.shape import LoadAttempt
@@ -67,6 +68,8 @@ def device(facts: Facts) -> Result:
     if device["registered"] is False:
         node = f"{path} is a node without a driver" if device["type"] else f"there is no {path}"
         return Result(FAIL, f"{node}: the kernel has not registered KVM", "kvm-device-missing")
+    if facts.watch and device["opened"] is None:
+        return without_vm(facts.watch)
     error = error_of(device["opened"])
     message = f"{path} cannot be opened: {error}"
     if error in _NOT_PERMITTED:
@@ -81,6 +84,8 @@ def api_version(facts: Facts) -> Result:
     answer = facts.evidence["ioctls"]["KVM_GET_API_VERSION"]
     if answer == KVM_API_VERSION:
         return Result(PASS, f"KVM_GET_API_VERSION = {answer}")
+    if facts.watch and answer is None:
+        return Result(SKIP, "the command did not ask")
     shown = error_of(answer) or answer
     return Result(FAIL, f"KVM_GET_API_VERSION = {shown}, not {KVM_API_VERSION}", "api-version")
 
@@ -89,6 +94,8 @@ def create_vm(facts: Facts) -> Result:
     if facts.vm_created:
         return Result(PASS, "KVM_CREATE_VM gave a VM")
     error = error_of(facts.create_vm)
+    if facts.watch and error is None:
+        return without_vm(facts.watch)
     if error is None:
         return Result(UNKNOWN, "KVM_CREATE_VM was not tried")
     message = f"KVM_CREATE_VM failed: {error}"

@@ -38,6 +38,7 @@ class Facts:
         self.has_kvm_amd = None if evidence["modules"] is None else "kvm_amd" in self.modules
         self.create_vm = evidence["ioctls"]["KVM_CREATE_VM"]
         self.vm_created = self.create_vm == 0
+        self.watch = evidence.get("watch")
         self._snapshots = {snapshot["phase"]: snapshot["cpus"] for snapshot in evidence["snapshots"]}
         self.cpus, self.gone = self._online()
 
@@ -197,6 +198,14 @@ class Facts:
             return created if name == "create" else None
         events = self.evidence["uevents"]["events"]
         return next((event for event in events if event["event"] == name and event["pid"] == created["pid"]), None)
+
+    def witnessed_run(self) -> str | None:
+        """The first KVM_RUN that was seen to succeed in a watched command, in words; None without one."""
+        for call in self.watch["calls"] if self.watch else ():
+            if call["name"] == "KVM_RUN" and isinstance(call["answer"], int):
+                thread = f", thread {call['tid']}" if call["tid"] != call["pid"] else ""
+                return f"KVM_RUN = {call['answer']} in {call['comm'] or '?'}[{call['pid']}]{thread}"
+        return None
 
     def foreign_events(self) -> list[Uevent]:
         ours = self.create_event()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge import access, soaked, support, witnesses
+from kvmprobe.judge import access, soaked, support, watched, witnesses
 from kvmprobe.judge import virtualization as witness
 from kvmprobe.judge.result import Check
 
@@ -29,4 +29,5 @@ CHECKS = (
     Check("guest", "create-vm", "guest runs", "svm_vcpu_run", witness.guest, "create-vm"),
     Check("release", "create-vm", "SVME back", "svm_hardware_disable", witness.release, "svme", since_at_load=_DISABLE),
     Check("witnesses", None, "witnesses agree", "tracefs", witnesses.agree, applies=witnesses.traced),
+    Check("watched", None, "the watched command", "ptrace", watched.watched, applies=watched.applies),
 )

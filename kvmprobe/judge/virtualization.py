@@ -3,6 +3,7 @@ its pair in arch/x86/kvm/svm/svm.c."""
 
 from __future__ import annotations
 
+from kvmprobe.evidence import PHASES
 from kvmprobe.judge.facts import Facts, cpu_names, fold, group
 from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, WARN, Result, why_unread
 
@@ -49,7 +50,10 @@ def _attribute(facts: Facts) -> Result:
 
 
 def _needs_guest(facts: Facts, result: Result) -> Result:
-    """Where SVME did not change, only a guest proves that it works."""
+    """Where SVME did not change, only a guest proves that it works: ours on every CPU, or a watched command's."""
+    ran_elsewhere = facts.witnessed_run()
+    if facts.watch and not facts.watch["own"] and ran_elsewhere:
+        return Result(PASS, f"{result.message}; the command's own guest ran", result.reason)
     ran = {run["cpu"] for run in facts.evidence["guest"] if run["result"] == "ok"}
     missing = [cpu for cpu in facts.cpus if cpu not in ran]
     if missing:
@@ -58,14 +62,19 @@ def _needs_guest(facts: Facts, result: Result) -> Result:
 
 
 def _story(facts: Facts) -> str:
-    steps = [fold(facts.register(phase, "EFER")) for phase in ("before", "created", "closed")]
-    if any(", " in step for step in steps):
-        return "EFER before: {}; created: {}; closed: {}".format(*steps)
-    return "EFER " + " → ".join(steps)
+    # Without the last snapshot the VM of a watched process is alive still.
+    phases = [phase for phase in PHASES if phase != "closed" or not facts.watch or facts.has_snapshot(phase)]
+    steps = {phase: fold(facts.register(phase, "EFER")) for phase in phases}
+    if any(", " in step for step in steps.values()):
+        return "EFER " + "; ".join(f"{phase}: {step}" for phase, step in steps.items())
+    return "EFER " + " → ".join(steps.values())
 
 
 def guest(facts: Facts) -> Result:
     runs = [run for run in facts.evidence["guest"] if run["cpu"] not in facts.gone]
+    elsewhere = facts.witnessed_run()
+    if not runs and elsewhere:
+        return Result(PASS, f"the command's own guest ran ({elsewhere})")
     if not runs:
         return Result(SKIP, "no guest was run")
     bad = [run for run in runs if run["result"] not in ("ok", "skipped")]
@@ -88,6 +97,8 @@ def release(facts: Facts) -> Result:
     before, closed = facts.svme("before"), facts.svme("closed")
     if facts.kvm_without_svm() and not any(closed.values()):
         return Result(SKIP, "nothing was set that could be given back")
+    if facts.watch and not facts.has_snapshot("closed"):
+        return Result(SKIP, "a watched VM was alive at the end")
     text = f"EFER = {fold(facts.register('closed', 'EFER'))}"
     if None in closed.values() or not closed or None in before.values():
         unread = why_unread(facts.register_errors("closed", "EFER"))

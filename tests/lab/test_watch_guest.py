@@ -1,0 +1,153 @@
+"""`kvmprobe watch` where KVM uses SVM: QEMU until its end and kvmprobe's own guest, on each of the kernels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmprobe.lab import cache, payload, program, qemu
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.outcome import ANSWERED
+from kvmprobe.lab.qemu import Boot
+from tests.test_watch import CALLS, check_report
+from tests.watching import VMM, names
+from tests.watching import qemu as vmm
+
+pytestmark = pytest.mark.kernel
+
+OFF, ON = {"0xd01"}, {"0x1d01"}
+
+
+def efer(seen: Any) -> set[str]:
+    return {registers["EFER"] for registers in seen.values()}
+
+
+def run(kernel: Kernel, script: str, logs: Path) -> str:
+    python = program.python(Path("/"))
+    kvmprobe = " ".join(python.command("-m", "kvmprobe"))
+    added = program.archive(python, payload.LAB, cache.default(), print)
+    added += payload.archive(["modprobe kvm_amd"], ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
+    plan = Boot(kernel, added)
+    result = qemu.boot(plan, logs)
+    if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
+        print(result, result.console.read_text(errors="replace"), sep="\n")
+        result = qemu.boot(plan, logs)
+    assert result.outcome == ANSWERED, result
+    assert "Traceback" not in result.stderr
+    return result.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("bullseye", "svme-set-by-create-vm"),
+        ("bookworm", "svme-set-by-create-vm"),
+        ("trixie", "svme-set-at-module-load"),
+        ("trixie-backports", "svme-set-at-module-load"),
+    ],
+)
+def test_qemu_and_the_own_guest(name: str, reason: str, real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    command = vmm(tmp_path)
+    rom = (tmp_path / "exit.rom").read_bytes()
+    escaped = "".join(f"\\{byte:03o}" for byte in rom.rstrip(b"\0"))
+    script = f"""
+        dd if=/dev/zero of=/rom bs=512 count=1 2>/dev/null
+        printf '{escaped}' | dd of=/rom conv=notrunc 2>/dev/null
+        printf '\\{rom[-1]:03o}' | dd of=/rom bs=1 seek=511 conv=notrunc 2>/dev/null
+        $kvmprobe watch --json -o /qemu -- {" ".join(command).replace(str(tmp_path / "exit.rom"), "/rom")}
+        echo status $?
+        $kvmprobe watch --json -o /own; echo status $?
+        echo; cat /qemu; echo; cat /own
+        grep -c '^msr ' /proc/modules
+    """
+    output = run(real_kernel(name), script, tmp_path)
+    first, second, _, *rest = output.splitlines()
+    assert (first, second) == ("status 0", "status 0"), output
+    assert rest[-1] == "0"  # what was borrowed went back
+    reports = [json.loads(text) for text in _split("\n".join(rest[:-1]))]
+    for report in reports:
+        check_report(report)
+        assert report["verdict"]["reason"] == reason
+        assert names(report) == [*CALLS, "KVM_RUN"]
+        version, create, vcpu, ran = report["evidence"]["watch"]["calls"]
+        before, created = (OFF, ON) if reason == "svme-set-by-create-vm" else (ON, ON)
+        assert efer(version["entry"]) == efer(version["exit"]) == efer(create["entry"]) == before
+        assert efer(create["exit"]) == efer(vcpu["exit"]) == efer(ran["exit"]) == created
+        assert {registers["VM_CR"] for registers in create["exit"].values()} == {"0x0"}
+        phases = [efer(snapshot["cpus"]) for snapshot in report["evidence"]["snapshots"]]
+        assert phases == [before, created, before]
+        assert len(create["entry"]) == 2
+        assert all(event["ours"] for event in report["evidence"]["uevents"]["events"])
+        assert {check["id"]: check["status"] for check in report["checks"]}["watched"] == "pass"
+    assert (reports[0]["evidence"]["watch"]["ended"], reports[0]["evidence"]["watch"]["status"]) == ("exited", 33)
+
+
+def test_other_ends(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    """No VM at all, death with a VM, a VM that lives on, SVM held by somebody else."""
+    python = " ".join(program.python(Path("/")).command())
+    script = f"""
+        watch() {{ name=$1; shift; $kvmprobe watch --json -o /$name "$@"; echo $name $? >>/status; }}
+        cat >/kvmprobe-lab/vmm.py <<END
+{VMM}
+END
+        watch none -- sh -c 'exit 7'
+        watch killed -- {python} -c 'from vmm import *; vm(); os.kill(os.getpid(), 9)'
+        mkfifo /go
+        {python} -c 'from vmm import *; open("/go").read(); vm(); open("/made", "w"); time.sleep(60)' & vmm=$!
+        watch alive -p $vmm & watch=$!
+        until grep -q 'TracerPid:.[1-9]' /proc/$vmm/status; do sleep 0.2; done
+        echo >/go; until [ -e /made ]; do sleep 0.2; done
+        kill -TERM $(grep TracerPid /proc/$vmm/status | cut -f2); wait $watch
+        kill -9 $vmm; wait
+        modprobe msr; echo on >/sys/module/msr/parameters/allow_writes
+        printf '\\001\\035\\0\\0\\0\\0\\0\\0' | dd of=/dev/cpu/1/msr bs=8 oflag=seek_bytes seek=3221225600 2>/dev/null
+        watch held -- {python} -c 'from vmm import *; vm()' 2>/dev/null
+        watch held-own
+        echo 3 >/proc/sys/kernel/yama/ptrace_scope
+        $kvmprobe watch -- true 2>/yama; echo yama $? >>/status
+        grep -q 'refuses to trace a child of ours: Operation not permitted' /yama || cat /yama
+        cat /status; for name in none killed alive held held-own; do cat /$name; echo; done
+    """
+    output = run(real_kernel("bookworm"), script, tmp_path)
+    lines = output.splitlines()
+    reports = dict(zip(("none", "killed", "alive", "held", "held-own"), map(json.loads, _split("\n".join(lines[6:])))))
+    for report in reports.values():
+        check_report(report)
+    verdicts = {name: report["verdict"] for name, report in reports.items()}
+    assert verdicts["none"]["reason"] == "interfered"
+    assert verdicts["none"]["summary"] == "the command never called KVM_CREATE_VM; it exited with status 7"
+    assert verdicts["killed"]["reason"] == verdicts["alive"]["reason"] == "svme-set-by-create-vm"
+    assert [efer(snapshot["cpus"]) for snapshot in reports["killed"]["evidence"]["snapshots"]] == [OFF, ON, OFF]
+    assert [efer(snapshot["cpus"]) for snapshot in reports["alive"]["evidence"]["snapshots"]] == [OFF, ON]
+    assert {check["id"]: check["status"] for check in reports["alive"]["checks"]}["release"] == "skip"
+    assert verdicts["held"]["reason"] == verdicts["held-own"]["reason"] == "svm-held-by-another-owner"
+    assert sorted(lines[:6]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3", "yama 3"]
+
+
+def test_others_probe_while_one_watches(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+    """Borrowed modules are for all, and the one that loaded them waits with unloading for those that use them."""
+    script = """
+        msr() { grep -c '^msr ' /proc/modules; }
+        $kvmprobe watch -q -o /first -- sleep 50 & first=$!
+        until [ "$(msr)" = 1 ]; do sleep 0.2; done
+        $kvmprobe watch -q -o /second -- sleep 10 & second=$!
+        $kvmprobe -q | cut -d: -f1
+        kill -0 $first && echo during; msr
+        kill -TERM $first; wait $first; msr; wait $second; cut -d: -f1 /second
+    """
+    output = run(real_kernel("bookworm"), script, tmp_path)
+    assert output.splitlines() == ["CONFIRMED svme-set-by-create-vm", "during", "1", "0", "INCONCLUSIVE interfered"]
+
+
+def _split(text: str) -> list[str]:
+    """JSON texts, one after the other."""
+    decoder, texts, at = json.JSONDecoder(), [], 0
+    while at < len(text):
+        _, end = decoder.raw_decode(text, at)
+        texts.append(text[at:end])
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+    return texts

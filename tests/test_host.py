@@ -139,7 +139,10 @@ def vms() -> Iterator[Any]:
         pytest.skip("no uevents here to count VMs by")
     before = alive()
     yield alive
-    assert alive() == before
+    ends = time.monotonic() + DEADLINE_S
+    while alive() > before and time.monotonic() < ends:
+        time.sleep(0.5)  # somebody else may have one for a moment; one of ours would stay
+    assert alive() <= before
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

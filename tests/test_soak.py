@@ -148,7 +148,8 @@ def test_percentiles_are_right_to_one_in_a_hundred() -> None:
     for value in values:
         times.add(value)
     found = times.percentiles()
-    assert (found["count"], found["min"], found["max"]) == (20_000, min(values) / 1000, max(values) / 1000)
+    assert found["count"] == 20_000
+    assert (found["min"], found["max"]) == (round(min(values) / 1000, 1), round(max(values) / 1000, 1))
     cuts = statistics.quantiles(values, n=1000)
     for name, cut in (("p50", cuts[499]), ("p90", cuts[899]), ("p99", cuts[989]), ("p99_9", cuts[998])):
         assert found[name] == pytest.approx(cut / 1000, rel=0.02)  # type: ignore[literal-required]

@@ -40,7 +40,7 @@ class Times:
             "max": None,
         }
         if self.count:
-            result["min"], result["max"] = self._least / 1000, self._most / 1000
+            result["min"], result["max"] = round(self._least / 1000, 1), round(self._most / 1000, 1)
             for name, share in _SHARES:
                 result[name] = round(self._at(share) / 1000, 1)  # type: ignore[literal-required]
         return result

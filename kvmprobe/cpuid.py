@@ -10,7 +10,7 @@ import struct
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import failure
-from kvmprobe.files import Root
+from kvmprobe.files import Root, close
 from kvmprobe.registers import LEAVES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def read(root: Root, cpu: int) -> dict[str, Leaf]:
     try:
         return {hex(leaf): _read_one(root, fd, leaf) for leaf in LEAVES}
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _read_one(root: Root, fd: int, leaf: int) -> Leaf:

@@ -8,7 +8,7 @@ import re
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import failure
-from kvmprobe.files import Root
+from kvmprobe.files import Root, close
 
 if TYPE_CHECKING:
     from kvmprobe.shape import Log, LogLine
@@ -44,7 +44,7 @@ def observe(root: Root) -> Log:
                 if line:
                     lines.append(line)
     finally:
-        os.close(fd)
+        close(fd)
     return {"error": None, "lines": lines[-_LINES:]}
 
 

@@ -13,6 +13,7 @@ import mmap
 import os
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.files import close
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -199,7 +200,7 @@ class _Descriptor:
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            close(fd)
 
 
 class Kvm(_Descriptor):

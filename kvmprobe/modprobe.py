@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.files import Root
+from kvmprobe.files import Root, close
 from kvmprobe.guard import Guard
 from kvmprobe.modules import is_loaded
 from kvmprobe.programs import run
@@ -107,7 +107,7 @@ class Borrowed:
             self.attempts = self._guard.release() or self.attempts
             self._guard = None
         if self._lock >= 0:
-            os.close(self._lock)
+            close(self._lock)
             self._lock = -1
 
     # These two run in the guard.

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import failure
-from kvmprobe.files import Root
+from kvmprobe.files import Root, close
 from kvmprobe.registers import SNAPSHOT_REGISTERS, Register
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def read(root: Root, cpu: int, registers: Iterable[Register]) -> dict[str, Readi
     try:
         return {register.name: _read_one(root, fd, register) for register in registers}
     finally:
-        os.close(fd)
+        close(fd)
 
 
 def _read_one(root: Root, fd: int, register: Register) -> Reading:

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,24 @@ def host_report(kvm_device: str) -> Any:
     return json.loads(kvmprobe("check", "--json").stdout)
 
 
+@pytest.fixture
+def vms() -> Iterator[Any]:
+    """VMs alive on this machine, as the kernel counts them in the uevents of a VM of our own."""
+
+    def alive() -> int:
+        events = json.loads(kvmprobe("--json").stdout)["evidence"]["uevents"]["events"]
+        return int(next(event["count"] for event in events if event["ours"])) - 1
+
+    if not json.loads(kvmprobe("--json").stdout)["evidence"]["uevents"]["events"]:
+        pytest.skip("no uevents here to count VMs by")
+    before = alive()
+    yield alive
+    ends = time.monotonic() + DEADLINE_S
+    while alive() > before and time.monotonic() < ends:
+        time.sleep(0.5)  # somebody else may have one for a moment; one of ours would stay
+    assert alive() <= before
+
+
 _kernels_passed = 0
 
 
@@ -76,3 +96,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("KVMPROBE_REQUIRE_KERNELS") and not chosen and not _kernels_passed:
         print("\nno real kernel was booted, and KVMPROBE_REQUIRE_KERNELS is set", file=sys.stderr)
         session.exitstatus = 1
+
+
+# What tests have counted, for people to see whether they pass or fail.
+NUMBERS: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if NUMBERS:
+        terminalreporter.section("numbers")
+        for line in NUMBERS:
+            terminalreporter.line(line)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,24 +124,6 @@ def test_an_ioctl_that_fails_names_itself() -> None:
 
 
 # Signals at any moment
-
-
-@pytest.fixture
-def vms() -> Iterator[Any]:
-    """VMs alive on this machine, as the kernel counts them in the uevents of a VM of our own."""
-
-    def alive() -> int:
-        events = json.loads(kvmprobe("--json").stdout)["evidence"]["uevents"]["events"]
-        return int(next(event["count"] for event in events if event["ours"])) - 1
-
-    if not json.loads(kvmprobe("--json").stdout)["evidence"]["uevents"]["events"]:
-        pytest.skip("no uevents here to count VMs by")
-    before = alive()
-    yield alive
-    ends = time.monotonic() + DEADLINE_S
-    while alive() > before and time.monotonic() < ends:
-        time.sleep(0.5)  # somebody else may have one for a moment; one of ours would stay
-    assert alive() <= before
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

@@ -7,7 +7,7 @@ import os
 
 from kvmprobe import TYPE_CHECKING, cpus
 from kvmprobe.evidence import failure
-from kvmprobe.files import Root
+from kvmprobe.files import Root, close
 from kvmprobe.guard import Guard
 from kvmprobe.judge.facts import cpu_names
 from kvmprobe.soak import registers
@@ -70,7 +70,7 @@ class Hotplug:
             try:
                 os.write(fd, b"1" if on else b"0")
             finally:
-                os.close(fd)
+                close(fd)
         except OSError as error:
             return failure(error)["error"]
         return None

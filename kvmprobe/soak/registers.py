@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from kvmprobe import TYPE_CHECKING, cpus, msr
-from kvmprobe.files import Root
+from kvmprobe.files import Root, close
 from kvmprobe.registers import EFER, SNAPSHOT_REGISTERS, VM_HSAVE_PA
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Registers:
 
     def close(self) -> None:
         while self._fds:
-            os.close(self._fds.popitem()[1])
+            close(self._fds.popitem()[1])
 
     def read(self) -> Raw:
         read = self._root.read_slot

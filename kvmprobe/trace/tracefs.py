@@ -12,7 +12,7 @@ import time
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem
 from kvmprobe.evidence import failure
-from kvmprobe.files import Root
+from kvmprobe.files import Root, close
 from kvmprobe.guard import Guard
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Instance:
             try:
                 os.write(fd, text.encode() + b"\n")
             finally:
-                os.close(fd)
+                close(fd)
         except OSError as error:
             _fail(f"{path} ({text})", failure(error)["error"])
 

@@ -49,7 +49,10 @@ class Guard:
         if self._child > 0:
             undone = self._answer()
             self._answers.close()
-            os.waitpid(self._child, 0)
+            try:
+                os.waitpid(self._child, 0)
+            except ChildProcessError:
+                pass  # whoever waits for any child may have had it
             self._child = 0
         return undone
 

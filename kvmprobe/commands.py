@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
@@ -13,8 +13,6 @@ from kvmprobe.output import add_arguments, say
 
 if TYPE_CHECKING:
     from typing import NoReturn
-
-    from kvmprobe.shape import Evidence
 
 
 _EPILOG = """\
@@ -27,21 +25,6 @@ exit status:
   130 interrupted; 143  terminated
 
 Without a command it is 'check'. 'kvmprobe COMMAND --help' shows a command's own arguments.
-"""
-
-_COMPARE = """\
-What changed between two reports in verdict, checks, registers, features, parameters,
-trace and timing, and whether it is worse. Both are judged anew. Touches nothing.
-
-Of two folders ('kvmprobe lab matrix --reports') those reports are compared that have
-the same path in both; where each holds one kernel only, those of the same scenario.
-"""
-
-_COMPARE_STATUS = """\
-exit status:
-  0   the same or better
-  1   something is worse, or a lab has lost a report that it had
-  64  wrong arguments; 65  a file given is not what it should be (1 where something is worse, too)
 """
 
 
@@ -77,93 +60,29 @@ def _parser(command: str) -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"kvmprobe {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    check = commands.add_parser(
-        "check",
-        help="take evidence on this host, judge it, report (the default)",
-        description="Takes evidence on this host, creates and destroys one VM, judges, reports. Reads MSRs, never "
-        "writes one. As root it sees everything; as an ordinary user what the rights allow.",
-    )
-    check.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe")
-    check.add_argument("--load-kvm", action="store_true", help="try to load kvm_amd where it is missing, and leave it")
-    check.add_argument("--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /")
-    add_arguments(check)
-    check.set_defaults(run=_check)
-
-    trace = commands.add_parser(
-        "trace",
-        help="show the kernel's own functions and EFER writes during KVM_CREATE_VM",
-        description="A check during which the kernel's own tracing is a witness too: its functions from the ioctl to "
-        "the register on each CPU, and each write of EFER and VM_HSAVE_PA. By a trace instance of its own, which is "
-        "removed again.",
-    )
-    if command == "trace":
-        from kvmprobe.trace import run as trace_run
-
-        trace_run.add_arguments(trace)
-        add_arguments(trace)
-    trace.set_defaults(run=_trace)
-
-    soak = commands.add_parser(
-        "soak",
-        help="the cycle many times: create, check every CPU, run the guest, close, check",
-        description="A check, and then its cycle many times: VMs are created, every CPU is checked, the guest runs, "
-        "the VMs are closed, every CPU is checked again. The first failure is kept whole as the report.",
-    )
-    if command == "soak":
-        from kvmprobe.soak import run as soak_run
-
-        soak_run.add_arguments(soak)
-        add_arguments(soak)
-    soak.set_defaults(run=_soak)
-
-    judge = commands.add_parser(
-        "judge",
-        help="judge evidence taken earlier or elsewhere",
-        description="Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing.",
-    )
-    judge.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
-    add_arguments(judge)
-    judge.set_defaults(run=_judge)
-
-    compare = commands.add_parser(
-        "compare",
-        help="what changed between two reports, or two folders of lab reports",
-        description=_COMPARE,
-        epilog=_COMPARE_STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if command == "compare":
-        from kvmprobe.compare import run as compare_run
-
-        compare_run.add_arguments(compare)
-    compare.set_defaults(run=_compare)
-
-    explain = commands.add_parser(
-        "explain",
-        help="what a reason means, what the kernel does there, what to do",
-        description="Explains a reason of the verdict; without REASON it lists them all.",
-    )
-    explain.add_argument("reason", metavar="REASON", nargs="?")
-    explain.set_defaults(run=_explain)
-
-    watch = commands.add_parser("watch", help="run a VMM under ptrace and read the registers at its KVM ioctls")
-    if command == "watch":
-        from kvmprobe.watch import run as watch_run
-
-        watch_run.add_arguments(watch)
-        add_arguments(watch)
-        watch.set_defaults(run=_watch)
-
-    lab = commands.add_parser("lab", help="boot real kernels on emulated AMD machines and probe them")
-    if command == "lab":
-        from kvmprobe.lab import run as lab_run
-
-        lab_run.add_arguments(lab)
+    for name, (text, add) in _COMMANDS.items():
+        parser_of_command = commands.add_parser(name, help=text)
+        if name == command:
+            add(parser_of_command)
     return parser
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Takes evidence on this host, creates and destroys one VM, judges, reports. Reads MSRs, never writes one. As "
+        "root it sees everything; as an ordinary user what the rights allow."
+    )
+    parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe")
+    parser.add_argument("--load-kvm", action="store_true", help="try to load kvm_amd where it is missing, and leave it")
+    parser.add_argument(
+        "--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /"
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=_check)
+
+
 def _check(options: argparse.Namespace) -> int:
+    from kvmprobe import report
     from kvmprobe.observe import Options, observe
 
     if not os.path.isdir(options.sysroot):
@@ -172,73 +91,30 @@ def _check(options: argparse.Namespace) -> int:
         raise UsageProblem("--load-kvm would load it on this machine, not in --sysroot", "Leave one of them out.")
     if not sys.platform.startswith("linux"):
         raise Problem("KVM is part of Linux, and this is not Linux")
-    _check_output(options)
+    report.check_target(options)
     evidence = observe(Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot))
-    return _report_here(evidence, options)
+    return report.write_here(evidence, options)
 
 
-def _trace(options: argparse.Namespace) -> int:
-    from kvmprobe.trace import run
-
-    _check_output(options)
-    return _report_here(run.take(options), options)
-
-
-def _soak(options: argparse.Namespace) -> int:
-    from kvmprobe.soak import run
-
-    _check_output(options)
-    return _report_here(run.take(options), options)
-
-
-def _watch(options: argparse.Namespace) -> int:
-    from kvmprobe.watch import run
-
-    _check_output(options)
-    evidence, follower = run.watch(options)
-    return run.exit_status(options, follower, _report_here(evidence, options))
-
-
-def _report_here(evidence: Evidence, options: argparse.Namespace) -> int:
-    """Reports evidence of this host, and says on the way what a report's reader would not look for."""
-    if evidence["uevents"]["error"] and not options.quiet:
-        say(f"kvmprobe: one witness less: {evidence['uevents']['error']}")
-    for load in evidence["loads"]:
-        if load["unloaded"] is False:
-            say(f"kvmprobe: the module {load['module']} is in use and stays loaded")
-    return _report(evidence, options)
+def _add_judge(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing."
+    parser.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
+    add_arguments(parser)
+    parser.set_defaults(run=_judge)
 
 
 def _judge(options: argparse.Namespace) -> int:
+    from kvmprobe import report
     from kvmprobe.load import load
 
-    _check_output(options)
-    return _report(load(options.file), options)
+    report.check_target(options)
+    return report.write(load(options.file), options)
 
 
-def _compare(options: argparse.Namespace) -> int:
-    from kvmprobe.compare import run
-
-    _check_output(options)
-    return run.main(options)
-
-
-def _check_output(options: argparse.Namespace) -> None:
-    from kvmprobe.output import check_target
-
-    if options.output is not None:
-        check_target(options.output)
-
-
-def _report(evidence: Evidence, options: argparse.Namespace) -> int:
-    from kvmprobe import formats, judge, output
-    from kvmprobe.reasons import EXIT_STATUS
-
-    report = judge.judge(evidence)
-    colour = options.output is None and output.wants_colour()
-    text = formats.render(report, options.format, -1 if options.quiet else options.verbose, colour)
-    output.write(text, options.output)
-    return EXIT_STATUS[report["verdict"]["status"]]
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Explains a reason of the verdict; without REASON it lists them all."
+    parser.add_argument("reason", metavar="REASON", nargs="?")
+    parser.set_defaults(run=_explain)
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -247,3 +123,46 @@ def _explain(options: argparse.Namespace) -> int:
 
     output.write(explain.render(options.reason), None)
     return 0
+
+
+def _add_trace(parser: argparse.ArgumentParser) -> None:
+    from kvmprobe.trace import run
+
+    run.add_arguments(parser)
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    from kvmprobe.watch import run
+
+    run.add_arguments(parser)
+
+
+def _add_soak(parser: argparse.ArgumentParser) -> None:
+    from kvmprobe.soak import run
+
+    run.add_arguments(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    from kvmprobe.compare import run
+
+    run.add_arguments(parser)
+
+
+def _add_lab(parser: argparse.ArgumentParser) -> None:
+    from kvmprobe.lab import run
+
+    run.add_arguments(parser)
+
+
+# Each adds its arguments, and says what is to be run; only the one that is asked for is imported.
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "check": ("take evidence on this host, judge it, report (the default)", _add_check),
+    "judge": ("judge evidence taken earlier or elsewhere", _add_judge),
+    "explain": ("what a reason means, what the kernel does there, what to do", _add_explain),
+    "trace": ("show the kernel's own functions and EFER writes during KVM_CREATE_VM", _add_trace),
+    "watch": ("run a VMM under ptrace and read the registers at its KVM ioctls", _add_watch),
+    "soak": ("the cycle many times: create, check every CPU, run the guest, close, check", _add_soak),
+    "compare": ("what changed between two reports, or two folders of lab reports", _add_compare),
+    "lab": ("boot real kernels on emulated AMD machines and probe them", _add_lab),
+}

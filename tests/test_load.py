@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,21 @@ from kvmprobe.formats import text
 from kvmprobe.judge import judge
 from kvmprobe.load import load
 from kvmprobe.schema import first_error, report_schema
-from tests.conftest import EVIDENCE, RECORDED, kvmprobe, recorded_name
+from tests.conftest import EVIDENCE, NUMBERS, RECORDED, kvmprobe, recorded_name
 
 REPORT = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
+# With what each command adds.
+REPORTS = [
+    REPORT,
+    *(
+        json.loads((EVIDENCE / f"{name}.json").read_text())
+        for name in ("trace/trixie-load", "watch/bookworm-qemu", "soak/bookworm-svme-not-cleared")
+    ),
+]
 
 
-def changed(*path: Any, value: Any) -> bytes:
-    report = copy.deepcopy(REPORT)
+def changed(*path: Any, value: Any, report: Any = REPORT) -> bytes:
+    report = copy.deepcopy(report)
     at = report
     for step in path[:-1]:
         at = at[step]
@@ -136,14 +145,26 @@ def paths(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [here, *(path for key, item in items for path in paths(item, (*here, key)))]
 
 
+MUTATED = {"judged": 0, "refused": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mutations() -> Iterator[None]:
+    """Says in the end how many there were: a wrong one would have failed."""
+    yield
+    if any(MUTATED.values()):
+        NUMBERS.append(f"mutated reports: {MUTATED['judged']} judged, {MUTATED['refused']} refused, 0 wrong")
+
+
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    path=st.sampled_from([path for path in paths(REPORT) if path]),
+    place=st.sampled_from([(report, path) for report in REPORTS for path in paths(report) if path]),
     value=st.just(...) | st.sampled_from([None, "", "0x0", "0-7", {"error": "EIO"}, -1, True, [], {}]) | ANYTHING,
 )
-def test_mutated_report_is_judged_or_refused(path: tuple[Any, ...], value: Any, tmp_path_factory: Any) -> None:
+def test_mutated_report_is_judged_or_refused(place: tuple[Any, Any], value: Any, tmp_path_factory: Any) -> None:
     """Whatever one place says: a judgement or a DataProblem; and our reading of the schema is jsonschema's."""
-    data = changed(*path, value=value)
+    report, path = place
+    data = changed(*path, value=value, report=report)
     file = tmp_path_factory.getbasetemp() / "mutated.json"
     file.write_bytes(data)
     mutated = json.loads(data)
@@ -156,6 +177,7 @@ def test_mutated_report_is_judged_or_refused(path: tuple[Any, ...], value: Any, 
         report = judge(load(str(file)))
     except DataProblem as problem:
         refused = problem.message
+    MUTATED["judged" if report else "refused"] += 1
     if report:
         assert report["verdict"]["status"] in ("confirmed", "failed", "inconclusive", "not applicable")
         assert text.render(report, 1)

@@ -25,7 +25,7 @@ LAYERS = (
     {"registers", "files", "reasons"},
     {"msr", "cpuid", "cpus", "modules", "modprobe", "reload", "processes", "devices", "klog", "kvm", "guest", "judge"},
     {"probe", "load", "formats", "output"},
-    {"observe"},
+    {"observe", "report"},
     {"trace", "watch", "soak", "compare"},
     {"lab", "commands"},
     {"cli"},

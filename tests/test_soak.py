@@ -71,22 +71,17 @@ def test_killed_children_leave_nothing() -> None:
     assert not report["evidence"]["soak"]["failed"]
 
 
-@kvm
-def test_a_failure_ends_it_and_is_kept_whole() -> None:
+@pytest.fixture
+def failing() -> tuple[str, ...]:
+    """A command before kvmprobe's that makes its ioctls fail after some cycles."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
-    inject = (
-        "strace",
-        "-f",
-        "-qqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=ioctl",
-        "-e",
-        "inject=ioctl:error=ENOMEM:when=200+",
-    )
-    status, report = soak("--cycles", "1000", prefix=inject)
+    return tuple("strace -f -qqq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=200+".split())
+
+
+@kvm
+def test_a_failure_ends_it_and_is_kept_whole(failing: tuple[str, ...]) -> None:
+    status, report = soak("--cycles", "1000", prefix=failing)
     found = report["evidence"]["soak"]
     assert status == 1
     assert report["verdict"]["status"] == "failed"
@@ -98,21 +93,8 @@ def test_a_failure_ends_it_and_is_kept_whole() -> None:
 
 
 @kvm
-def test_keep_going_goes_on_and_counts() -> None:
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed")
-    inject = (
-        "strace",
-        "-f",
-        "-qqq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=ioctl",
-        "-e",
-        "inject=ioctl:error=ENOMEM:when=200+",
-    )
-    status, report = soak("--cycles", "150", "--keep-going", prefix=inject)
+def test_keep_going_goes_on_and_counts(failing: tuple[str, ...]) -> None:
+    status, report = soak("--cycles", "150", "--keep-going", prefix=failing)
     found = report["evidence"]["soak"]
     assert status == 1
     assert found["cycles"] == 150

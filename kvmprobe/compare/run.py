@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from kvmprobe import __version__, output
+from kvmprobe import __version__, output, report
 from kvmprobe.compare import cases, inputs, shown
 from kvmprobe.compare.result import Comparison
 from kvmprobe.formats import SUITE_FORMATS
@@ -13,15 +13,35 @@ from kvmprobe.formats import SUITE_FORMATS
 SCHEMA = "kvmprobe.compare/1"
 
 
+_DESCRIPTION = """\
+What changed between two reports in verdict, checks, registers, features, parameters,
+trace and timing, and whether it is worse. Both are judged anew. Touches nothing.
+
+Of two folders ('kvmprobe lab matrix --reports') those reports are compared that have
+the same path in both; where each holds one kernel only, those of the same scenario.
+"""
+
+_EPILOG = """\
+exit status:
+  0   the same or better
+  1   something is worse, or a lab has lost a report that it had
+  64  wrong arguments; 65  a file given is not what it should be (1 where something is worse, too)
+"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `kvmprobe compare`."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("old", metavar="OLD", help="a report made by 'kvmprobe --json', or a folder of them")
     parser.add_argument("new", metavar="NEW", help="the other one; one of two files may be -, standard input")
     output.add_arguments(parser, "what is the same, too, and each report of a folder in full", "the last line alone")
+    parser.set_defaults(run=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Compares and writes what changed. Returns 1 where something is worse; raises Problem."""
+    report.check_target(options)
     comparison = inputs.read(options.old, options.new)
     for path, error in comparison.bad.items():
         output.say(f"kvmprobe: {path}: {error}")

@@ -1,4 +1,4 @@
-"""The command `soak`: its arguments, its progress, and its evidence."""
+"""The command `soak`, and its progress."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from kvmprobe import TYPE_CHECKING
+from kvmprobe import TYPE_CHECKING, output, report
 from kvmprobe.errors import UsageProblem
 from kvmprobe.observe import Options, observe
 from kvmprobe.output import say
@@ -14,8 +14,6 @@ from kvmprobe.soak.probe import Plan, SoakProbe
 
 if TYPE_CHECKING:
     import argparse
-
-    from kvmprobe.shape import Evidence
 
 _CYCLES = 1000
 _STEPS = {
@@ -27,6 +25,10 @@ _TERMINAL_S, _ELSEWHERE_S = 0.2, 60.0  # between two lines of progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "A check, and then its cycle many times: VMs are created, every CPU is checked, the guest runs, the VMs are "
+        "closed, every CPU is checked again. The first failure is kept whole as the report."
+    )
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--cycles", metavar="N", type=int, help=f"how many cycles ({_CYCLES})")
     amount.add_argument("--time", metavar="SECONDS", type=float, help="as many cycles as fit into this time")
@@ -35,10 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{step}", action="store_true", help=what)
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
     parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the soak")
+    output.add_arguments(parser)
+    parser.set_defaults(run=main)
 
 
-def take(options: argparse.Namespace) -> Evidence:
-    """The evidence of a soak. Raises UsageProblem."""
+def main(options: argparse.Namespace) -> int:
+    """The soak, and its report. Raises UsageProblem."""
+    report.check_target(options)
     for name, value in (("cycles", options.cycles), ("time", options.time), ("vms", options.vms)):
         if value is not None and not 0 < value < 1e12:
             raise UsageProblem(f"--{name} {value}: is not a number above 0")
@@ -55,7 +60,8 @@ def take(options: argparse.Namespace) -> Evidence:
         keep_going=options.keep_going,
         progress=(lambda _: None) if options.quiet else _Progress(),
     )
-    return observe(Options(load=not options.no_load), lambda root: SoakProbe(root, plan))
+    evidence = observe(Options(load=not options.no_load), lambda root: SoakProbe(root, plan))
+    return report.write_here(evidence, options)
 
 
 class _Progress:

@@ -1,8 +1,8 @@
-"""The command `trace`: its arguments, and its evidence."""
+"""The command `trace`."""
 
 from __future__ import annotations
 
-from kvmprobe import TYPE_CHECKING
+from kvmprobe import TYPE_CHECKING, output, report
 from kvmprobe.observe import Options, observe
 from kvmprobe.trace import tracefs
 from kvmprobe.trace.probe import TracedProbe
@@ -10,10 +10,12 @@ from kvmprobe.trace.probe import TracedProbe
 if TYPE_CHECKING:
     import argparse
 
-    from kvmprobe.shape import Evidence
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "A check during which the kernel's own tracing is a witness too: its functions from the ioctl to the register "
+        "on each CPU, and each write of EFER and VM_HSAVE_PA. By a trace instance of its own, which is removed again."
+    )
     parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe")
     parser.add_argument(
         "--load",
@@ -23,9 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mount", action="store_true", help="where tracefs is not mounted, mount it, for this process alone"
     )
+    output.add_arguments(parser)
+    parser.set_defaults(run=main)
 
 
-def take(options: argparse.Namespace) -> Evidence:
-    """The evidence of a probe that was traced. Raises Problem where the kernel's tracing cannot be used."""
+def main(options: argparse.Namespace) -> int:
+    """A probe that is traced, and its report. Raises Problem where the kernel's tracing cannot be used."""
+    report.check_target(options)
     with tracefs.Instance(tracefs.find(options.mount)) as instance:
-        return observe(Options(load=not options.no_load), lambda root: TracedProbe(root, instance, options.load))
+        evidence = observe(Options(load=not options.no_load), lambda root: TracedProbe(root, instance, options.load))
+    return report.write_here(evidence, options)

@@ -6,10 +6,9 @@ import argparse
 import os
 import signal
 
-from kvmprobe import TYPE_CHECKING
+from kvmprobe import TYPE_CHECKING, output, report
 from kvmprobe.errors import Problem, UsageProblem
 from kvmprobe.observe import Options, observe
-from kvmprobe.output import say
 
 if TYPE_CHECKING:
     from kvmprobe.files import Root
@@ -52,6 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="verdict",
         help="whose exit status kvmprobe gives: the verdict's, or the command's (128 + signal if it was killed)",
     )
+    output.add_arguments(parser)
+    parser.set_defaults(run=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Watches, and reports. Raises Problem where that cannot be done."""
+    report.check_target(options)
+    evidence, follower = watch(options)
+    return exit_status(options, follower, report.write_here(evidence, options))
 
 
 def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
@@ -80,7 +88,7 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         return made[-1]
 
     if options.pid is not None and not options.quiet:
-        say(f"kvmprobe: watching {options.pid}; Ctrl-C lets go of it and reports")
+        output.say(f"kvmprobe: watching {options.pid}; Ctrl-C lets go of it and reports")
     evidence = observe(Options(load=not options.no_load), make)
     follower = made[0].follower
     if follower is None:

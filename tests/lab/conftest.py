@@ -14,7 +14,7 @@ from kvmprobe.errors import Problem
 from kvmprobe.lab import cache, kernels, payload, program, qemu, tools
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED
-from kvmprobe.lab.qemu import Boot, Machine
+from kvmprobe.lab.qemu import DEADLINE_S, Boot, Machine
 
 Guest = Callable[..., str]
 
@@ -88,13 +88,17 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
     """Runs a script of sh in a guest and returns its stdout; $kvmprobe is the program."""
 
     def run(
-        script: str, prepare: Sequence[str] = ("modprobe kvm_amd",), kernel: str = "bookworm", parameters: str = ""
+        script: str,
+        prepare: Sequence[str] = ("modprobe kvm_amd",),
+        kernel: str = "bookworm",
+        parameters: str = "",
+        deadline: float = DEADLINE_S,
     ) -> str:
         python = program.python(Path("/"))
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))
         added = program.archive(python, payload.LAB, cache.default(), print)
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
-        plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters))
+        plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline)
         result = qemu.boot(plan, tmp_path)
         if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
             print(result, result.console.read_text(errors="replace"), sep="\n")

@@ -45,7 +45,7 @@ def test_cpus_are_online_again_however_it_ends(guest: Guest) -> None:
                 [ "$(cat /sys/devices/system/cpu/online)" = 0-1 ] && grep -q '^kvm_amd ' /proc/modules && break
                 sleep 0.5
             done
-            {_STATE} | grep -v -E 'msr|cpuid' | tr '\\n' ' '; echo
+            ({_STATE}) | grep -v -E 'msr|cpuid' | tr '\\n' ' '; echo
         done
         """
     )

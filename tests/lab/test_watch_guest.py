@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvmprobe.lab import cache, payload, program, qemu
-from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
-from kvmprobe.lab.qemu import Boot
+from kvmprobe.lab import program
+from tests.lab.conftest import Guest
 from tests.test_watch import CALLS, check_report
 from tests.watching import VMM, names
 from tests.watching import qemu as vmm
@@ -26,21 +23,6 @@ def efer(seen: Any) -> set[str]:
     return {registers["EFER"] for registers in seen.values()}
 
 
-def run(kernel: Kernel, script: str, logs: Path) -> str:
-    python = program.python(Path("/"))
-    kvmprobe = " ".join(python.command("-m", "kvmprobe"))
-    added = program.archive(python, payload.LAB, cache.default(), print)
-    added += payload.archive(["modprobe kvm_amd"], ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
-    plan = Boot(kernel, added)
-    result = qemu.boot(plan, logs)
-    if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
-        print(result, result.console.read_text(errors="replace"), sep="\n")
-        result = qemu.boot(plan, logs)
-    assert result.outcome == ANSWERED, result
-    assert "Traceback" not in result.stderr
-    return result.stdout.decode()
-
-
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -50,7 +32,7 @@ def run(kernel: Kernel, script: str, logs: Path) -> str:
         ("trixie-backports", "svme-set-at-module-load"),
     ],
 )
-def test_qemu_and_the_own_guest(name: str, reason: str, real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+def test_qemu_and_the_own_guest(name: str, reason: str, guest: Guest, tmp_path: Path) -> None:
     command = vmm(tmp_path)
     rom = (tmp_path / "exit.rom").read_bytes()
     escaped = "".join(f"\\{byte:03o}" for byte in rom.rstrip(b"\0"))
@@ -64,7 +46,7 @@ def test_qemu_and_the_own_guest(name: str, reason: str, real_kernel: Callable[[s
         echo; cat /qemu; echo; cat /own
         grep -c '^msr ' /proc/modules
     """
-    output = run(real_kernel(name), script, tmp_path)
+    output = guest(script, kernel=name)
     first, second, _, *rest = output.splitlines()
     assert (first, second) == ("status 0", "status 0"), output
     assert rest[-1] == "0"  # what was borrowed went back
@@ -86,7 +68,7 @@ def test_qemu_and_the_own_guest(name: str, reason: str, real_kernel: Callable[[s
     assert (reports[0]["evidence"]["watch"]["ended"], reports[0]["evidence"]["watch"]["status"]) == ("exited", 33)
 
 
-def test_other_ends(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+def test_other_ends(guest: Guest, tmp_path: Path) -> None:
     """No VM at all, death with a VM, a VM that lives on, SVM held by somebody else."""
     python = " ".join(program.python(Path("/")).command())
     script = f"""
@@ -112,7 +94,7 @@ END
         grep -q 'refuses to trace a child of ours: Operation not permitted' /yama || cat /yama
         cat /status; for name in none killed alive held held-own; do cat /$name; echo; done
     """
-    output = run(real_kernel("bookworm"), script, tmp_path)
+    output = guest(script, kernel="bookworm")
     lines = output.splitlines()
     reports = dict(zip(("none", "killed", "alive", "held", "held-own"), map(json.loads, _split("\n".join(lines[6:])))))
     for report in reports.values():
@@ -128,7 +110,7 @@ END
     assert sorted(lines[:6]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3", "yama 3"]
 
 
-def test_others_probe_while_one_watches(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> None:
+def test_others_probe_while_one_watches(guest: Guest, tmp_path: Path) -> None:
     """Borrowed modules are for all, and the one that loaded them waits with unloading for those that use them."""
     script = """
         msr() { grep -c '^msr ' /proc/modules; }
@@ -139,7 +121,7 @@ def test_others_probe_while_one_watches(real_kernel: Callable[[str], Kernel], tm
         kill -0 $first && echo during; msr
         kill -TERM $first; wait $first; msr; wait $second; cut -d: -f1 /second
     """
-    output = run(real_kernel("bookworm"), script, tmp_path)
+    output = guest(script, kernel="bookworm")
     assert output.splitlines() == ["CONFIRMED svme-set-by-create-vm", "during", "1", "0", "INCONCLUSIVE interfered"]
 
 

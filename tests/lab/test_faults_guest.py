@@ -1,0 +1,49 @@
+"""The sweep of faults where there are MSRs and modules: in a guest with SVM."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import NUMBERS, PROJECT
+from tests.lab.conftest import Guest
+
+pytestmark = pytest.mark.kernel
+
+_SWEEP = f"python3 -S {PROJECT}/tests/sweep.py --first"
+
+
+def test_every_call_on_registers_devices_and_modules_fails(guest: Guest) -> None:
+    """One errno each: a guest is slow, and this host has had them all."""
+    output = guest(
+        f"""
+        {_SWEEP} --only '/dev/|anon_inode|modprobe|module' -- $kvmprobe check --json; echo
+        cut -d' ' -f1 /proc/modules | grep -E '^(msr|cpuid)$'; $kvmprobe -q
+        """,
+        deadline=900.0,
+    )
+    found, *left, last = output.splitlines()
+    numbers = json.loads(found)
+    NUMBERS.append(f"faults in a guest with SVM: {numbers['tried']} tried, {len(numbers['wrong'])} wrong")
+    assert numbers["wrong"] == {}
+    assert numbers["calls"] > 20
+    assert left == []
+    assert last.startswith("CONFIRMED svme-set-by-create-vm")
+
+
+def test_killed_probes_leave_count_and_modules_as_they_were(guest: Guest) -> None:
+    """COUNT in KVM's uevents is asked by a probe of its own at the end: it is alone."""
+    output = guest(
+        """
+        for moment in 02 05 08 11 14 17 20 23 26 29 32 35 38 41 44 47 50; do
+            $kvmprobe -q >/dev/null 2>&1 & probe=$!
+            sleep 0.$moment; kill -KILL $probe 2>/dev/null; wait $probe
+        done
+        sleep 3
+        cut -d' ' -f1 /proc/modules | grep -E '^(msr|cpuid)$'
+        $kvmprobe --json
+        """
+    )
+    events = json.loads(output)["evidence"]["uevents"]["events"]
+    assert [(event["event"], event["count"]) for event in events] == [("create", 1), ("destroy", 0)]

@@ -38,17 +38,31 @@ ALL_DEADLINE_S = 60.0
 _NUDGE_S = 0.1  # a signal that comes just before KVM_RUN would be lost, so it comes again
 
 
+class Alarm:
+    """SIGALRM is ours while it is entered: it keeps the guests' deadline, by making KVM_RUN return EINTR.
+
+    Main thread only. Handler, mask and timer are put back.
+    """
+
+    def __enter__(self) -> Alarm:
+        self._handler = signal.signal(signal.SIGALRM, lambda *_: None)
+        self._blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # a parent may have blocked it
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+
+
 def run_on(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection[int]) -> list[GuestRun]:
     """Runs the guest pinned to each of `cpus` that is `allowed`; the others are listed as skipped.
 
     A CPU is not allowed when its EFER.SVME was read as 0: KVM would execute VMRUN there and the kernel would oops.
-    Main thread only: the deadline is kept by SIGALRM, which makes KVM_RUN return EINTR. Affinity, handler and timer
-    are put back.
+    Within an Alarm only. The affinity is put back.
     """
     cpus = list(cpus)
     affinity = os.sched_getaffinity(0)
-    handler = signal.signal(signal.SIGALRM, lambda *_: None)
-    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # a parent may have blocked it
     try:
         with _Guest(device, vm) as guest:
             ends = time.monotonic() + ALL_DEADLINE_S
@@ -59,9 +73,6 @@ def run_on(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection
     except OSError as error:  # the guest could not be set up
         return [_result(cpu, "failed", error.filename, failure(error)["error"]) for cpu in cpus]
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         try:
             os.sched_setaffinity(0, affinity)
         except OSError:

@@ -92,7 +92,7 @@ class Probe:
             self.ioctls["KVM_CREATE_VM"] = failure(error)
             self._snapshot("created")
         else:
-            with vm:
+            with vm, guest.Alarm():
                 self.phase("alive")
                 self.ioctls["KVM_CREATE_VM"] = 0
                 self._snapshot("created")

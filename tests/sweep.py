@@ -87,10 +87,15 @@ def faults(command: list[str], folder: Path, only: str, first: bool) -> Iterator
 
 def try_one(fault: Fault, command: list[str], log: Path) -> str | None:
     """What was wrong, if anything."""
+    before = borrowed()
     try:
         done = strace(fault.inject(), command, log)
     except subprocess.TimeoutExpired:
         return "hang"
+    return _wrong(done) or left_loaded(before, done.stdout)
+
+
+def _wrong(done: subprocess.CompletedProcess[str]) -> str | None:
     if "Traceback" in done.stderr or "internal error" in done.stderr:
         return done.stderr
     if done.returncode not in PROMISED:
@@ -100,10 +105,22 @@ def try_one(fault: Fault, command: list[str], log: Path) -> str | None:
     report = json.loads(done.stdout)
     if report["verdict"]["status"] == "confirmed" and not _shown_by_registers(report["evidence"]):
         return f"confirmed without the registers: {report['verdict']['summary']}"
-    left = [name for name in BORROWED if os.path.exists(f"/sys/module/{name}/initstate")]
-    if left and fault.call != "delete_module":
-        return f"left loaded: {left}"
     return None
+
+
+def left_loaded(before: set[str], said: str) -> str | None:
+    """Modules that stayed although no report says so. They are unloaded, so that the next probe borrows them again."""
+    left = borrowed() - before
+    for name in left:
+        subprocess.run(["rmmod", name], check=False)
+    admitted = (
+        {load["module"] for load in json.loads(said)["evidence"]["loads"] if load["unloaded"] is False} if said else ()
+    )
+    return f"left loaded: {left}" if left.difference(admitted) else None
+
+
+def borrowed() -> set[str]:
+    return {name for name in BORROWED if os.path.exists(f"/sys/module/{name}/initstate")}
 
 
 def _shown_by_registers(evidence: Any) -> bool:

@@ -89,7 +89,7 @@ def test_guest_that_does_not_do_its_work(code: bytes, result: str, monkeypatch: 
     monkeypatch.setattr(guest, "RUN_DEADLINE_S", 0.5)
     cpu = min(os.sched_getaffinity(0))
     affinity, handler = os.sched_getaffinity(0), signal.getsignal(signal.SIGALRM)
-    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm:
+    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.Alarm():
         runs = guest.run_on(device, vm, [cpu], {cpu})
     assert [run["result"] for run in runs] == [result], runs
     assert os.sched_getaffinity(0) == affinity
@@ -109,7 +109,7 @@ def test_the_deadline_holds_where_a_parent_blocked_its_signal(monkeypatch: pytes
 def test_guest_is_not_run_where_it_may_not() -> None:
     """A CPU that is not allowed, and one that the system refuses (offline, or outside the container's cpuset)."""
     cpu = min(os.sched_getaffinity(0))
-    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm:
+    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.Alarm():
         runs = guest.run_on(device, vm, [cpu, 4095], {4095})
     assert [(run["cpu"], run["result"], run["error"]) for run in runs] == [
         (cpu, "skipped", None),

@@ -44,6 +44,7 @@ class Cycle:
         self._udev = udev
         self._at_load = at_load
         self._count = vms
+        self._backwards = False
         self.create_times = Times()
         self.close_times = Times()
         self.raw: dict[str, Raw] = {}
@@ -52,7 +53,7 @@ class Cycle:
         self.during: Callable[[], None] | None = None  # called while the VMs are there
 
     def run(self) -> None:
-        """Raises Failed. No VM of ours is left in any case."""
+        """Within a guest.Alarm. Raises Failed. No VM of ours is left in any case."""
         vms: list[kvm.Vm] = []
         self.raw = {}
         self.runs = []
@@ -128,7 +129,8 @@ class Cycle:
             raise Failed(f"EFER.SVME is 1 on {cpu_names(still)} although kvm_amd is unloaded", "svme-not-cleared")
 
     def _run_guest(self, vm: kvm.Vm) -> None:
-        cpus = sorted(os.sched_getaffinity(0))
+        cpus = sorted(os.sched_getaffinity(0), reverse=self._backwards)
+        self._backwards = not self._backwards  # there and back: each begins on the CPU where the last one ended
         self.runs = guest.run_on(self.device, vm, cpus, cpus)
         bad = [run for run in self.runs if run["result"] not in ("ok", "skipped")]
         if bad:

@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import ExitStack
 
-from kvmprobe import TYPE_CHECKING, kvm, modules
+from kvmprobe import TYPE_CHECKING, guest, kvm, modules
 from kvmprobe.errors import Problem
 from kvmprobe.files import Root
 from kvmprobe.probe import Probe
@@ -73,6 +73,7 @@ class SoakProbe(Probe):
         # In a container the kernel's PID of this process is another.
         self._pids += [event["pid"] for event in own if event["event"] == "create" and event["count"] == 1]
         with ExitStack() as stack:
+            stack.enter_context(guest.Alarm())
             read = stack.enter_context(Registers(self.root))
             if not read.readable:
                 self._limits.append("the registers are not readable, so only KVM's answers were checked")

@@ -38,18 +38,12 @@ static void look(void) {
 
 static void ignore(int signum) { (void)signum; }
 
-static void run(int kvm, int vm) {
+static void run(int kvm, int vm, int backwards) {
   cpu_set_t before, pinned;
-  struct sigaction action = {.sa_handler = ignore}, old;
   struct itimerval arm = {{0, 100000}, {10, 0}}, disarm = {{0, 0}, {0, 0}};
-  sigset_t alarm, mask;
   struct stat status;
   sched_getaffinity(0, sizeof before, &before);
   sched_getaffinity(0, sizeof before, &before);
-  sigaction(SIGALRM, &action, &old);
-  sigemptyset(&alarm);
-  sigaddset(&alarm, SIGALRM);
-  sigprocmask(SIG_UNBLOCK, &alarm, &mask);
   unsigned char *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   memcpy(memory, CODE, sizeof CODE);
   check(ioctl(vm, KVM_SET_TSS_ADDR, 0xFFFBD000) == 0, "KVM_SET_TSS_ADDR");
@@ -60,7 +54,8 @@ static void run(int kvm, int vm) {
   fstat(vcpu, &status);
   int copy = fcntl(vcpu, F_DUPFD_CLOEXEC, 0);
   struct kvm_run *shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-  for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+  for (int i = 0; i < CPU_SETSIZE; i++) {
+    int cpu = backwards ? CPU_SETSIZE - 1 - i : i;
     if (!CPU_ISSET(cpu, &before))
       continue;
     CPU_ZERO(&pinned);
@@ -83,9 +78,6 @@ static void run(int kvm, int vm) {
   munmap(shared, size);
   close(vcpu);
   munmap(memory, 4096);
-  setitimer(ITIMER_REAL, &disarm, NULL);
-  sigaction(SIGALRM, &old, NULL);
-  sigprocmask(SIG_SETMASK, &mask, NULL);
   sched_setaffinity(0, sizeof before, &before);
 }
 
@@ -102,6 +94,7 @@ int main(int argc, char **argv) {
   }
   int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
   check(kvm >= 0, "/dev/kvm");
+  signal(SIGALRM, ignore);
   struct timespec from, to;
   clock_gettime(CLOCK_MONOTONIC, &from);
   for (int i = 0; i < cycles; i++) {
@@ -111,7 +104,7 @@ int main(int argc, char **argv) {
     int vm = ioctl(kvm, KVM_CREATE_VM, 0);
     check(vm >= 0, "KVM_CREATE_VM");
     look();
-    run(kvm, vm);
+    run(kvm, vm, i & 1);
     close(vm);
     look();
   }

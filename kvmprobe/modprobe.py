@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvmprobe.shape import LoadAttempt
 
 
+_NO_MODULES = "this kernel has no loadable modules: there is no /proc/modules"
 # Somebody else may be reading an MSR at the moment we want to unload the module.
 _UNLOAD_TRIES = 20
 _UNLOAD_PAUSE_S = 0.1
@@ -32,12 +33,15 @@ _LOCK_PAUSE_S = 0.02
 
 def load(root: Root, *names: str) -> list[LoadAttempt]:
     """Loads modules, one modprobe for all of them unless it fails."""
-    if root.exists("/proc/modules"):
-        status, output = run("modprobe", "-a", *names)
-        if status != 0 and len(names) > 1:
-            return [attempt for name in names for attempt in load(root, name)]
-    else:
-        status, output = None, "this kernel has no loadable modules: there is no /proc/modules"
+    if not root.exists("/proc/modules"):
+        return _answers(names, None, _NO_MODULES)
+    status, output = run("modprobe", "-a", *names)
+    if status != 0 and len(names) > 1:
+        return [attempt for name in names for attempt in load(root, name)]
+    return _answers(names, status, output)
+
+
+def _answers(names: Sequence[str], status: int | None, output: str) -> list[LoadAttempt]:
     return [{"module": name, "status": status, "output": output, "unloaded": None} for name in names]
 
 
@@ -69,7 +73,7 @@ class Borrowed:
                 self._guard = Guard(self._load, self._unload)
                 self.attempts = self._guard.done["attempts"] if self._guard.done else []
             elif self._names:
-                self.attempts = load(self._root, *self._names)
+                self.attempts = _answers(self._names, None, _NO_MODULES)  # loaded without a guard it would stay
             if alone:
                 self._share(fcntl.LOCK_SH)
         except BaseException:

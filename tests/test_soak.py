@@ -11,12 +11,17 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvmprobe.devices import Udev
+from kvmprobe.files import Root
 from kvmprobe.formats import text
 from kvmprobe.judge import judge
+from kvmprobe.soak.cycle import Cycle, Failed
+from kvmprobe.soak.registers import Registers
 from kvmprobe.soak.times import Times
 from tests.conftest import recorded
 
@@ -62,6 +67,15 @@ def test_memory_does_not_grow_with_the_number_of_cycles() -> None:
         first, last = soak("--cycles", cycles)[1]["evidence"]["soak"]["memory_kb"]
         grown.append(last - first)
     assert grown[1] < grown[0] + 512
+
+
+@kvm
+def test_what_cannot_be_done_is_said_and_the_rest_goes_on() -> None:
+    if os.path.exists("/sys/module/kvm_amd") or os.geteuid() != 0:
+        pytest.skip("needs root, and a host without kvm_amd")
+    found = soak("--cycles", "5", "--reload")[1]["evidence"]["soak"]
+    assert (found["cycles"], found["steps"]) == (5, {"reload": 0})
+    assert any("kvm_amd is not there as a module" in limit for limit in found["limits"])
 
 
 @kvm
@@ -121,6 +135,24 @@ def test_wrong_amounts(arguments: tuple[str, ...]) -> None:
     done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 64
     assert "Traceback" not in done.stderr
+
+
+def test_registers_that_can_no_longer_be_read_are_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "sys/devices/system/cpu").mkdir(parents=True)
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-1\n")
+    for cpu in (0, 1):
+        (tmp_path / f"dev/cpu/{cpu}").mkdir(parents=True)
+        with (tmp_path / f"dev/cpu/{cpu}/msr").open("wb") as file:
+            file.truncate((0xC0010117 + 1) * 8)
+    root = Root(str(tmp_path))
+    with Registers(root) as registers:
+        assert registers.readable
+        cycle = Cycle(root, None, registers, Udev(root), at_load=False, vms=1)  # type: ignore[arg-type]
+        cycle.check_released("closed")
+        (tmp_path / "dev/cpu/1/msr").unlink()
+        registers.close()  # as for a CPU that goes offline
+        with pytest.raises(Failed, match="can no longer be read"):
+            cycle.check_released("closed")
 
 
 def test_percentiles_are_right_to_one_in_a_hundred() -> None:

@@ -41,6 +41,7 @@ class Cycle:
         self._root = root
         self.device = device
         self._registers = read
+        self._watches = read.readable
         self._udev = udev
         self._at_load = at_load
         self._count = vms
@@ -97,13 +98,16 @@ class Cycle:
         self.close_times.add(time.perf_counter_ns() - started)
 
     def _look(self, phase: str) -> Raw:
-        if not self._registers.readable:
+        """Nothing where there was nothing to be read from the beginning on. Raises Failed where that changed."""
+        if not self._watches:
             return {}
         try:
             raw = self.raw[phase] = self._registers.read()
         except OSError:  # a CPU went offline
             self._registers.open()
-            raw = self.raw[phase] = self._registers.read() if self._registers.readable else {}
+            if not self._registers.readable:
+                raise Failed("the registers can no longer be read", "msr-unreadable") from None
+            raw = self.raw[phase] = self._registers.read()
         return raw
 
     def _check_created(self) -> None:

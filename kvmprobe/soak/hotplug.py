@@ -58,6 +58,7 @@ class Hotplug:
         self._check(f"cpu{cpu} went offline")
         error = self._switch(cpu, True)
         if error:
+            self._registers.open()
             raise Failed(f"cpu{cpu} did not come online again while a VM was there: {error}", "svme-not-set")
         self.done += 1
         self._check(f"cpu{cpu} came online again")

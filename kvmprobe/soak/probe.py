@@ -10,7 +10,7 @@ from kvmprobe import TYPE_CHECKING, guest, kvm, modules
 from kvmprobe.errors import Problem
 from kvmprobe.files import Root
 from kvmprobe.probe import Probe
-from kvmprobe.reload import Unloaded
+from kvmprobe.reload import KVM_AMD, Unloaded
 from kvmprobe.soak import kill
 from kvmprobe.soak.cycle import Cycle, Failed
 from kvmprobe.soak.hotplug import Hotplug
@@ -101,6 +101,8 @@ class SoakProbe(Probe):
                 if self._may_reload and self._is_content():
                     device.close()
                     self._try(cycle, "reload", lambda: self._reload(cycle))
+                    if self._may_reload and not modules.is_present(self.root, KVM_AMD):
+                        break  # which is the failure that was kept
                     device = cycle.device = kvm.Kvm(path)
                 self.seconds = time.monotonic() - started
                 self.plan.progress(self)
@@ -157,7 +159,7 @@ class SoakProbe(Probe):
             self._limits.append(problem.message)
             self._may_reload = False
             return
-        if not modules.is_present(self.root, "kvm_amd"):
+        if not modules.is_present(self.root, KVM_AMD):
             raise Failed(
                 f"kvm_amd could not be loaded again: {answer['output'] or answer['status']}", "kvm-amd-load-failed"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from kvmprobe import TYPE_CHECKING, cpus, msr
@@ -55,6 +56,9 @@ class Registers:
             close(self._fds.popitem()[1])
 
     def read(self) -> Raw:
+        """Raises OSError where a device is gone, or none is open."""
+        if not self._fds:
+            raise OSError(errno.ENXIO, "no CPU's registers are open")
         read = self._root.read_slot
         return {cpu: tuple([read(fd, number, 8) for number in _NUMBERS]) for cpu, fd in self._fds.items()}
 

@@ -86,6 +86,22 @@ def test_kvm_amd_that_is_used_is_not_reloaded(guest: Guest) -> None:
     assert "kvm_amd cannot be unloaded" in soak["limits"][0]
 
 
+def test_kvm_amd_that_cannot_be_loaded_again_is_a_failure(guest: Guest) -> None:
+    """And a clear one, in soak and in trace."""
+    output = guest(
+        """
+        mkdir -p /etc/modprobe.d
+        for command in 'soak --reload --keep-going --cycles 5' 'trace --mount --load'; do
+            rm -f /etc/modprobe.d/no.conf; modprobe kvm_amd; echo 'install kvm_amd /bin/false' >/etc/modprobe.d/no.conf
+            $kvmprobe $command -q; echo status $?
+        done
+        """
+    )
+    lines = output.splitlines()
+    assert [line.partition(":")[0] for line in lines[0::2]] == ["FAILED kvm-amd-load-failed"] * 2
+    assert lines[1::2] == ["status 1"] * 2
+
+
 def test_reports_of_the_lab(tmp_path: Path) -> None:
     """`lab soak` brings the report back as `lab run` does."""
     from kvmprobe import commands

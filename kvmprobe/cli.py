@@ -36,6 +36,7 @@ def entry() -> NoReturn:
 def _main() -> int:
     try:
         _open_standard_descriptors()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by a parent, it would keep children's answers from us
         _arm([signum for signum in _ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])  # nohup
         from kvmprobe import commands
 

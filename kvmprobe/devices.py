@@ -89,6 +89,8 @@ class Udev:
                 break
             if device.subsystem == "misc" and device.sys_name == "kvm" and "EVENT" in device.properties:
                 self._uevents.append(_uevent(root, device.properties, phase, self.ours))
+                if len(self._uevents) > 2 * MOST_EVENTS:  # of a long watch the first and the last are kept
+                    del self._uevents[MOST_EVENTS]
 
     def forget(self) -> None:
         """Throws away what has arrived, quicker than `drain` and without a look at it."""
@@ -112,7 +114,7 @@ class Udev:
         """The kernel's messages as they are: "change@/devices/virtual/misc/kvm", NAME=VALUE and more, zeros between."""
         if self._monitor is None:
             return
-        for _ in range(MOST_EVENTS):
+        for _ in range(100 * MOST_EVENTS):
             try:
                 yield os.read(self._monitor.fileno(), 8192)
             except BlockingIOError:

@@ -108,7 +108,7 @@ class Probe:
         """
         # Where KVM holds SVM from kvm_amd's loading on, SVME says nothing about VMs.
         set_elsewhere = not (at_load and self.ioctls["KVM_CREATE_VM"] == 0) and any(
-            _svme(registers["EFER"])
+            svme(registers["EFER"])
             for snapshot in self.snapshots
             if snapshot["phase"] != "created"
             for registers in snapshot["cpus"].values()
@@ -120,14 +120,15 @@ class Probe:
             self.vm_users = processes.vm_users(self.root, self.udev.ours)
 
 
-def _svme(reading: Reading) -> bool | None:
+def svme(reading: Reading) -> bool | None:
+    """EFER.SVME in what was read of EFER; None where that is unknown."""
     value = as_int(reading)
     return None if value is None else EFER.bit(value, "SVME")
 
 
 def _may_run(created: Snapshot) -> Collection[int]:
     """CPUs on which VMRUN is known to be legal; all of them where no EFER can be read at all."""
-    svme = {int(cpu): _svme(registers["EFER"]) for cpu, registers in created["cpus"].items()}
-    if all(value is None for value in svme.values()):
-        return set(svme)
-    return {cpu for cpu, value in svme.items() if value}
+    values = {int(cpu): svme(registers["EFER"]) for cpu, registers in created["cpus"].items()}
+    if all(value is None for value in values.values()):
+        return set(values)
+    return {cpu for cpu, value in values.items() if value}

@@ -11,7 +11,7 @@ from kvmprobe.programs import run
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from kvmprobe.shape import LoadAttempt
+    from kvmprobe.shape import LoadAttempt, Reading
 
 KVM_AMD = "kvm_amd"
 
@@ -26,6 +26,7 @@ class Unloaded:
         self._root = root
 
     def __enter__(self) -> Unloaded:
+        self._before = self._parameters()
         if not modules.is_loaded(self._root, KVM_AMD):
             raise Problem(f"{KVM_AMD} is not there as a module, so it cannot be unloaded and loaded again")
         self._guard = Guard(lambda: run("rmmod", KVM_AMD), self._put_back)
@@ -43,6 +44,18 @@ class Unloaded:
     def load(self) -> list[LoadAttempt]:
         """Loads it again: modprobe's answer."""
         return modprobe.load(self._root, KVM_AMD)
+
+    def changes(self) -> list[str]:
+        """The parameters that it has now and had not before: modprobe gives those of /etc/modprobe.d."""
+        return [
+            f"{KVM_AMD} was loaded with {name}={self._before.get(name)} before, now {value}"
+            for name, value in self._parameters().items()
+            if self._before.get(name) != value
+        ]
+
+    def _parameters(self) -> dict[str, Reading]:
+        known = (modules.observe(self._root) or {}).get(KVM_AMD)
+        return known["parameters"] if known else {}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

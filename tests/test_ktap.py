@@ -196,3 +196,10 @@ def test_part_of_a_demoted_rule_does_not_fail() -> None:
     evidence["cpus"]["cpuid"]["1"]["0x80000001"][2] = "0x1"
     whole = strict_ktap.parse(render(judge(evidence), "ktap"))
     assert _cpus(whole.tests[whole.names().index("svm-bit")]) == {"cpu0": "ok", "cpu1": "ok"}
+
+
+def test_a_cpu_that_is_a_whole_float() -> None:
+    """1.0 is an integer to JSON Schema."""
+    evidence = recorded("matrix/bookworm/epyc")
+    evidence["guest"][1].update(cpu=1.0, result="wrong")
+    strict_ktap.parse(render(judge(evidence), "ktap"))

@@ -23,7 +23,7 @@ from kvmprobe.judge import judge
 from kvmprobe.soak.cycle import Cycle, Failed
 from kvmprobe.soak.registers import Registers
 from kvmprobe.soak.times import Times
-from tests.conftest import recorded
+from tests.conftest import EVIDENCE, kvmprobe, recorded
 
 PROGRAM = (sys.executable, "-m", "kvmprobe", "soak")
 
@@ -185,6 +185,32 @@ def test_soaks_of_real_kernels(name: str, status: str, reason: str) -> None:
     report = judge(recorded(name))
     assert report["verdict"]["reason"] == reason
     assert next(check["status"] for check in report["checks"] if check["id"] == "cycles") == status
+
+
+def test_failures_that_were_not_kept_are_failures() -> None:
+    evidence = recorded("soak/bookworm")
+    evidence["soak"]["failed"] = 3
+    assert judge(evidence)["checks"][0]["status"] == "fail"
+
+
+def test_a_failure_cannot_have_a_confirming_reason(tmp_path: Path) -> None:
+    report = json.loads((EVIDENCE / "soak/bookworm-svme-not-cleared.json").read_text())
+    report["evidence"]["soak"]["failures"][0]["reason"] = "svme-set-by-create-vm"
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert kvmprobe("judge", tmp_path / "report.json").returncode == 65
+
+
+@kvm
+def test_children_that_a_parent_ignores_are_waited_for_all_the_same() -> None:
+    """With SIGCHLD ignored the kernel keeps no exit status."""
+    done = subprocess.run(
+        ["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh", *PROGRAM, "-q", "--cycles", "3", "--kill"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, 4), done.stderr
 
 
 def test_cycles_that_say_nothing_are_no_success() -> None:

@@ -177,6 +177,14 @@ def test_other_vms_meanwhile_make_it_unknown() -> None:
     assert witnesses(evidence)["status"] == "unknown"
 
 
+def test_a_chain_without_end_is_cut() -> None:
+    """A file may say anything."""
+    evidence = recorded("trace/bookworm-create")
+    entry = next(e for e in evidence["trace"]["entries"] if e["function"])
+    evidence["trace"]["entries"] = [{**entry, "function": f"f{n}", "caller": f"f{n - 1}"} for n in range(5000)]
+    assert len("\n".join(trace.lines(evidence["trace"], 0))) < 1_000_000
+
+
 # On this host.
 
 _PROGRAM = (sys.executable, "-m", "kvmprobe", "trace")

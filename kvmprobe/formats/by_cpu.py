@@ -35,6 +35,7 @@ def results(check: Check, found: Mapping[str, Any], reason: str, facts: Facts) -
 
 def only(evidence: Evidence, cpu: int) -> Evidence:
     """The evidence as if that CPU were the machine's only one."""
+    cpu = int(cpu)  # 1.0 is an integer to JSON Schema
     cpus = evidence["cpus"]
     snapshots = [
         {**snapshot, "cpus": {name: registers for name, registers in snapshot["cpus"].items() if name == str(cpu)}}

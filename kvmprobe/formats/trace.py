@@ -20,6 +20,7 @@ _TITLES = {
     chain.CLOSE: "Closing the VM",
     "after": "Afterwards",
 }
+_DEEPEST = 30  # a chain that is longer is none of the kernel's
 _BEGINNINGS = ("svm_init", "kvm_dev_ioctl", "kvm_vm_release")
 
 
@@ -77,7 +78,7 @@ def _story(entries: list[TraceEntry], first: TraceEntry, verbose: int) -> Iterat
             yield f"{'  ' * (writer + 1)}wrmsr {entry['register']} {_written(entry, verbose)}"
             continue
         caller = depths.get(entry["caller"] or "")
-        depth = depths[function] = (0 if entry is first else 1) if caller is None else caller + 1
+        depth = depths[function] = (0 if entry is first else 1) if caller is None else min(caller + 1, _DEEPEST)
         step = chain.step_of(function)
         if step is None or step.phases != (chain.LOAD,):  # the others only look whether SVM may be used
             writer = depth

@@ -16,6 +16,8 @@ def cycles(facts: Facts) -> Result:
     soak = facts.evidence["soak"]
     told = f"{soak['cycles']} cycles in {soak['seconds']:.1f} s"
     told += "".join(f", {count} times {step}" for step, count in soak["steps"].items())
+    if soak["failed"] and not soak["failures"]:
+        return Result(FAIL, f"{told}: {soak['failed']} failed, and none was kept", "interfered")
     if soak["failures"]:
         first = soak["failures"][0]
         message = f"{told}: {soak['failed']} failed, first in cycle {first['cycle']} ({first['step']}): {first['what']}"

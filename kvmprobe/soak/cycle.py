@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -86,7 +87,8 @@ class Cycle:
             self._look("created")
             before = self.raw.get("before", {})
             held = [cpu for cpu in before if cpu not in registers.clear(before)]
-            reason = "svm-held-by-another-owner" if held and not self._at_load else "create-vm-failed"
+            refused = error.errno in (errno.EBUSY, errno.EIO)  # as svm_hardware_enable() does, before and since 6.12
+            reason = "svm-held-by-another-owner" if refused and held and not self._at_load else "create-vm-failed"
             raise Failed(f"KVM_CREATE_VM failed: {failure(error)['error']}", reason) from error
         self.create_times.add(time.perf_counter_ns() - started)
         self.created = 0
@@ -141,6 +143,11 @@ class Cycle:
             run = bad[0]
             detail = f"{run['result']}: {run['detail']} {run['error'] or ''}".strip()
             raise Failed(f"the guest did not run to its end on cpu{run['cpu']}: {detail}", "guest-failed")
+
+    def began_held(self) -> bool:
+        """Whether SVME was set when the cycle began, although no VM of ours was there and KVM holds it for none."""
+        before = self.raw.get("before", {})
+        return not self._at_load and len(registers.clear(before)) < len(before)
 
     def snapshots(self) -> list[Snapshot]:
         return [registers.snapshot(raw, phase) for phase, raw in self.raw.items()]

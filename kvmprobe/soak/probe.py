@@ -6,10 +6,11 @@ import os
 import time
 from contextlib import ExitStack
 
-from kvmprobe import TYPE_CHECKING, guest, kvm, modules
+from kvmprobe import TYPE_CHECKING, cpus, guest, kvm, modules, processes
 from kvmprobe.errors import Problem
 from kvmprobe.files import Root
-from kvmprobe.probe import Probe
+from kvmprobe.judge.facts import cpu_names
+from kvmprobe.probe import Probe, svme
 from kvmprobe.reload import KVM_AMD, Unloaded
 from kvmprobe.soak import kill
 from kvmprobe.soak.cycle import Cycle, Failed
@@ -63,6 +64,8 @@ class SoakProbe(Probe):
         self._memory = [0, 0]
         self._pids: list[int | None] = [os.getpid()]
         self._child: int | None = None
+        self._hears = False
+        self._last_interfered = 0
         self._cycle: Cycle | None = None
 
     def run(self, at_load: bool) -> None:
@@ -70,13 +73,20 @@ class SoakProbe(Probe):
         if self.ioctls["KVM_CREATE_VM"] != 0:
             return  # the verdict says why
         own = self.udev.evidence()["events"]
-        # In a container the kernel's PID of this process is another.
-        self._pids += [event["pid"] for event in own if event["event"] == "create" and event["count"] == 1]
+        made = [event["pid"] for event in own if event["event"] == "create"]
+        if len(made) == 1:  # in a container the kernel's PID of this process is another
+            self._pids += made
+        self._hears = self.udev.evidence()["source"] is not None
         with ExitStack() as stack:
             stack.enter_context(guest.Alarm())
             read = stack.enter_context(Registers(self.root))
             if not read.readable:
                 self._limits.append("the registers are not readable, so only KVM's answers were checked")
+            elif not all(svme(registers["EFER"]) for registers in self.snapshots[1]["cpus"].values()):
+                return  # no guest may run, and the verdict of the first VM says why
+            kept_from = set(cpus.online(self.root)) - os.sched_getaffinity(0)
+            if kept_from:
+                self._limits.append(f"the guest may not run on {cpu_names(kept_from)} (affinity, cpuset)")
             hotplug = stack.enter_context(Hotplug(self.root, read)) if "hotplug" in self._steps else None
             self._soak(read, hotplug, at_load)
         if hotplug:
@@ -123,8 +133,9 @@ class SoakProbe(Probe):
             do()
         except Failed as failed:
             events = cycle.events()
-            if self._others(events):
-                self.interfered += 1
+            if failed.reason != "kvm-amd-load-failed" and self._others(cycle, events):
+                self.interfered += self._last_interfered != self.cycles
+                self._last_interfered = self.cycles
                 return
             self.failed += 1
             if not self.failures:
@@ -135,8 +146,10 @@ class SoakProbe(Probe):
     def _born(self, pid: int) -> None:
         self._child = pid
 
-    def _others(self, events: list[Uevent]) -> bool:
-        """Whether VMs that are not ours were there."""
+    def _others(self, cycle: Cycle, events: list[Uevent]) -> bool:
+        """Whether VMs that are not ours were there, or may have been where no uevents tell."""
+        if not self._hears and (cycle.began_held() or processes.vm_users(self.root)):
+            return True
         return any(
             event["pid"] not in (*self._pids, self._child) or (event["count"] or 0) > self.plan.vms for event in events
         )
@@ -155,6 +168,7 @@ class SoakProbe(Probe):
             with Unloaded(self.root) as unloaded:
                 cycle.check_unloaded()
                 answer = unloaded.load()[0]
+                self._limits += [change for change in unloaded.changes() if change not in self._limits]
         except Problem as problem:
             self._limits.append(problem.message)
             self._may_reload = False

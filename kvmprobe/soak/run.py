@@ -83,7 +83,10 @@ class _Progress:
             left, of = (soak.plan.seconds or 0.0) - soak.seconds, ""
         text = f"kvmprobe: {soak.cycles}{of} cycles, {rate:.0f} a second, {soak.failed} failed, {left:.0f} s left"
         if self._terminal:
-            sys.stderr.write(f"\r{text}\x1b[K" + ("" if left > self._every else "\r\x1b[K"))
-            sys.stderr.flush()
+            try:
+                sys.stderr.write(f"\r{text}\x1b[K" + ("" if left > self._every else "\r\x1b[K"))
+                sys.stderr.flush()
+            except OSError:
+                pass  # the terminal is gone, the soak is not
         else:
             say(text)

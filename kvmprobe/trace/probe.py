@@ -101,13 +101,6 @@ class TracedProbe(Probe):
         self.phase("before")
 
     def _load_again(self) -> None:
-        before = self._parameters()
-        with Unloaded(self.root):
+        with Unloaded(self.root) as unloaded:
             self._load_now()
-        for name, value in self._parameters().items():
-            if before.get(name) != value:
-                self._instance.limits.append(f"{KVM_AMD} was loaded with {name}={before.get(name)} before, now {value}")
-
-    def _parameters(self) -> dict[str, Reading]:
-        known = (modules.observe(self.root) or {}).get(KVM_AMD)
-        return known["parameters"] if known else {}
+            self._instance.limits += unloaded.changes()

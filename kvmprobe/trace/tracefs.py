@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _USUAL = "/sys/kernel/tracing"
 _TRACER = "function"
 _CLOCKS = ("mono", "global")  # comparable between CPUs; "mono" is CLOCK_MONOTONIC
+# What the lines of a trace look like.
+_OPTIONS = "context-info print-parent noraw nohex nobin nolatency-format nosym-offset nosym-addr".split()
 _WRITE_MSR = "events/msr/write_msr"
 _BUFFER_KB = 64  # for each CPU: some 1500 entries, where a VM's life takes a dozen
 _LOST = ("overrun", "commit overrun", "dropped events")  # in per_cpu/cpuN/stats
@@ -141,6 +143,10 @@ class Instance:
     def _prepare(self) -> None:
         self.write("tracing_on", "0")
         self.write("buffer_size_kb", str(_BUFFER_KB))
+        current = self.read("trace_options").split()  # those of the machine's own tracing, at first
+        for option in _OPTIONS:
+            if (option[2:] if option.startswith("no") else f"no{option}") in current:
+                self.write("trace_options", option)
         clocks = self.read("trace_clock").replace("[", "").replace("]", "").split()
         self.clock = next((clock for clock in _CLOCKS if clock in clocks), "local")
         self.write("trace_clock", self.clock)

@@ -155,7 +155,7 @@ class Follower:
                 self._executed(thread)
             elif event in tracer.EVENTS_OF_A_NEW_TASK:
                 new = tracer.event_message(tid)
-                if new not in self._threads:
+                if new not in self._threads and _is_ours(new):  # else it has come, been seen and gone already
                     self._add(new)
             self._go_on(thread)
         elif signum == tracer.SYSCALL_STOP:
@@ -231,8 +231,17 @@ class Follower:
 
 def _process_of(tid: int) -> int:
     """The process (thread group) of a thread; the thread itself where that is gone."""
+    return _status(tid, "Tgid:") or tid
+
+
+def _is_ours(tid: int) -> bool:
+    return _status(tid, "TracerPid:") == os.getpid()
+
+
+def _status(tid: int, field: str) -> int | None:
+    """A number in /proc/TID/status."""
     try:
         with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("Tgid:")), tid)
+            return next((int(line.split()[1]) for line in file if line.startswith(field)), None)
     except OSError:
-        return tid
+        return None

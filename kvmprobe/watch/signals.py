@@ -19,14 +19,12 @@ class Signals:
     def __enter__(self) -> Signals:
         # What is ignored (nohup) stays so.
         self._awaited = {signum for signum in ENDING if signal.getsignal(signum) is not signal.SIG_IGN}
-        self._of_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._awaited, signal.SIGCHLD})
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.signal(signal.SIGCHLD, self._of_children)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def wait(self, seconds: float) -> signal.struct_siginfo | None:
@@ -34,8 +32,7 @@ class Signals:
         return signal.sigtimedwait({*self._awaited, signal.SIGCHLD}, seconds)
 
     def restore_in_child(self) -> None:
-        """A command begins with the signals that kvmprobe was given."""
+        """A command begins with the signals that kvmprobe was given, and with SIGCHLD as it usually is."""
         for signum in (*self._awaited, *_OF_PYTHON):
             signal.signal(signum, signal.SIG_DFL)
-        signal.signal(signal.SIGCHLD, self._of_children)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

@@ -118,7 +118,8 @@ class Running:
             follower.seize(tid)
         except OSError as error:
             # Gone by now; or begotten by a thread that we have, and so ours already.
-            if error.errno != errno.ESRCH and _status(root, tid, "TracerPid") != str(os.getpid()):
+            going = (_status(root, tid, "State") or "X")[0] in "ZX"  # a thread that has ended is refused, too
+            if not going and error.errno != errno.ESRCH and _status(root, tid, "TracerPid") != str(os.getpid()):
                 raise _refusal(root, self.pid, error) from error
 
     def said(self) -> OwnView | None:

@@ -25,6 +25,7 @@ def test_the_kernel_testifies(kernel: str, guest: Guest) -> None:
     output = guest(
         f"""
         {_MOUNT}; cd /sys/kernel/tracing
+        for option in nocontext-info sym-offset hex; do echo $option >trace_options; done
         echo kvm_vm_ioctl >set_ftrace_filter; echo function >current_tracer; ({_OWN}) >/before
         cd /kvmprobe-lab
         $kvmprobe trace --json -o /create >/dev/null; echo status $?

@@ -133,3 +133,18 @@ def _split(text: str) -> list[str]:
         texts.append(text[at:end])
         at = end + len(text[end:]) - len(text[end:].lstrip())
     return texts
+
+
+def test_threads_that_are_gone_before_they_are_announced(guest: Guest) -> None:
+    """Here a guard lives beside the command, so that waiting for any child never says that there is none."""
+    output = guest(
+        """
+        $kvmprobe watch -q -- python3 -S -c '
+import _thread, time
+for _ in range(300):
+    lock = _thread.allocate_lock(); lock.acquire()
+    _thread.start_new_thread(lock.release, ()); lock.acquire()
+'; echo status $?
+        """
+    )
+    assert output.splitlines()[-1] == "status 3"

@@ -53,15 +53,18 @@ class Borrowed:
     before stays, and so does one that others still use. `attempts[i]["unloaded"]` is known after exit.
     """
 
-    def __init__(self, root: Root, missing: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, root: Root, missing: Callable[[], Sequence[str]], may_load: bool = True) -> None:
         self.attempts: list[LoadAttempt] = []
         self._root = root
         self._missing = missing
+        self._may_load = may_load
         self._names: Sequence[str] = ()
         self._lock = -1
         self._guard: Guard | None = None
 
     def __enter__(self) -> Borrowed:
+        if not self._may_load:
+            return self
         try:
             self._share(fcntl.LOCK_SH)
             self._names = self._missing()

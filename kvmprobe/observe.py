@@ -34,7 +34,9 @@ def observe(options: Options, make: Callable[[Root], Probe] = Probe) -> Evidence
     root = Root(options.sysroot)
     online = cpus.online(root)
     loads = modprobe.load(root, "kvm_amd") if options.load_kvm and not modules.is_present(root, "kvm_amd") else []
-    with modprobe.Borrowed(root, lambda: _missing(root, online[0]) if options.load else []) as borrowed:
+    # Who may not load takes no part in the lock either: a long watch, or anybody's, would keep others waiting.
+    may_load = options.load and root.is_real and os.geteuid() == 0
+    with modprobe.Borrowed(root, lambda: _missing(root, online[0]), may_load) as borrowed:
         probe = make(root)
         probe.prepare()
         cpu_evidence = cpus.observe(root, online)
@@ -62,8 +64,6 @@ def observe(options: Options, make: Callable[[Root], Probe] = Probe) -> Evidence
 
 def _missing(root: Root, cpu: int) -> list[str]:
     """The modules whose devices are not there."""
-    if not root.is_real or os.geteuid() != 0:
-        return []
     return [module.__name__.rpartition(".")[2] for module in (msr, cpuid) if not root.exists(module.device(cpu))]
 
 

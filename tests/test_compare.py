@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -520,6 +521,16 @@ def test_ktap_and_junit(tmp_path: Path) -> None:
     done = kvmprobe("compare", "--format", "junit", tmp_path / "old", tmp_path / "new")
     assert done.returncode == 65
     assert "<error" in done.stdout
+
+
+def test_a_pipe_among_the_reports_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        shutil.copy(EVIDENCE / f"{CONFIRMED}.json", tmp_path / name / "epyc.json")
+    os.mkfifo(tmp_path / "new/pipe.json")
+    done = kvmprobe("compare", tmp_path / "old", tmp_path / "new")
+    assert done.returncode == 65
+    assert "pipe.json: is not a file" in done.stderr
 
 
 def test_colour_marks_what_is_worse() -> None:

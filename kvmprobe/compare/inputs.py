@@ -46,8 +46,12 @@ class _Folder:
         found = {}
         for folder, _, files in os.walk(self.path, onerror=self._unreadable):
             for file in files:
-                if file.endswith(_SUFFIX) and file != _SUMMARY:
-                    path = os.path.join(folder, file)
+                path = os.path.join(folder, file)
+                if not file.endswith(_SUFFIX) or file == _SUMMARY:
+                    continue
+                if not os.path.isfile(path):  # a pipe would be waited for
+                    self.bad[path] = "is not a file"
+                else:
                     found[os.path.relpath(path, self.path)[: -len(_SUFFIX)]] = path
         return found
 

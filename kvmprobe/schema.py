@@ -75,7 +75,7 @@ def _object(value: dict[str, object], schema: Schema, root: Schema, where: str) 
         if name not in value:
             return f"{where}.{name} is missing".lstrip(".")
     for name, item in value.items():
-        path = f"{where}.{name[:40]}".lstrip(".")
+        path = f"{where}.{name[:40].encode('unicode_escape').decode()}".lstrip(".")  # one line, whatever the name
         error = first_error(name, schema.get("propertyNames", {}), root, f"the name {path}")
         rule = properties.get(name, schema.get("additionalProperties", {}))
         error = error or first_error(item, rule, root, path)

@@ -78,6 +78,7 @@ BAD = {
     "nested where nobody looks": changed("evidence", "weather", value=json.loads("[" * 600 + "]" * 600)),
     "CPUs not ascending": changed("evidence", "cpus", "online", value=",".join(["0-65535"] * 100_000)),
     "a CPU with control characters": changed("evidence", "snapshots", 0, "cpus", "\x1b]0;owned\x07", value={}),
+    "a name of three lines": changed("evidence", "modules", "kvm_amd", "parameters", "a\nb\nc", value="1"),
     "guest result unknown": changed("evidence", "guest", 0, "result", value="great"),
 }
 

@@ -127,7 +127,7 @@ class Udev:
         return {"source": source, "error": self.missing, "events": self._uevents}
 
 
-def _uevent(root: Root, properties: Any, phase: str, ours: Collection[int] = ()) -> Uevent:
+def _uevent(root: Root, properties: Any, phase: str, ours: Collection[int]) -> Uevent:
     """kvm_uevent_notify_change() in virt/kvm/kvm_main.c: EVENT, PID, COUNT, CREATED."""
 
     def number(name: str) -> int | None:

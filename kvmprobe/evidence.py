@@ -15,6 +15,9 @@ PHASES = ("before", "created", "closed")
 
 KVM_API_VERSION = 12  # include/uapi/linux/kvm.h, unchanged since Linux 2.6.22
 
+# What svm_hardware_enable() refuses with where somebody else has set EFER.SVME, before and since 6.12.
+HELD_ERRORS = ("EBUSY", "EIO")
+
 # Out-of-tree hypervisors that switch SVM on by themselves: VirtualBox, VMware.
 OTHER_OWNERS = ("vboxdrv", "vmmon")
 

@@ -33,8 +33,7 @@ class Unloaded:
         status, said = self._guard.done or (None, "the process that should do it failed")
         if status != 0:
             self._guard.release()
-            holders = processes.vm_users(self._root) or []
-            users = ", ".join(f"{user['comm']}[{user['pid']}]" for user in holders)
+            users = ", ".join(f"{user['comm']}[{user['pid']}]" for user in processes.vm_users(self._root))
             raise Problem(
                 f"{KVM_AMD} cannot be unloaded: {said or status}" + (f" (VMs of {users})" if users else ""),
                 "Stop what uses it: VMs, and whatever has /dev/kvm open.",

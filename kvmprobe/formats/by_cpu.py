@@ -23,8 +23,9 @@ def results(check: Check, found: Mapping[str, Any], reason: str, facts: Facts) -
     if found["status"] == SKIP:
         return {}
     if reason == "svm-held-by-another-owner" and check.id in _HELD and found["status"] == FAIL:
-        values: Mapping[int, object] = facts.svme("before")
-        judged = {cpu: _HELD_RESULTS[value] for cpu, value in facts.svme("before").items()}
+        before = facts.svme("before")
+        values: Mapping[int, object] = before
+        judged = {cpu: _HELD_RESULTS[value] for cpu, value in before.items()}
     elif check.id in _VALUES:
         values = _VALUES[check.id](facts)
         judged = {cpu: check.judge(Facts(only(facts.evidence, cpu))) for cpu in values}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.evidence import KVM_API_VERSION, OTHER_OWNERS, error_of
+from kvmprobe.evidence import HELD_ERRORS, KVM_API_VERSION, OTHER_OWNERS, error_of
 from kvmprobe.judge.facts import Facts, cpu_names
 from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, Result, why_unread
 from kvmprobe.judge.watched import without_vm
@@ -46,7 +46,6 @@ def _held(facts: Facts, message: str) -> Result:
     return Result(FAIL, message, "svm-held-by-another-owner", hint)
 
 
-_HELD_ERRORS = ("EBUSY", "EIO")  # what svm_hardware_enable() refuses with, before and since 6.12
 _NOT_PERMITTED = ("EACCES", "EPERM")
 _NO_RESOURCES = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
 
@@ -100,6 +99,6 @@ def create_vm(facts: Facts) -> Result:
         return Result(UNKNOWN, "KVM_CREATE_VM was not tried")
     message = f"KVM_CREATE_VM failed: {error}"
     held = facts.held_before()
-    if held and error in _HELD_ERRORS and not facts.kvm_holds_svm():
+    if held and error in HELD_ERRORS and not facts.kvm_holds_svm():
         return _held(facts, f"{message}; EFER.SVME was 1 on {cpu_names(held)} before it, and not by KVM")
     return Result(FAIL, message, "create-vm-failed")

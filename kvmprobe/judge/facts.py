@@ -195,7 +195,7 @@ class Facts:
         """The first uevent "create" or "destroy" of our own VM."""
         created = self.create_event()
         if name == "create" or created is None:
-            return created if name == "create" else None
+            return created
         events = self.evidence["uevents"]["events"]
         return next((event for event in events if event["event"] == name and event["pid"] == created["pid"]), None)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
 from kvmprobe import TYPE_CHECKING, devices, guest, kvm
-from kvmprobe.evidence import failure
+from kvmprobe.evidence import HELD_ERRORS, failure
 from kvmprobe.files import Root
 from kvmprobe.judge.facts import cpu_names
 from kvmprobe.soak import registers
@@ -83,13 +82,11 @@ class Cycle:
         try:
             vm = self.device.create_vm()
         except OSError as error:
-            self.created = failure(error)
+            self.created = answer = failure(error)
             self._look("created")
-            before = self.raw.get("before", {})
-            held = [cpu for cpu in before if cpu not in registers.clear(before)]
-            refused = error.errno in (errno.EBUSY, errno.EIO)  # as svm_hardware_enable() does, before and since 6.12
-            reason = "svm-held-by-another-owner" if refused and held and not self._at_load else "create-vm-failed"
-            raise Failed(f"KVM_CREATE_VM failed: {failure(error)['error']}", reason) from error
+            by_another = self.began_held() and answer["error"] in HELD_ERRORS
+            reason = "svm-held-by-another-owner" if by_another else "create-vm-failed"
+            raise Failed(f"KVM_CREATE_VM failed: {answer['error']}", reason) from error
         self.create_times.add(time.perf_counter_ns() - started)
         self.created = 0
         return vm

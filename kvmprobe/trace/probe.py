@@ -28,7 +28,7 @@ class TracedProbe(Probe):
         self._load = load
         self._unloaded: dict[str, dict[str, Reading]] | None = None
         self._entries: list[TraceEntry] = []
-        self._seen: dict[str, str] = {}  # the functions that could be traced, with their modules
+        self._traceable: set[str] = set()  # the functions that the kernel lets be traced
 
     def prepare(self) -> None:
         kvm_amd_was_there = self._load and modules.is_present(self.root, KVM_AMD)
@@ -72,8 +72,8 @@ class TracedProbe(Probe):
         if not self._instance.functions:
             return {step.id: [] for step in chain.STEPS}
         if self._load:
-            self._seen.update(self._instance.available_functions())
-        names = {*self._seen, *(entry["function"] for entry in self._entries)}  # init functions are gone by now
+            self._traceable.update(name for name, _ in self._instance.available_functions())
+        names = {*self._traceable, *(entry["function"] for entry in self._entries)}  # init functions are gone by now
         return {step.id: sorted(n for n in names if n and chain.step_of(n) is step) for step in chain.STEPS}
 
     def _start(self, phase: str) -> None:
@@ -86,7 +86,7 @@ class TracedProbe(Probe):
         for name, module in self._instance.available_functions():
             step = chain.step_of(name)
             if step and module in ("", step.module):
-                self._seen[name] = module
+                self._traceable.add(name)
                 yield f"{name}:mod:{module}" if module else name
         for step in chain.STEPS:
             # The kernel remembers filters of modules that are still to come.

@@ -29,8 +29,8 @@ _WRITE_MSR = "events/msr/write_msr"
 _BUFFER_KB = 64  # for each CPU: some 1500 entries, where a VM's life takes a dozen
 _LOST = ("overrun", "commit overrun", "dropped events")  # in per_cpu/cpuN/stats
 
-# The guard must not remove the instance before the kernel has closed our files in it.
-_OK = "ok"
+_OK = "ok"  # what the guard answers
+# The kernel removes no instance before it has closed our files in it, which takes a moment where we were killed.
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_S = 0.1
 
@@ -85,8 +85,7 @@ def _mount() -> None:
 class Instance:
     """A trace instance, made on entry and removed on exit. Its tracing is off until `record`.
 
-    `visible` are the functions that can be traced, by name with their module ("" where built in); `limits` says what
-    cannot be seen. Every failure is a Problem.
+    `functions` and `writes` say whether these are traced, `limits` what cannot be seen. Every failure is a Problem.
     """
 
     def __init__(self, tracefs: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -172,8 +173,10 @@ for name, argument in (("KVM_GET_API_VERSION", 1), ("KVM_CREATE_VM", 0x7FFFFFF1)
 def test_a_report_does_not_grow_with_what_is_watched(tmp_path: Path, kvm_device: str) -> None:
     report, _ = watch(tmp_path, "--", *vmm("for _ in range(70): close(vm())"))
     check_report(report)
-    assert names(report).count("KVM_CREATE_VM") == 64
-    assert "KVM_CREATE_VM was called 70 times, the first 64 are kept" in report["evidence"]["watch"]["limits"]
+    watched = report["evidence"]["watch"]
+    assert sum(call["name"] == "KVM_CREATE_VM" for call in watched["calls"]) == 64
+    said = re.findall(r"KVM_CREATE_VM was called (\d+) times, the first 64 are kept", "\n".join(watched["limits"]))
+    assert [int(count) >= 70 for count in said] == [True]
 
 
 def elf32(code: bytes) -> bytes:

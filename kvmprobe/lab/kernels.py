@@ -19,7 +19,7 @@ from kvmprobe.lab.apt import Apt
 from kvmprobe.lab.tools import Say
 
 # Raise the number when the entries change: old ones are not looked at any more.
-_FOLDER = "kernels-2"
+_FOLDER = "kernels-3"
 _VMLINUZ = "vmlinuz"
 _VMLINUX = "vmlinux"
 _BASE = "base.cpio"

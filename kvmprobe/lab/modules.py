@@ -10,8 +10,11 @@ from kvmprobe.errors import Problem
 from kvmprobe.lab import tools
 from kvmprobe.lab.compression import decompress
 
-# The way to the host's files or to an image, the new root, and what kvmprobe looks at.
-NEEDED = ("virtio_pci", "9pnet_virtio", "9p", "virtio_blk", "squashfs", "overlay", "kvm_amd", "msr", "cpuid")
+# The way to the host's files or to an image, the new root, a network, and what kvmprobe looks at.
+NEEDED = (
+    *("virtio_pci", "9pnet_virtio", "9p", "virtio_blk", "squashfs", "overlay"),
+    *("virtio_net", "kvm_amd", "msr", "cpuid"),
+)
 
 # What depmod wants besides the modules. They make modprobe succeed for what is built in.
 _LISTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")

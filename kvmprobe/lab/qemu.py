@@ -35,7 +35,8 @@ _ACCEL = "tcg,thread=single"
 class Machine:
     """What is emulated. `cpu` is QEMU's -cpu, `parameters` are more kernel parameters.
 
-    `vm_cr` is what the firmware writes to VM_CR; None: it leaves it alone.
+    `vm_cr` is what the firmware writes to VM_CR; None: it leaves it alone. `ssh_port`: this port of 127.0.0.1 leads to
+    the guest's port 22, and the guest (virtio_net, 10.0.2.15) reaches nothing but QEMU; None: there is no network.
     """
 
     cpu: str = "EPYC,+svm"
@@ -43,6 +44,7 @@ class Machine:
     memory: str = "1G"
     parameters: str = ""
     vm_cr: int | None = None
+    ssh_port: int | None = None
 
 
 MACHINE = Machine()
@@ -101,7 +103,7 @@ def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path
     else:
         options = ("-drive", f"file={_value(plan.root)},format=raw,if=virtio,readonly=on")
     return [
-        *("-nodefaults", "-display", "none", "-no-reboot", "-net", "none"),
+        *("-nodefaults", "-display", "none", "-no-reboot", *_network(machine.ssh_port)),
         *("-accel", accel, "-machine", "q35"),
         *("-cpu", machine.cpu, "-smp", str(machine.cpus), "-m", machine.memory),
         *("-kernel", str(plan.kernel.image), "-initrd", str(initrd)),
@@ -110,6 +112,13 @@ def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path
         *options,
         *("-virtfs", f"local,path={_value(results)},mount_tag=results,security_model=none"),
     ]
+
+
+def _network(ssh_port: int | None) -> tuple[str, ...]:
+    if ssh_port is None:
+        return ("-net", "none")
+    forward = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
+    return ("-netdev", forward, "-device", "virtio-net-pci,netdev=net,romfile=")
 
 
 def _value(path: Path) -> str:

@@ -6,6 +6,7 @@ So `requires-python >=3.9` is true because it was run, and what else is installe
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,15 +33,18 @@ class Userspace:
     image: Path
 
 
-def fetch(suite: str, folder: Path, say: Say) -> Userspace:
-    """The userspace of a Debian suite, built with mmdebstrap unless it is in the cache `folder`. Raises Problem."""
+def fetch(suite: str, folder: Path, say: Say, more: Sequence[str] = ()) -> Userspace:
+    """The userspace of a Debian suite, built with mmdebstrap unless it is in the cache `folder`.
+
+    `more` are packages besides the usual ones. Raises Problem.
+    """
 
     def make(new: Path) -> cache.Meta:
         say(f"{suite}: building its userspace …")
         mmdebstrap = tools.find("mmdebstrap", "mmdebstrap")
         mksquashfs = tools.find("mksquashfs", "squashfs-tools")
         root = new / "root"
-        packages = (*PACKAGES, *_MORE.get(suite, ()))
+        packages = (*PACKAGES, *_MORE.get(suite, ()), *more)
         with TemporaryDirectory(prefix="kvmprobe-lab-") as work:
             tools.run(
                 *(mmdebstrap, "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
@@ -54,5 +58,5 @@ def fetch(suite: str, folder: Path, say: Say) -> Userspace:
         tools.run(mksquashfs, root, new / _IMAGE, "-quiet", "-no-progress", "-noD", "-noF", "-noI", "-noX")
         return {}
 
-    place, _ = cache.entry(folder / _CACHE, suite, make, say)
+    place, _ = cache.entry(folder / _CACHE, "+".join((suite, *sorted(more))), make, say)
     return Userspace(suite, place / "root", place / _IMAGE)

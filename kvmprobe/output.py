@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
-from kvmprobe.formats import REPORT_FORMATS
+from kvmprobe.formats import REPORT_FORMATS, RESULT_FORMATS
+from kvmprobe.replace import open_folder, replace
 
 if TYPE_CHECKING:
     import argparse
@@ -46,13 +47,26 @@ def add_arguments(
     parser: argparse.ArgumentParser,
     verbose: str = "every CPU and all that was seen",
     quiet: str = "the verdict's line alone",
+    names: Iterable[str] = RESULT_FORMATS,
 ) -> None:
-    """The arguments of every command that gives a report; `verbose` and `quiet`: what -v and -q give, in text."""
-    add_format(parser, REPORT_FORMATS)
+    """The arguments of every command that gives a result; `verbose` and `quiet`: what -v and -q give, in text."""
+    add_format(parser, names)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="count", default=0, help=f"text: {verbose}")
     volume.add_argument("-q", "--quiet", action="store_true", help=f"text: {quiet}")
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every command that gives one report."""
+    add_arguments(parser, names=REPORT_FORMATS)
+    parser.add_argument(
+        "--also",
+        metavar="FORMAT:FILE",
+        action="append",
+        default=[],
+        help="write the same report to FILE in another format, too; may be given many times",
+    )
 
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
@@ -61,26 +75,42 @@ def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE (beside it, then renamed)")
 
 
-def check_target(path: str) -> None:
-    """Raises UsageProblem, before any work is done, where `path` can never be written."""
+def check_target(path: str, option: str = "--output ") -> None:
+    """Raises UsageProblem, before any work is done, where `path`, the value of `option`, can never be written."""
+    name = f"{option}{path}"
     if not path:
-        raise UsageProblem("--output: an empty name", "Name a file.")
+        raise UsageProblem(f"{option.rstrip(' :')}: an empty name", "Name a file.")
     try:
         folder = os.path.dirname(os.path.realpath(path))
     except OSError as error:
-        raise UsageProblem(f"--output {path}: {error.strerror}: the current folder", "Give a full path.") from error
-    if os.path.isdir(path):
-        raise UsageProblem(f"--output {path}: is a folder", "Name a file.")
+        raise UsageProblem(f"{name}: {error.strerror}: the current folder", "Give a full path.") from error
+    if os.path.isdir(path) or path.endswith("/"):
+        raise UsageProblem(f"{name}: is a folder", "Name a file.")
     if not os.path.isdir(folder):
-        raise UsageProblem(f"--output {path}: there is no folder {folder}", "Make the folder first.")
-    if not os.access(path if _is_special(path) else folder, os.W_OK):
-        raise UsageProblem(f"--output {path}: not permitted to write there", "Choose another folder or user.")
+        raise UsageProblem(f"{name}: there is no folder {folder}", "Make the folder first.")
+    if not os.access(path if is_special(path) else folder, os.W_OK):
+        raise UsageProblem(f"{name}: not permitted to write there", "Choose another folder or user.")
+    if not is_special(path):
+        try:
+            os.close(open_folder(path)[0])
+        except OSError as error:
+            raise UsageProblem(f"{name}: {error.strerror}", "Give the file's real path.") from error
 
 
-def write(text: str, path: str | None) -> None:
-    """Writes the result to `path`, or to standard output. Raises Problem when it cannot be written."""
+def place(path: str | None) -> str | None:
+    """The file that `path` leads to; None is standard output."""
     if path in _STDOUT:
-        path = None  # opened anew, it would be written from its beginning
+        return None  # opened anew, it would be written from its beginning
+    return path if path is None or is_special(path) else os.path.realpath(path)
+
+
+def write(text: str, path: str | None, mode: int | None = None) -> None:
+    """Writes the result to `path`, or to standard output. Raises Problem when it cannot be written.
+
+    `mode`: what a file gets, whatever the umask is and whatever mode it had.
+    """
+    if path in _STDOUT:
+        path = None
     try:
         if path is None:
             if sys.stdout is None:
@@ -88,11 +118,11 @@ def write(text: str, path: str | None) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
             sys.stdout.write(text)
             sys.stdout.flush()
-        elif _is_special(path):
+        elif is_special(path):
             with open(path, "a", encoding="utf-8") as file:
                 file.write(text)
         else:
-            _replace(os.path.realpath(path), text)
+            replace(path, text, mode)
     except BrokenPipeError:
         # The reader has seen enough (kvmprobe | head). Python's own flush at exit must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -107,7 +137,7 @@ def wants_colour() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _is_special(path: str) -> bool:
+def is_special(path: str) -> bool:
     """A device or pipe is written to, never replaced; and /dev/fd/3, whatever it stands for."""
     if path.startswith(("/dev/", "/proc/")):
         return True
@@ -115,27 +145,3 @@ def _is_special(path: str) -> bool:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return False
-
-
-def _replace(path: str, text: str) -> None:
-    """Written beside and renamed; a file that is there keeps its mode."""
-    try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-    except OSError:
-        mode = None
-    beside = f"{path}.{os.getpid()}.tmp"
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(beside, mode)
-        os.rename(beside, path)
-    except BaseException:
-        try:
-            os.unlink(beside)
-        except FileNotFoundError:
-            pass
-        raise

@@ -1,0 +1,120 @@
+"""A file that is either the old one or the whole new one, in a folder that may be somebody else's.
+
+Root writes metrics into a folder of the user prometheus. Who owns a folder must not be able to make root write,
+or change the mode of, what is elsewhere. So the way to the folder is gone step by step, links are followed only
+where they can be trusted, and from then on names are looked up in the folder that is open.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+_PART = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINKS = 40  # as the kernel's own limit
+
+
+def replace(path: str, text: str, mode: int | None) -> None:
+    """Writes `text` beside `path` and renames it. Raises OSError.
+
+    `mode`: what the file gets, whatever the umask is; without one, a file of ours that is there keeps mode and group.
+    """
+    folder, name = open_folder(path)
+    # With a dot: programs that read every file of a folder leave it alone, also what a kill has left behind.
+    beside = f".{name}.{os.getpid()}.tmp"
+    try:
+        with os.fdopen(_create(folder, beside), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            # By the descriptor: the owner of the folder may have put another file in place of the name.
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
+            else:
+                _keep(folder, name, file.fileno())
+            os.fsync(file.fileno())
+        os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        try:
+            os.unlink(beside, dir_fd=folder)
+        except OSError:
+            pass
+        raise
+    finally:
+        os.close(folder)
+
+
+def open_folder(path: str) -> tuple[int, str]:
+    """The folder of the file that `path` leads to, opened, and the file's name in it. Raises OSError."""
+    left = os.path.join(os.getcwd(), path).split("/")[::-1]
+    doubtful = set()  # whose the links on the way are
+    links = 0
+    folder = os.open("/", _PART)
+    try:
+        while left:
+            part = left.pop()
+            if part in ("", "."):
+                continue
+            try:
+                found = os.open(part, _PART, dir_fd=folder)
+            except FileNotFoundError:
+                if left:
+                    raise
+                break
+            info = os.fstat(found)
+            if stat.S_ISLNK(info.st_mode):
+                target = os.readlink("", dir_fd=found)
+                os.close(found)
+                links += 1
+                if links > _LINKS:
+                    raise _error(errno.ELOOP)
+                doubtful.add(info.st_uid)
+                left += target.split("/")[::-1]
+                if target.startswith("/"):
+                    os.close(folder)
+                    folder = os.open("/", _PART)
+            elif left:
+                os.close(folder)
+                folder = found
+            else:
+                os.close(found)
+                break
+        else:
+            raise _error(errno.EISDIR)
+        # Another user's link leads to that user's own folders or nowhere: not to where only root may write.
+        for user in doubtful - {0, os.geteuid(), os.fstat(folder).st_uid}:
+            raise PermissionError(errno.EACCES, f"a link on the way there is another user's (uid {user})")
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder, part
+
+
+def _create(folder: int, name: str) -> int:
+    """A new file. One that is there was left by a run that was killed and had the same PID, as in a container."""
+    try:
+        return os.open(name, _NEW, 0o666, dir_fd=folder)
+    except FileExistsError:
+        os.unlink(name, dir_fd=folder)
+        return os.open(name, _NEW, 0o666, dir_fd=folder)
+
+
+def _keep(folder: int, name: str, new: int) -> None:
+    """Gives the file `new` the mode and group of the one called `name`: somebody chose who may read it."""
+    try:
+        old = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(old.st_mode) or old.st_uid != os.geteuid():
+        return
+    mode = old.st_mode & 0o777
+    try:
+        os.fchown(new, -1, old.st_gid)
+    except OSError:
+        mode &= ~0o070  # meant for another group than it has now
+    os.fchmod(new, mode)
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))

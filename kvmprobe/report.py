@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, formats, judge, output
 from kvmprobe.errors import DataProblem, Problem, UsageProblem
@@ -11,7 +12,7 @@ from kvmprobe.evidence import seconds_of
 if TYPE_CHECKING:
     import argparse
 
-    from kvmprobe.shape import Evidence
+    from kvmprobe.shape import Evidence, Report
 
 _SKEW_S = 300  # a clock that was set meanwhile
 _DAEMONS_MODE = 0o644  # root writes, another user reads, whatever root's umask is
@@ -58,24 +59,30 @@ def write(evidence: Evidence, options: argparse.Namespace) -> int:
     """Judges, writes the report as `options` (of output.add_report_arguments) say, and gives the exit status.
 
     Of several files each is written, the main one first, whatever becomes of the others. Raises Problem when one could
-    not be; then --format nagios, in which that is the result, has no other, and so it comes last.
+    not be. With --format nagios that Problem is the result, so the report comes last, and only if all went well.
     """
     report = judge.judge(evidence)
-    problems = []
     main, others = (options.format, options.output), [_also(argument) for argument in options.also]
-    is_last = options.format == "nagios"
-    for name, path in [*others, main] if is_last else [main, *others]:
-        if is_last and problems and (name, path) == main:
-            break
+    ends_with_main = options.format == "nagios"
+    problems = _write_all(report, others if ends_with_main else [main, *others], options)
+    if ends_with_main and not problems:
+        problems = _write_all(report, [main], options)
+    if problems:
+        raise Problem("; ".join(problems))
+    return formats.exit_status(report, options.format)
+
+
+def _write_all(report: Report, targets: Sequence[tuple[str, str | None]], options: argparse.Namespace) -> list[str]:
+    """Writes each of `targets`, a format and a file; returns what could not be done."""
+    problems = []
+    for name, path in targets:
         colour = path is None and output.wants_colour()
         text = formats.render(report, name, -1 if options.quiet else options.verbose, colour)
         try:
             output.write(text, path, _DAEMONS_MODE if name in formats.READ_BY_DAEMONS else None)
         except Problem as problem:
             problems.append(problem.message)
-    if problems:
-        raise Problem("; ".join(problems))
-    return formats.exit_status(report, options.format)
+    return problems
 
 
 def _also(argument: str) -> tuple[str, str]:

@@ -19,20 +19,21 @@ _LINKS = 40  # as the kernel's own limit
 def replace(path: str, text: str, mode: int | None) -> None:
     """Writes `text` beside `path` and renames it. Raises OSError.
 
-    `mode`: what the file gets, whatever the umask is; without one, a file of ours that is there keeps mode and group.
+    `mode`: what the file gets, whatever the umask is; without one, a file that is there keeps mode and group.
     """
     folder, name = open_folder(path)
     # With a dot: programs that read every file of a folder leave it alone, also what a kill has left behind.
     beside = f".{name}.{os.getpid()}.tmp"
     try:
         with os.fdopen(_create(folder, beside), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            # By the descriptor: the owner of the folder may have put another file in place of the name.
+            # Before there is anything to read; and by the descriptor, since whoever owns the folder may have put
+            # another file in place of the name.
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             else:
                 _keep(folder, name, file.fileno())
+            file.write(text)
+            file.flush()
             os.fsync(file.fileno())
         os.rename(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
@@ -47,7 +48,8 @@ def replace(path: str, text: str, mode: int | None) -> None:
 
 def open_folder(path: str) -> tuple[int, str]:
     """The folder of the file that `path` leads to, opened, and the file's name in it. Raises OSError."""
-    left = os.path.join(os.getcwd(), path).split("/")[::-1]
+    full = path if path.startswith("/") else f"{os.getcwd()}/{path}"
+    left = full.split("/")[::-1]
     doubtful = set()  # whose the links on the way are
     links = 0
     folder = os.open("/", _PART)
@@ -57,7 +59,7 @@ def open_folder(path: str) -> tuple[int, str]:
             if part in ("", "."):
                 continue
             try:
-                found = os.open(part, _PART, dir_fd=folder)
+                found = _open_part(part, folder)
             except FileNotFoundError:
                 if left:
                     raise
@@ -91,6 +93,14 @@ def open_folder(path: str) -> tuple[int, str]:
     return folder, part
 
 
+def _open_part(name: str, folder: int) -> int:
+    """A folder, a link itself, or a file."""
+    try:
+        return os.open(name, _PART | os.O_DIRECTORY, dir_fd=folder)  # so that an automounter mounts it
+    except NotADirectoryError:
+        return os.open(name, _PART, dir_fd=folder)
+
+
 def _create(folder: int, name: str) -> int:
     """A new file. One that is there was left by a run that was killed and had the same PID, as in a container."""
     try:
@@ -106,13 +116,14 @@ def _keep(folder: int, name: str, new: int) -> None:
         old = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(old.st_mode) or old.st_uid != os.geteuid():
-        return
     mode = old.st_mode & 0o777
-    try:
-        os.fchown(new, -1, old.st_gid)
-    except OSError:
-        mode &= ~0o070  # meant for another group than it has now
+    if old.st_uid != os.geteuid():
+        mode &= os.fstat(new).st_mode  # others' choice may take rights away, not give them
+    else:
+        try:
+            os.fchown(new, -1, old.st_gid)
+        except OSError:
+            mode &= ~0o070  # meant for another group than it has now
     os.fchmod(new, mode)
 
 

@@ -1,4 +1,4 @@
-"""A file that is either the old one or the whole new one, in a folder that may be somebody else's.
+"""Finding a file to write to in a folder that may be somebody else's; it is then the old one or the whole new one.
 
 Root writes metrics into a folder of the user prometheus. Who owns a folder must not be able to make root write,
 or change the mode of, what is elsewhere. So the way to the folder is gone step by step, links are followed only
@@ -91,6 +91,30 @@ def open_folder(path: str) -> tuple[int, str]:
         os.close(folder)
         raise
     return folder, part
+
+
+def find_special(path: str) -> int:
+    """The pipe or device that `path` leads to, found and not opened (O_PATH). Raises OSError, also where it is another
+    user's: whoever made a pipe decides for how long its writers wait."""
+    folder, name = open_folder(path)
+    try:
+        found = os.open(name, _PART, dir_fd=folder)
+    finally:
+        os.close(folder)
+    owner = os.fstat(found).st_uid
+    if owner not in (0, os.geteuid()):
+        os.close(found)
+        raise PermissionError(errno.EACCES, f"it is no regular file, and another user's (uid {owner})")
+    return found
+
+
+def open_special(path: str) -> int:
+    """The same, opened for writing. Raises OSError."""
+    found = find_special(path)
+    try:
+        return os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def _open_part(name: str, folder: int) -> int:

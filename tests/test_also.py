@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -151,6 +152,47 @@ def test_another_users_link_does_not_lead_root_elsewhere(what: str, tmp_path: Pa
     assert kvmprobe("judge", CONFIRMED, "--also", f"json:{target}").returncode == 0
     assert link.is_symlink()
     assert (ours / "json").read_text() != "precious"
+
+
+@needs_root
+@pytest.mark.parametrize("what", ["a pipe that nobody reads", "a link to a device"])
+def test_another_users_pipe_or_device_is_not_opened(what: str, tmp_path: Path) -> None:
+    """Root would wait for ever, or write to what the other user may not."""
+    os.chown(tmp_path, NOBODY, NOBODY)
+    target = tmp_path / "json"
+    if what == "a link to a device":
+        target.symlink_to("/dev/null")
+    else:
+        os.mkfifo(target)
+    os.lchown(target, NOBODY, NOBODY)
+    done = kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"))
+    assert done.returncode == 64
+    assert f"another user's (uid {NOBODY})" in done.stderr.splitlines()[0]
+
+
+def test_a_pipe_of_ones_own_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "json")
+    with (tmp_path / "json").open("rb+", buffering=0) as pipe:
+        done = kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(os.read(pipe.fileno(), 1 << 16))["verdict"]["status"] == "confirmed"
+    assert stat.S_ISFIFO((tmp_path / "json").stat().st_mode)
+
+
+def test_a_pipe_that_nobody_reads_any_more_takes_nothing_from_standard_output(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m kvmprobe judge --format nagios --max-age 9999d {CONFIRMED} --also json:/dev/fd/3 3> >(:)"
+    )
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, timeout=DEADLINE_S, check=False, capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"KVMPROBE OK")
+
+
+def test_memory_that_is_a_folder_of_dev_has_files_like_others() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        for _ in range(2):
+            kvmprobe("judge", CONFIRMED, *_also(Path(folder), "json"))
+        assert json.loads(Path(folder, "json").read_text())["verdict"]["status"] == "confirmed"
 
 
 def test_ones_own_links_are_followed(tmp_path: Path) -> None:

@@ -140,10 +140,10 @@ def _keep(folder: int, name: str, new: int) -> None:
         old = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
-    mode = old.st_mode & 0o777
-    if old.st_uid != os.geteuid():
-        mode &= os.fstat(new).st_mode  # others' choice may take rights away, not give them
-    else:
+    mode, made = old.st_mode & 0o777, os.fstat(new)
+    if old.st_uid != made.st_uid:
+        mode &= made.st_mode  # others' choice may take rights away, not give them
+    elif old.st_gid != made.st_gid:
         try:
             os.fchown(new, -1, old.st_gid)
         except OSError:

@@ -1,6 +1,6 @@
 """Finding a file to write to in a folder that may be somebody else's; it is then the old one or the whole new one.
 
-Root writes metrics into a folder of the user prometheus. Who owns a folder must not be able to make root write,
+Root writes metrics below a folder of the user prometheus. Who owns a folder must not be able to make root write,
 or change the mode of, what is elsewhere. So the way to the folder is gone step by step, links are followed only
 where they can be trusted, and from then on names are looked up in the folder that is open.
 """

@@ -43,6 +43,13 @@ def test_every_command_with_a_report_has_it(command: str) -> None:
     assert "--also FORMAT:FILE" in kvmprobe(command, "--help").stdout
 
 
+@pytest.mark.parametrize("arguments", [("compare", CONFIRMED, FAILED), ("lab", "run")])
+def test_what_is_about_many_reports_is_no_metric(arguments: tuple[str, ...]) -> None:
+    done = kvmprobe(*arguments, "--format", "prometheus")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "invalid choice: 'prometheus'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argument", "complaint"),
     [

@@ -53,13 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="verdict",
         help="whose exit status kvmprobe gives: the verdict's, or the command's (128 + signal if it was killed)",
     )
-    output.add_arguments(parser)
+    output.add_report_arguments(parser)
     parser.set_defaults(run=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Watches, and reports. Raises Problem where that cannot be done."""
-    report.check_target(options)
+    report.check_targets(options)
     evidence, follower = watch(options)
     return exit_status(options, follower, report.write_here(evidence, options))
 

@@ -1,0 +1,1 @@
+"""What `scripts/build` is made of."""

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from builds import wheels, zips
+from builds import Failed, wheels, zips
 from builds.zips import Files
 
 PROJECT = Path(__file__).parent.parent
@@ -37,18 +37,17 @@ def main() -> str | None:
             _make(work, work / "done")
             for path in sorted((work / "done").iterdir()):
                 print(hashlib.sha256(path.read_bytes()).hexdigest(), f" {path.replace(folder / path.name)}")
-    except wheels.Failed as failed:
-        return f"build: {failed}"
-    except OSError as error:
+    except (Failed, OSError) as error:
         return f"build: {error}"
     return None
 
 
 def _make(work: Path, done: Path) -> None:
+    when = zips.time_of_files()
     found = wheels.pinned(work / "pinned")
     name, found["kvmprobe"] = wheels.own(PROJECT, found["setuptools"], work)
-    zips.write(done / name, found["kvmprobe"])
-    zips.write(done / PYZ, _of_pyz(found), _SHEBANG)
+    zips.write(done / name, found["kvmprobe"], when)
+    zips.write(done / PYZ, _of_pyz(found), when, _SHEBANG)
     (done / MAAS).write_text(_maas((done / PYZ).read_bytes()), encoding="ascii")
     for path in done.iterdir():
         path.chmod(0o644 if path.suffix == ".whl" else 0o755)
@@ -66,7 +65,7 @@ def _of_pyz(found: dict[str, Files]) -> Files:
 
 
 def _maas(pyz: bytes) -> str:
-    """The script for MAAS, which keeps scripts as text. bzip2's output is the same everywhere; xz' and zlib's are not."""
+    """The script for MAAS, which keeps scripts as text. What bzip2 makes is the same everywhere; not so xz and zlib."""
     payload = base64.encodebytes(bz2.compress(pyz)).decode("ascii")
     before, mark, after = _MAAS.read_text(encoding="ascii").partition('PYZ = """')
     return f"{before}{mark}\n{payload}{after}"

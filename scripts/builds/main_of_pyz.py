@@ -1,10 +1,11 @@
+# ruff: noqa: E402, RUF005, UP031, UP036
 # The __main__.py of kvmprobe.pyz. Pythons that are too old can read it, too: they say so and nothing worse.
 import os
 import sys
 
-if sys.version_info < (3, 9):  # noqa: UP036
+if sys.version_info < (3, 9):
     sys.stderr.write(
-        "kvmprobe: Python 3.9 or later is needed, and %s is %d.%d\n" % ((sys.executable,) + sys.version_info[:2])  # noqa: RUF005, UP031
+        "kvmprobe: Python 3.9 or later is needed, and %s is %d.%d\n" % ((sys.executable,) + sys.version_info[:2])
     )
     sys.exit(3)
 
@@ -14,13 +15,13 @@ try:
 
     # A soak or watch imports to its very end, days later; meanwhile an update may put another file in this one's place.
     fd = os.open(sys.path[0], os.O_RDONLY)
-    pinned = "/proc/self/fd/%d" % fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)  # noqa: UP031
+    pinned = "/proc/self/fd/%d" % fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(fd)
     if os.path.exists(pinned):
         sys.path[0] = pinned
 except OSError:
     pass
 
-from kvmprobe.cli import entry  # noqa: E402
+from kvmprobe.cli import entry
 
 entry()

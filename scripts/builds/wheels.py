@@ -8,18 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from builds import zips
+from builds import Failed, zips
 from builds.zips import Files
 
 _PINS = Path(__file__).with_name("requirements.txt")
 # All that kvmprobe's wheel is made of. A copy is built, for setuptools leaves files behind and takes up old ones.
 _SOURCES = ("pyproject.toml", "README.md", "LICENSE", "kvmprobe")
 _NO_SOURCES = ("__pycache__", ".*", "*~")
-_BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-
-
-class Failed(Exception):
-    """A program that is needed failed; the message says how."""
+_LINES = 20  # of what a program said that failed
+_BUILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from setuptools import build_meta
+build_meta.build_wheel(sys.argv[2])
+"""
 
 
 def pinned(folder: Path) -> dict[str, Files]:
@@ -43,7 +45,7 @@ def own(project: Path, setuptools: Files, work: Path) -> tuple[str, Files]:
         else:
             shutil.copyfile(project / name, source / name)
     wheels.mkdir()
-    _run(sys.executable, "-s", "-c", _BUILD, wheels, cwd=source, PYTHONPATH=str(tool))
+    _run(sys.executable, "-I", "-c", _BUILD, tool, wheels, cwd=source, HOME=str(work))  # no ~/.pydistutils.cfg
     (wheel,) = wheels.glob("*.whl")
     return wheel.name, zips.read(wheel)
 
@@ -62,4 +64,5 @@ def _run(*command: str | Path, cwd: Path | None = None, **environment: str) -> N
     )
     if done.returncode != 0:
         name = "pip" if "pip" in command else "setuptools"
-        raise Failed(f"{done.stdout.rstrip()}\n{name} failed, see above")
+        said = "\n".join(done.stdout.splitlines()[-_LINES:])
+        raise Failed(f"{name} failed:\n{said}")

@@ -8,9 +8,13 @@ import time
 import zipfile
 from pathlib import Path
 
+from builds import Failed
+
 Files = dict[str, bytes]
+Time = tuple[int, int, int, int, int, int]
 
 _FIRST = 315532800  # 1980-01-01, the first time that a zip file can tell
+_END = 4354819200  # 2108-01-01
 
 
 def read(path: Path) -> Files:
@@ -19,13 +23,11 @@ def read(path: Path) -> Files:
         return {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
 
 
-def write(path: Path, files: Files, prefix: bytes = b"") -> None:
-    """Makes the zip file `path` of `files`, with `prefix` before it.
+def write(path: Path, files: Files, when: Time, prefix: bytes = b"") -> None:
+    """Makes the zip file `path` of `files`, each with the time `when`, and with `prefix` before it.
 
-    Not compressed: what comes out of that differs from one zlib to the next, and a Python starts quicker from it. The
-    time of all files is SOURCE_DATE_EPOCH, else 1980: it depends on nothing but the content, with git or without.
+    Not compressed: what comes out of that differs from one zlib to the next, and a Python starts quicker from it.
     """
-    when = time.gmtime(max(int(os.environ.get("SOURCE_DATE_EPOCH", _FIRST)), _FIRST))[:6]
     with path.open("wb") as file:
         file.write(prefix)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -34,3 +36,11 @@ def write(path: Path, files: Files, prefix: bytes = b"") -> None:
                 info.create_system = 3  # Unix
                 info.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(info, files[name])
+
+
+def time_of_files() -> Time:
+    """SOURCE_DATE_EPOCH, else 1980: so nothing but the content counts, with git or without. Raises Failed."""
+    text = os.environ.get("SOURCE_DATE_EPOCH") or str(_FIRST)
+    if not (text.isascii() and text.isdecimal() and int(text) < _END):
+        raise Failed(f"SOURCE_DATE_EPOCH={text}: is not a time in seconds that a zip file can tell")
+    return time.gmtime(max(int(text), _FIRST))[:6]

@@ -37,6 +37,7 @@ MAAS shows what goes to stdout, reads the results from $RESULT_PATH, and takes a
 Pythons older than kvmprobe needs can read this, so that kvmprobe.pyz is what says so.
 """
 
+# ruff: noqa: RUF005, UP022, UP031
 import base64
 import bz2
 import json

@@ -250,7 +250,8 @@ def test_an_update_does_not_harm_what_runs(built: Path, tmp_path: Path) -> None:
 
 def test_the_wheel_can_be_installed(built: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path], check=True, timeout=DEADLINE_S)
-    pip = [tmp_path / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", built / WHEEL]
+    install = ("install", "-q", "--disable-pip-version-check")
+    pip = [str(tmp_path / "bin/python"), "-m", "pip", *install, str(built / WHEEL)]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
     for arguments in (["--version"], ["judge", GOOD], ["lab", "--help"], ["watch", "--help"]):

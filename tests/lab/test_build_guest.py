@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -136,21 +137,25 @@ def test_maas(scenario: str, status: str, exit_status: int, host: Host) -> None:
     assert said["left"] == ""
 
 
-def test_a_python_that_is_too_old(built: Path, tmp_path: Path) -> None:
-    """Python 2.7 itself, of Debian 11."""
+def test_pythons_that_are_not_enough(built: Path, tmp_path: Path) -> None:
+    """Too old, and with but a part of the standard library: those of Debian 11."""
+    names = [f"{prefix}{version}-minimal" for prefix in ("python", "libpython") for version in ("2.7", "3.9")]
     try:
         apt = Apt("bullseye", tmp_path / "apt")
         apt.update()
-        for package in apt.download(["python2.7-minimal", "libpython2.7-minimal"], print):
+        for package in apt.download(names, print):
             tools.run(tools.find("dpkg-deb", "dpkg"), "-x", package, tmp_path / "root")
     except Problem as problem:
         unavailable(problem)
-    python = tmp_path / "root/usr/bin/python2.7"
-    done = subprocess.run(
-        [python, built / "kvmprobe.pyz"], capture_output=True, text=True, env={"PYTHONHOME": str(tmp_path / "root/usr")}
-    )
-    assert done.returncode == 3
-    assert done.stderr == f"kvmprobe: Python 3.9 or later is needed, and {python} is 2.7\n"
+    for version, complaint in (
+        ("2.7", r"Python 3\.9 or later is needed, and \S+/python2\.7 is 2\.7\n"),
+        ("3.9", r"\S+/python3\.9 has no module json\n  The whole standard library is needed: .*\n"),
+    ):
+        command = [tmp_path / f"root/usr/bin/python{version}", built / "kvmprobe.pyz"]
+        env = {"PYTHONHOME": str(tmp_path / "root/usr")}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=DEADLINE_S, check=False)
+        assert done.returncode == 3, done.stderr
+        assert re.fullmatch(f"kvmprobe: {complaint}", done.stderr), done.stderr
 
 
 def test_the_same_bytes_from_another_python(built: Path, tmp_path: Path) -> None:

@@ -47,24 +47,13 @@ def _main() -> int:
     except MemoryError:
         say("kvmprobe: out of memory")
         return EXIT_INCONCLUSIVE
-    except ModuleNotFoundError as error:
-        if (error.name or "kvmprobe").startswith("kvmprobe"):
-            return _defect(error)
-        hint = "The whole standard library is needed: apt-get install python3 (python3-minimal has but a part of it)."
-        say(f"kvmprobe: {sys.executable} has no module {error.name}", hint)
-        return EXIT_INCONCLUSIVE
-    except Exception as error:
-        return _defect(error)
-
-
-def _defect(error: Exception) -> int:
-    """Promised to be a line and a status, too."""
-    if os.environ.get("KVMPROBE_DEBUG"):
-        raise error
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    hint = "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it."
-    say(f"kvmprobe: internal error: {text}", hint)
-    return EXIT_SOFTWARE
+    except Exception as error:  # a defect: promised to be a line and a status too
+        if os.environ.get("KVMPROBE_DEBUG"):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        hint = "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it."
+        say(f"kvmprobe: internal error: {text}", hint)
+        return EXIT_SOFTWARE
 
 
 def _open_standard_descriptors() -> None:

@@ -23,6 +23,7 @@ from tests.conftest import DEADLINE_S, PROJECT, kvmprobe
 
 WHEEL = f"kvmprobe-{__version__}-py3-none-any.whl"
 NAMES = (WHEEL, "kvmprobe-maas.py", "kvmprobe.pyz")
+PINS = dict(re.findall(r"^(\S+)==(\S+)", (PROJECT / "scripts/builds/requirements.txt").read_text(), re.MULTILINE))
 GOOD = PROJECT / "tests/evidence/matrix/bookworm/epyc.json"
 HELD = PROJECT / "tests/evidence/matrix/bookworm/held-first.json"
 
@@ -140,11 +141,10 @@ def test_the_licences_are_in_the_pyz(built: Path) -> None:
     with zipfile.ZipFile(built / "kvmprobe.pyz") as archive:
         texts = {name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
         of_libraries = {name.split("/")[0] for name in archive.namelist()} - {"__main__.py"}
-    pins = dict(re.findall(r"^(\S+)==(\S+)", (PROJECT / "scripts/builds/requirements.txt").read_text(), re.MULTILINE))
     expected = {
         f"kvmprobe-{__version__}": (f"Version: {__version__}\n", "GNU GENERAL PUBLIC LICENSE"),
-        f"pyudev-{pins['pyudev']}": (f"Version: {pins['pyudev']}\n", "GNU LESSER GENERAL PUBLIC LICENSE"),
-        f"python_ptrace-{pins['python-ptrace']}": ("License: GNU GPL v2\n", "GNU GENERAL PUBLIC LICENSE"),
+        f"pyudev-{PINS['pyudev']}": (f"Version: {PINS['pyudev']}\n", "GNU LESSER GENERAL PUBLIC LICENSE"),
+        f"python_ptrace-{PINS['python-ptrace']}": ("License: GNU GPL v2\n", "GNU GENERAL PUBLIC LICENSE"),
     }
     assert of_libraries == {"kvmprobe", "pyudev", "ptrace", *(f"{name}.dist-info" for name in expected)}
     for name, words in expected.items():
@@ -159,7 +159,7 @@ def test_the_same_verdict_as_from_the_checkout(built: Path, host_report: Any) ->
         (check["id"], check["status"]) for check in host_report["checks"]
     ]
     if host_report["evidence"]["uevents"]["source"]:
-        assert report["evidence"]["uevents"]["source"] == "pyudev 0.24.4, kernel monitor"
+        assert report["evidence"]["uevents"]["source"] == f"pyudev {PINS['pyudev']}, kernel monitor"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from kvmprobe.lab.qemu import Boot
 from kvmprobe.lab.scenarios import BY_NAME
 from tests.conftest import DEADLINE_S, PROJECT
 from tests.lab.conftest import unavailable
+from tests.test_build import PINS
 
 pytestmark = pytest.mark.kernel
 
@@ -94,7 +95,7 @@ def test_a_host_with_nothing_else(suite: str, python: str, reason: str, host: Ho
         report = json.loads(said[place])
         assert report["verdict"]["reason"] == reason
         uevents = report["evidence"]["uevents"]
-        assert uevents["source"].startswith("pyudev 0.24.4, ")
+        assert uevents["source"].startswith(f"pyudev {PINS['pyudev']}, ")
         assert [event["event"] for event in uevents["events"] if event["ours"]] == ["create", "destroy"]
         assert [(load["module"], load["unloaded"]) for load in report["evidence"]["loads"]] == [
             ("msr", True),
@@ -106,7 +107,7 @@ def test_a_host_with_nothing_else(suite: str, python: str, reason: str, host: Ho
     assert said["modules"].split() == ["kvm", "kvm_amd"]
     watched = json.loads(said["watch"])
     assert watched["verdict"]["reason"] == reason
-    assert watched["evidence"]["watch"]["source"] == "python-ptrace 0.9.9"
+    assert watched["evidence"]["watch"]["source"] == f"python-ptrace {PINS['python-ptrace']}"
     assert json.loads(said["user"])["verdict"]["reason"] == "kvm-not-permitted"
 
 

@@ -68,7 +68,7 @@ def _comments(report: Report) -> Iterator[str]:
         f"# host: {evidence['host']['name']}, Linux {evidence['kernel']['release']}, {evidence['taken_at']}",
         f"# verdict: {verdict['status']} {verdict['reason']}: {verdict['summary']}",
     ):
-        yield clean(line).encode("ascii", "backslashreplace").decode()[:_LONGEST]
+        yield clean(line).encode("ascii", "backslashreplace").decode()[:_LONGEST].rstrip()
 
 
 def _lines(values: Iterable[tuple[str, Value]], before: str) -> Iterator[str]:

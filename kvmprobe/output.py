@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
@@ -29,6 +29,11 @@ def clean(text: object) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
+_NAGIOS = """\
+With --format nagios the exit status is a Nagios plugin's: 0 OK (confirmed, not applicable), 1 WARNING (confirmed, but
+a check warns), 2 CRITICAL (failed), 3 UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
+output).
+"""
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -60,6 +65,7 @@ def add_arguments(
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that gives one report."""
     add_arguments(parser, names=REPORT_FORMATS)
+    parser.epilog = f"{parser.epilog or ''}{_NAGIOS}"
     parser.add_argument(
         "--also",
         metavar="FORMAT:FILE",
@@ -67,6 +73,20 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="write the same report to FILE in another format, too; may be given many times",
     )
+
+
+def is_for_an_agent(arguments: Sequence[str]) -> bool:
+    """Whether they ask for --format nagios, be they wrong otherwise: then also complaints are for the agent that reads
+    standard output, and an exit status of 0 to 3."""
+    chosen = ""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument, following in zip(own, [*own[1:], ""]):
+        name, equals, value = argument.partition("=")
+        if len(name) > 2 and "--format".startswith(name):  # argparse takes the beginning of an option for it
+            chosen = value if equals else following
+        elif len(name) > 2 and "--json".startswith(name):
+            chosen = "json"
+    return chosen == "nagios"
 
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:

@@ -1,22 +1,24 @@
 """kvmprobe on a node of Kubernetes: what the containers of daemonset.yaml run. No shell, only Python and kvmprobe.pyz.
 
-    node.py modules   loads msr and cpuid with the node's own modprobe (the init container)
+    node.py prepare   unpacks kvmprobe.pyz, loads msr and cpuid with the node's own modprobe (the init container)
     node.py run       probes, now and again and again, and writes the features; SIGTERM ends it at once
     node.py alive     exit status 0 while `run` writes them (the kubelet's probes)
 
-KVMPROBE_PERIOD is in seconds, KVMPROBE_FEATURES the file.
+From the environment: KVMPROBE_PROGRAM and KVMPROBE_FEATURES name files, KVMPROBE_PERIOD is in seconds.
 """
 
 from __future__ import annotations
 
+import lzma
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 HOST = "/host"
-PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kvmprobe.pyz")
+PACKED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kvmprobe.pyz.xz")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
 
 SETTLED = (0, 4)  # confirmed, not applicable
@@ -29,8 +31,15 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_ENDING, signal.SIGCHLD)
 
 
-def modules() -> int:
-    """Never fails: without the modules the probe itself says what is missing, and the node's label says so."""
+def prepare() -> int:
+    with lzma.open(PACKED) as packed, open(_named("KVMPROBE_PROGRAM"), "wb") as program:
+        shutil.copyfileobj(packed, program)
+    _load_modules()
+    return 0
+
+
+def _load_modules() -> None:
+    """Never fails: without the modules the probe itself says what is missing, and the node's labels say so."""
     try:
         os.chroot(HOST)
         os.chdir("/")
@@ -39,7 +48,6 @@ def modules() -> int:
             _say(f"modprobe ended with {status}: msr and cpuid are as they were")
     except OSError as error:
         _say(f"modprobe cannot be run in {HOST}: {error.strerror}: msr and cpuid are as they were")
-    return 0
 
 
 def run() -> int:
@@ -52,10 +60,11 @@ def run() -> int:
 
 
 def alive() -> int:
-    age = time.time() - os.stat(_features()).st_mtime
+    features = _named("KVMPROBE_FEATURES")
+    age = time.time() - os.stat(features).st_mtime
     limit = _period() + DEADLINE_S + 2 * GRACE_S
     if age > limit:
-        raise ValueError(f"{_features()} was written {age:.0f} s ago, more than {limit:.0f}")
+        raise ValueError(f"{features} was written {age:.0f} s ago, more than {limit:.0f}")
     return 0
 
 
@@ -64,8 +73,8 @@ def _probe() -> int | None:
 
     The verdict's line goes to the pod's log.
     """
-    arguments = ("check", "-q", "--no-load", "--also", f"nfd:{_features()}")
-    command = [sys.executable, "-I", "-B", PROGRAM, *arguments]
+    arguments = ("check", "-q", "--no-load", "--also", f"nfd:{_named('KVMPROBE_FEATURES')}")
+    command = [sys.executable, "-I", "-B", _named("KVMPROBE_PROGRAM"), *arguments]
     pid = os.posix_spawn(command[0], command, {"LC_ALL": "C.UTF-8"}, setsigmask=())
     ended, status = _await(pid, DEADLINE_S, _SIGNALS)
     if status is None:
@@ -115,17 +124,17 @@ def _period() -> float:
     return float(text)
 
 
-def _features() -> str:
-    if "KVMPROBE_FEATURES" not in os.environ:
-        raise ValueError("KVMPROBE_FEATURES does not name a file")
-    return os.environ["KVMPROBE_FEATURES"]
+def _named(variable: str) -> str:
+    if not os.environ.get(variable):
+        raise ValueError(f"{variable} does not name a file")
+    return os.environ[variable]
 
 
 def _say(line: str) -> None:
     print(f"node.py: {line}", file=sys.stderr, flush=True)
 
 
-COMMANDS = {"modules": modules, "run": run, "alive": alive}
+COMMANDS = {"prepare": prepare, "run": run, "alive": alive}
 
 
 def main(arguments: list[str]) -> int:
@@ -134,7 +143,7 @@ def main(arguments: list[str]) -> int:
         return 64
     try:
         return COMMANDS[arguments[0]]()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, lzma.LZMAError, EOFError) as error:
         _say(str(error))
         return 1
 

@@ -154,8 +154,17 @@ def test_a_parameter_of_no_known_value_is_unknown(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "taken_at",
-    ["", "now", "2026-11-22", "2026-11-22T16:07:51+00:00", "2026-13-22T16:07:51Z", "9999-12-31T23:00:00Z"]
-    + ["2026-11-22T16:07:51Z\n", "٢٠٢٦-11-22T16:07:51Z", "2026-11-22T16:07:51Z\n# +expiry-time=2099-01-01T00:00:00Z"],
+    [
+        "",
+        "now",
+        "2026-11-22",
+        "2026-11-22T16:07:51+00:00",
+        "2026-13-22T16:07:51Z",
+        "9999-12-31T23:00:00Z",
+        "2026-11-22T16:07:51Z\n",
+        "\u0662\u0660\u0662\u0666-11-22T16:07:51Z",
+        "2026-11-22T16:07:51Z\n# +expiry-time=2099-01-01T00:00:00Z",
+    ],
 )
 def test_without_a_time_there_are_no_features(taken_at: str, tmp_path: Path) -> None:
     """NFD takes a file whose expiry it cannot read as one that never expires."""

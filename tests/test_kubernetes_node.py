@@ -95,14 +95,14 @@ def test_it_ends_at_once_while_it_waits(tmp_path: Path, signum: signal.Signals) 
 
 
 def test_a_probe_is_told_to_end_too(tmp_path: Path) -> None:
-    tell = f"signal.signal(15, lambda *_: (open({str(tmp_path / 'told')!r}, 'w'), sys.exit(143))); time.sleep(3600)"
-    runs = pretend(tmp_path, f"{tell}")
+    told, ready = tmp_path / "told", tmp_path / "ready"
+    handle = f"signal.signal(15, lambda *_: (open({str(told)!r}, 'w'), sys.exit(143)))"
+    pretend(tmp_path, f"{handle}; open({str(ready)!r}, 'w'); time.sleep(3600)")
     with running(sys.executable, "-I", NODE, "run", env=environment(tmp_path)) as process:
-        until(lambda: runs.exists() and runs.read_text().endswith("\n"))
-        time.sleep(0.2)  # the handler is not there before the line is
+        until(ready.exists)
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
-    assert (tmp_path / "told").exists()
+    assert told.exists()
 
 
 def test_a_probe_that_does_not_end_is_killed_within_the_grace(tmp_path: Path) -> None:

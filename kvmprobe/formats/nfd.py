@@ -1,10 +1,10 @@
-"""A feature file for node-feature-discovery's "local" source, 0.15 or later: NAME=VALUE lines under a time of expiry.
+"""A feature file for node-feature-discovery's "local" source: NAME=VALUE lines under a time of expiry (NFD 0.14).
 
-A line is a node label, and a feature for rules; after "# +no-label" a feature alone. NFD drops a label whose value is
-not Kubernetes' (63 of [A-Za-z0-9._-], alphanumeric at both ends) and reads the file again when it changes. So values
-are reasons, numbers, "true" and "false", never text of the evidence: nothing has to be bent, no two can become one.
-What is unknown is left out. And what changes from run to run (times) is in comments: each change of a feature is a
-write to the API server, from every node.
+A line is a node label, and a feature for rules; after "# +no-label" (NFD 0.15) a feature alone. NFD drops a label whose
+value is not Kubernetes' (63 of [A-Za-z0-9._-], alphanumeric at both ends). So values are reasons, numbers, "true" and
+"false", never text of the evidence: nothing has to be bent, no two can become one. What is unknown is left out. And
+what changes from run to run (times) is in comments: each change of a feature is a write to the API server, from every
+node.
 """
 
 from __future__ import annotations

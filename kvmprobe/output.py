@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
 from kvmprobe.formats import REPORT_FORMATS, RESULT_FORMATS
-from kvmprobe.replace import open_folder, replace
+from kvmprobe.replace import find_special, open_folder, open_special, replace
 
 if TYPE_CHECKING:
     import argparse
@@ -35,6 +35,7 @@ a check warns), 2 CRITICAL (failed), 3 UNKNOWN (inconclusive, and whatever goes 
 output).
 """
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_DESCRIPTORS = ("/dev/std", "/dev/fd/", "/proc/")  # the caller's own, whatever is behind them
 
 
 def say(message: str, hint: str | None = None) -> None:
@@ -108,13 +109,15 @@ def check_target(path: str, option: str = "--output ") -> None:
         raise UsageProblem(f"{name}: is a folder", "Name a file.")
     if not os.path.isdir(folder):
         raise UsageProblem(f"{name}: there is no folder {folder}", "Make the folder first.")
-    if not os.access(path if is_special(path) else folder, os.W_OK):
+    special = is_special(path)
+    if not os.access(path if special else folder, os.W_OK):
         raise UsageProblem(f"{name}: not permitted to write there", "Choose another folder or user.")
-    if not is_special(path):
-        try:
-            os.close(open_folder(path)[0])
-        except OSError as error:
-            raise UsageProblem(f"{name}: {error.strerror}", "Give the file's real path.") from error
+    if path.startswith(_DESCRIPTORS):
+        return
+    try:
+        os.close(find_special(path) if special else open_folder(path)[0])
+    except OSError as error:
+        raise UsageProblem(f"{name}: {error.strerror}", "Give a file's real path, in a folder of your own.") from error
 
 
 def place(path: str | None) -> str | None:
@@ -139,13 +142,14 @@ def write(text: str, path: str | None, mode: int | None = None) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
         elif is_special(path):
-            with open(path, "a", encoding="utf-8") as file:
+            with open(path if path.startswith(_DESCRIPTORS) else open_special(path), "a", encoding="utf-8") as file:
                 file.write(text)
         else:
             replace(path, text, mode)
     except BrokenPipeError:
         # The reader has seen enough (kvmprobe | head). Python's own flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if path is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise Problem(f"the result cannot be written to {path or 'standard output'}: {error.strerror}") from error
 
@@ -159,7 +163,7 @@ def wants_colour() -> bool:
 
 def is_special(path: str) -> bool:
     """A device or pipe is written to, never replaced; and /dev/fd/3, whatever it stands for."""
-    if path.startswith(("/dev/", "/proc/")):
+    if path.startswith(_DESCRIPTORS):
         return True
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)

@@ -5,15 +5,16 @@ Installing the packages would start their daemons.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import pytest
 
@@ -24,13 +25,13 @@ from tests.conftest import DEADLINE_S
 
 _SUITE = "bookworm"
 _PACKAGES = ("prometheus", "prometheus-node-exporter")
-_PROGRAMS = ("promtool", "prometheus-node-exporter")
+_PROGRAMS = ("promtool", "prometheus", "prometheus-node-exporter")
 
 
 def programs() -> Path:
-    """The folder with promtool and prometheus-node-exporter. Skips, or fails where everything is required."""
+    """The folder with these programs. Skips, or fails where everything is required."""
     try:
-        return cache.entry(cache.default(), f"prometheus-{_SUITE}-1", _make, _say)[0]
+        return cache.entry(cache.default(), f"prometheus-{_SUITE}-2", _make, _say)[0]
     except Problem as problem:
         reason = f"no Prometheus here: {problem.message}"
         if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
@@ -56,30 +57,53 @@ def _make(new: Path) -> cache.Meta:
 @contextmanager
 def node_exporter(folder: Path) -> Iterator[int]:
     """Debian's node_exporter with the textfile collector on `folder`; gives its port on 127.0.0.1."""
-    command = [
-        str(programs() / "prometheus-node-exporter"),
-        "--collector.disable-defaults",
-        "--collector.textfile",
-        f"--collector.textfile.directory={folder}",
-        "--web.listen-address=127.0.0.1:0",
-        "--web.disable-exporter-metrics",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        guard = threading.Timer(DEADLINE_S, run.kill)
-        guard.start()
+    arguments = ("--collector.disable-defaults", "--collector.uname", "--collector.textfile")
+    more = (f"--collector.textfile.directory={folder}", "--web.disable-exporter-metrics")
+    with _serving("prometheus-node-exporter", *arguments, *more) as port:
+        yield port
+
+
+@contextmanager
+def prometheus(folder: Path, rules: Path, scraped: int) -> Iterator[int]:
+    """Debian's Prometheus, which keeps its data in `folder` and scrapes that port each second; gives its own port."""
+    (folder / "prometheus.yml").write_text(
+        f"""
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{rules}]
+scrape_configs:
+  - {{job_name: node, static_configs: [{{targets: ["127.0.0.1:{scraped}"]}}]}}
+"""
+    )
+    arguments = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}")
+    with _serving("prometheus", *arguments, ready="Server is ready") as port:
+        yield port
+
+
+def get(port: int, path: str) -> str:
+    """What a server on 127.0.0.1 answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert answer.status == 200, text
+    return text
+
+
+@contextmanager
+def _serving(program: str, *arguments: str, ready: str = "Listening on") -> Iterator[int]:
+    """Runs one of the programs at a free port of 127.0.0.1, which it names itself; ends it."""
+    command = [str(programs() / program), *arguments, "--web.listen-address=127.0.0.1:0"]
+    with TemporaryFile() as log, subprocess.Popen(command, stderr=log) as run:
         try:
-            said = []
-            for line in run.stderr:
-                said.append(line)
-                listening = re.search(r"Listening on.*address=127\.0\.0\.1:(\d+)", line)
-                if listening:
-                    break
-            else:
-                raise AssertionError("".join(said))
-            # It logs failures to read a file: nobody would empty the pipe.
-            threading.Thread(target=run.stderr.read, daemon=True).start()
+            said = ""
+            ends = time.monotonic() + DEADLINE_S
+            while ready not in said and run.poll() is None and time.monotonic() < ends:
+                time.sleep(0.02)
+                said = os.pread(log.fileno(), 1 << 20, 0).decode()
+            listening = re.search(r"Listening on.*address=127\.0\.0\.1:(\d+)", said)
+            assert ready in said, said
+            assert listening, said
             yield int(listening[1])
         finally:
-            guard.cancel()
             run.kill()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -40,6 +41,13 @@ def test_each_file_is_what_its_format_alone_would_have_been(tmp_path: Path) -> N
 @pytest.mark.parametrize("command", ["check", "judge", "trace", "watch", "soak"])
 def test_every_command_with_a_report_has_it(command: str) -> None:
     assert "--also FORMAT:FILE" in kvmprobe(command, "--help").stdout
+
+
+@pytest.mark.parametrize("arguments", [("compare", CONFIRMED, FAILED), ("lab", "run")])
+def test_what_is_about_many_reports_is_no_metric(arguments: tuple[str, ...]) -> None:
+    done = kvmprobe(*arguments, "--format", "prometheus")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "invalid choice: 'prometheus'" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -120,13 +128,14 @@ def test_a_report_that_is_there_keeps_its_group_and_mode(tmp_path: Path) -> None
 
 
 @needs_root
-def test_the_mode_of_a_file_of_another_user_is_not_taken_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("umask", "planted", "mode"), [(0o077, 0o4666, 0o600), (0o022, 0o600, 0o600)])
+def test_a_file_of_another_user_may_only_take_rights_away(umask: int, planted: int, mode: int, tmp_path: Path) -> None:
     target = tmp_path / "json"
     target.write_text("planted")
     os.chown(target, NOBODY, NOBODY)
-    target.chmod(0o4666)
-    kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"), umask=0o077)
-    assert (_mode(target), target.stat().st_uid, target.stat().st_gid) == (0o600, 0, 0)
+    target.chmod(planted)
+    kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"), umask=umask)
+    assert (_mode(target), target.stat().st_uid, target.stat().st_gid) == (mode, 0, 0)
 
 
 @needs_root
@@ -152,6 +161,47 @@ def test_another_users_link_does_not_lead_root_elsewhere(what: str, tmp_path: Pa
     assert (ours / "json").read_text() != "precious"
 
 
+@needs_root
+@pytest.mark.parametrize("what", ["a pipe that nobody reads", "a link to a device"])
+def test_another_users_pipe_or_device_is_not_opened(what: str, tmp_path: Path) -> None:
+    """Root would wait for ever, or write to what the other user may not."""
+    os.chown(tmp_path, NOBODY, NOBODY)
+    target = tmp_path / "json"
+    if what == "a link to a device":
+        target.symlink_to("/dev/null")
+    else:
+        os.mkfifo(target)
+    os.lchown(target, NOBODY, NOBODY)
+    done = kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"))
+    assert done.returncode == 64
+    assert f"another user's (uid {NOBODY})" in done.stderr.splitlines()[0]
+
+
+def test_a_pipe_of_ones_own_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "json")
+    with (tmp_path / "json").open("rb+", buffering=0) as pipe:
+        done = kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(os.read(pipe.fileno(), 1 << 16))["verdict"]["status"] == "confirmed"
+    assert stat.S_ISFIFO((tmp_path / "json").stat().st_mode)
+
+
+def test_a_pipe_that_nobody_reads_any_more_takes_nothing_from_standard_output(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m kvmprobe judge --format nagios --max-age 9999d {CONFIRMED} --also json:/dev/fd/3 3> >(:)"
+    )
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, timeout=DEADLINE_S, check=False, capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"KVMPROBE OK")
+
+
+def test_memory_that_is_a_folder_of_dev_has_files_like_others() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        for _ in range(2):
+            kvmprobe("judge", CONFIRMED, *_also(Path(folder), "json"))
+        assert json.loads(Path(folder, "json").read_text())["verdict"]["status"] == "confirmed"
+
+
 def test_ones_own_links_are_followed(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "way").symlink_to("a/./b/../b")
@@ -163,6 +213,18 @@ def test_ones_own_links_are_followed(tmp_path: Path) -> None:
 
 def _env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+
+def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
+    code = "import os, kvmprobe.cli as cli; os.rmdir(os.getcwd()); cli.entry()"
+    for target, status in ((str(tmp_path / "json"), 0), ("json", 64)):
+        (tmp_path / "gone").mkdir(exist_ok=True)
+        command = [sys.executable, "-c", code, "judge", str(CONFIRMED), "--also", f"json:{target}"]
+        done = subprocess.run(
+            command, cwd=tmp_path / "gone", env=_env(), capture_output=True, timeout=DEADLINE_S, check=False
+        )
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("planted", ["file", "link"])
@@ -182,17 +244,44 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     names = ("json", "ktap", "junit")
     wholes = {name: {render(json.loads(path.read_text()), name) for path in (CONFIRMED, FAILED)} for name in names}
     seen: dict[str, set[str]] = {name: set() for name in names}
-    for number in range(24):
+    for number in range(12):
         path = (CONFIRMED, FAILED)[number % 2]
         command = [sys.executable, "-m", "kvmprobe", "judge", str(path), "-o", "/dev/null", *_also(tmp_path, *names)]
         with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL) as run:
             if number < 2:
                 run.wait(DEADLINE_S)
             else:
-                time.sleep(0.02 + 0.008 * number)
+                time.sleep(0.02 + 0.015 * number)
                 run.send_signal(signal.SIGKILL)
         for name in names:
             seen[name].add((tmp_path / name).read_text())
     for name in names:
         assert seen[name] == wholes[name]
     assert {entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")} == set(names)
+
+
+_KILL = """
+import os, random, signal, sys, time
+from kvmprobe.replace import replace
+path, texts = sys.argv[1], ["a" * 100_000, "b" * 200_000]
+replace(path, texts[0], 0o644)
+for _ in range(300):
+    pid = os.fork()
+    while not pid:
+        for text in texts:
+            replace(path, text, 0o644)
+    time.sleep(random.uniform(0.0, 0.004))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with open(path) as file:
+        assert file.read() in texts
+"""
+
+
+def test_killed_while_writing(tmp_path: Path) -> None:
+    """300 times: what is left over shows that some kills came between the first byte and the new name."""
+    command = [sys.executable, "-c", _KILL, str(tmp_path / "a")]
+    subprocess.run(command, cwd=PROJECT, timeout=DEADLINE_S, check=True)
+    left = [path for path in tmp_path.iterdir() if path.name != "a"]
+    assert left
+    assert all(path.name.startswith(".a.") for path in left)

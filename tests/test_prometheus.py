@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,12 +179,7 @@ def test_this_host() -> None:
 
 def _scrape(port: int) -> Samples:
     """What node_exporter serves. It writes numbers in its own way, and labels in the order of their names."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-    connection.request("GET", "/metrics")
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    assert answer.status == 200, text
+    text = monitoring.get(port, "/metrics")
     return strict_prometheus.parse(text.partition("# HELP promhttp_")[0])  # the last: counters of the server itself
 
 
@@ -217,6 +212,7 @@ def test_node_exporter_serves_what_was_written(tmp_path: Path) -> None:
 
 _REWRITE = """
 import sys
+import time
 from pathlib import Path
 from kvmprobe import output
 texts = [Path(name).read_text() for name in sys.argv[2:]]
@@ -285,6 +281,43 @@ def test_the_rules_pass_their_own_tests(tools: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_itself_sends_an_alert_and_takes_it_back(tmp_path: Path) -> None:
+    """From the report by node_exporter and Prometheus to the alert, with the labels that these two put to it."""
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    target = f"prometheus:{folder / 'kvmprobe.prom'}"
+    rules = RULES / "kvmprobe.rules.yml"
+    with monitoring.node_exporter(folder) as scraped, monitoring.prometheus(tmp_path, rules, scraped) as port:
+        assert "KvmprobeNeverReported" in _alerts_with(port, "KvmprobeNeverReported", True)  # pending: it has two hours
+        kvmprobe("judge", FAILED, "--also", target)
+        alert = _alerts_with(port, "KvmprobeFailed", True)["KvmprobeFailed"]
+        assert alert["state"] == "firing"
+        instance = f"127.0.0.1:{scraped}"
+        assert alert["labels"] == {
+            "alertname": "KvmprobeFailed",
+            "severity": "critical",
+            "job": "node",
+            "instance": instance,
+            "verdict": "failed",
+            "reason": "cpu-lacks-svm",
+        }
+        assert alert["annotations"]["summary"] == f"{instance}: KVM cannot use SVM (cpu-lacks-svm)"
+        kvmprobe("judge", CONFIRMED, "--also", target)
+        assert "KvmprobeNeverReported" not in _alerts_with(port, "KvmprobeFailed", False)
+
+
+def _alerts_with(port: int, name: str, there: bool) -> dict[str, Any]:
+    """The alerts by name, as soon as `name` is among them, or is not."""
+    ends = time.monotonic() + DEADLINE_S
+    while True:
+        answer = json.loads(monitoring.get(port, "/api/v1/alerts"))
+        alerts = {alert["labels"]["alertname"]: alert for alert in answer["data"]["alerts"]}
+        if (name in alerts) == there or time.monotonic() > ends:
+            assert (name in alerts) == there
+            return alerts
+        time.sleep(0.2)
 
 
 def test_each_alert_is_tested_to_come_and_not_to_come() -> None:

@@ -34,7 +34,7 @@
 """kvmprobe as a commissioning script of MAAS: one file, with kvmprobe.pyz at its end. scripts/build puts it there.
 
 MAAS shows what goes to stdout, reads the results from $RESULT_PATH, and takes any exit status but 0 for a failure.
-Pythons older than kvmprobe needs can read this, so that kvmprobe.pyz is what says so.
+It runs on Python 3.6, so that it is kvmprobe.pyz that says which Python it needs.
 """
 
 # ruff: noqa: RUF005, UP022, UP031

@@ -19,6 +19,13 @@ _USUAL = (
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]},
     {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]},
 )
+# By their numbers (linux/capability.h). A privileged container has all of them, whatever the manifest says.
+_CAPABILITIES = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+    NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+    SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+    MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+""".split()
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "network")
 
 
@@ -43,9 +50,9 @@ def bundle(
     mounts.append(_bind(container["terminationMessagePath"], message, False))
     taken = {mount["destination"] for mount in mounts}
     security = container["securityContext"]
-    assert security["capabilities"]["drop"] == ["ALL"]
-    capabilities = [f"CAP_{name}" for name in security["capabilities"]["add"]]
     privileged = security.get("privileged", False)
+    assert privileged or security["capabilities"]["drop"] == ["ALL"]
+    capabilities = [f"CAP_{name}" for name in (_held() if privileged else security["capabilities"]["add"])]
     variables = {each["name"]: each["value"] for each in container["env"]} | dict(environment or {})
     config = {
         "ociVersion": "1.0.2",
@@ -62,7 +69,6 @@ def bundle(
         "linux": {
             "namespaces": [{"type": kind} for kind in _NAMESPACES],
             "cgroupsPath": f"/{name_of(folder)}",
-            # What "privileged" is to the kernel, besides what the manifest gives up.
             "resources": {"devices": [{"allow": privileged, "access": "rwm"}]},
         },
     }
@@ -79,6 +85,13 @@ def runc(folder: Path) -> list[str]:
     program = shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program
     return [program, "--root", str(folder / "state")]
+
+
+def _held() -> list[str]:
+    """What this machine can give: in a container or VM of a CI it may not be all."""
+    status = Path("/proc/self/status").read_text()
+    bits = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapPrm")), 16)
+    return [name for number, name in enumerate(_CAPABILITIES) if bits >> number & 1]
 
 
 def _bind(destination: str, source: str | Path, read_only: bool) -> Any:

@@ -58,7 +58,9 @@ def bundles(built: Path, tmp_path: Path) -> dict[str, Path]:
     (tmp_path / "config/kvmprobe.pyz.xz").write_bytes(lzma.compress((built / "kvmprobe.pyz").read_bytes()))
     containers = manifests.containers()
     containers["unprivileged"] = copy.deepcopy(containers["kvmprobe"])
-    containers["unprivileged"]["securityContext"]["privileged"] = False
+    containers["unprivileged"]["securityContext"].update(
+        privileged=False, capabilities={"drop": ["ALL"], "add": ["SYS_RAWIO"]}
+    )
     often = {"KVMPROBE_PERIOD": "1"}
     return {name: container.bundle(tmp_path / name, each, volumes, often) for name, each in containers.items()}
 

@@ -81,7 +81,7 @@ def _texts(what: _InGuest) -> dict[str, Any]:
         "help": what.help,
         "description": f"Boots kernels in an emulated AMD machine (QEMU, no KVM needed) and runs this 'kvmprobe "
         f"{what.name}' in them.",
-        "usage": "%(prog)s [OPTION ...] [KERNEL ...] [-- ARGUMENT ...]",
+        "usage": "%(prog)s [option ...] [KERNEL ...] [-- ARGUMENT ...]",
         "epilog": _EPILOG.format(name=what.name, usual=usual),
         "formatter_class": argparse.RawDescriptionHelpFormatter,
     }

@@ -1,0 +1,55 @@
+"""Writes the manual page and the shells' completions into a folder, as they are laid out below a prefix's share/."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from manuals import bash, fish, model, page, zsh  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/manual", description=__doc__)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where they go; it is made if it is not there")
+    folder = parser.parse_args().folder
+    top = model.read()
+    for name, text in {
+        f"man/man{page.SECTION}/kvmprobe.{page.SECTION}": page.render(top, _date()),
+        "bash-completion/completions/kvmprobe": bash.render(top),
+        "zsh/site-functions/_kvmprobe": zsh.render(top),
+        "fish/vendor_completions.d/kvmprobe.fish": fish.render(top),
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(path)
+
+
+def _date() -> str:
+    """The day of the source: the same source gives the same page."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH") or _commit() or _newest()
+    return time.strftime("%Y-%m-%d", time.gmtime(int(seconds)))
+
+
+def _commit() -> str:
+    if not (PROJECT / ".git").exists():
+        return ""
+    done = subprocess.run(
+        ["git", "-C", PROJECT, "log", "-1", "--format=%ct"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def _newest() -> int:
+    return int(max(path.stat().st_mtime for path in (PROJECT / "kvmprobe").rglob("*.py")))
+
+
+if __name__ == "__main__":
+    main()

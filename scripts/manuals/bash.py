@@ -69,8 +69,9 @@ _kvmprobe()
         words*) COMPREPLY=($(compgen -W "$known" -- "$cur")) ;;
         list*)
             compopt -o nospace
-            local before=''
+            local before='' word
             [[ $cur == *,* ]] && before=${cur%,*},
+            for word in ${before//,/ }; do known=" $known "; known=${known/ $word / }; done
             COMPREPLY=($(compgen -P "$before" -W "$known" -- "${cur##*,}"))
             ;;
         tagged*)
@@ -98,7 +99,7 @@ def render(top: Command) -> str:
     checks = default(top)
     commands = {command.name: " ".join(below.name.split()[-1] for below in command.commands) for command in top.all()}
     options = {command.name: _options(command) for command in top.all()}
-    options[top.name] += f" {_options(checks)}"
+    options[top.name] = " ".join(dict.fromkeys(f"{options[top.name]} {_options(checks)}".split()))
     takes = {f"{command.name} {key}": value for command in top.all() for key, value in _takes(command)}
     takes.update((f"{top.name} {key}", value) for key, value in _takes(checks) if key.startswith("-"))
     script = _SCRIPT.replace("@DEFAULT@", checks.name)

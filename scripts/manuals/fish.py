@@ -45,7 +45,9 @@ end
 # Some of $argv with commas between them.
 function __kvmprobe_list
     set -l before (string match -r -- '.*,' (__kvmprobe_current))
-    printf '%s\n' "$before"$argv
+    for word in $argv
+        contains -- $word (string split -- , "$before"); or echo -- "$before$word"
+    end
 end
 
 # FORMAT:FILE, where the formats are $argv.
@@ -83,8 +85,8 @@ def _lines(command: Command, is_default: bool) -> Iterator[str]:
         names = (f"-l {string[2:]}" if string.startswith("--") else f"-s {string[1:]}" for string in option.strings)
         at = alone if "--help" in option.strings else here  # kvmprobe has a --help of its own
         yield " ".join(filter(None, (at, *names, _value(option), "-d", _quoted(option.help))))
-    for place in command.places:
-        yield f"{alone} {_value(place, option=False)}"
+    for value in dict.fromkeys(_value(place, option=False) for place in command.places):
+        yield f"{alone} {value}"
     if command.after_dashes:
         kind, of = command.after_dashes
         before = "" if kind == COMMAND_LINE else f" kvmprobe {of}"

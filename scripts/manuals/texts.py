@@ -36,7 +36,7 @@ ENVIRONMENT = (
     ("TERM", "If it is dumb or not set, the text is not coloured."),
     (
         "PATH",
-        "Where COMMAND of kvmprobe watch and the lab's programs are looked for, the latter in /usr/sbin and /sbin, too.",
+        "Where COMMAND of kvmprobe watch, and the programs that the lab needs, are looked for.",
     ),
     ("XDG_CACHE_HOME", "The folder in which the lab's cache is (~/.cache)."),
     ("KVMPROBE_DEBUG", "If it is set and not empty, a defect of kvmprobe is shown with Python's traceback."),

@@ -22,7 +22,7 @@ _HEAD = """\
 # zsh completion for kvmprobe, made by scripts/manual from the parser of its arguments.
 
 # FORMAT:FILE, where the formats are $@.
-_kvmprobe_tagged() {
+__kvmprobe_tagged() {
   if compset -P '*:'; then _files; else compadd -S : -- $@; fi
 }
 """
@@ -115,7 +115,7 @@ def _value(argument: Argument) -> str:
     if argument.kind == LIST:
         return f"{message}:_values -s , {message} {words}"
     if argument.kind == TAGGED_FILE:
-        return f"{message}:_kvmprobe_tagged {words}"
+        return f"{message}:__kvmprobe_tagged {words}"
     return f"{message}:{_ACTIONS.get(argument.kind, ' ')}"
 
 

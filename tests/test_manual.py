@@ -1,0 +1,150 @@
+"""The manual page: clean for man-db, groff and mandoc, complete, and the same wherever and whenever it is made."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmprobe import errors
+from kvmprobe.reasons import EXIT_STATUS, REASONS
+from tests import helped
+from tests.conftest import PROJECT
+
+UTF8 = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "MANWIDTH": "2000", "MAN_KEEP_FORMATTING": "", "HOME": "/nonexistent"}
+PAGE = "man/man8/kvmprobe.8"
+OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+
+
+def generate(folder: Path, project: Path = PROJECT, **environment: str) -> Path:
+    """A folder share/ made by scripts/manual."""
+    program = project / "scripts/manual.py"
+    subprocess.run(
+        [sys.executable, program, folder],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        env={"PATH": os.defpath, **environment},
+    )
+    return folder
+
+
+def run(program: str, *arguments: str | Path) -> Any:
+    if shutil.which(program) is None:
+        why = f"{program} is not installed"
+        pytest.fail(why) if os.environ.get("KVMPROBE_REQUIRE_KERNELS") else pytest.skip(why)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, env=UTF8, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(tmp_path_factory.mktemp("share")) / PAGE
+
+
+@pytest.fixture(scope="module")
+def shown(page: Path) -> str:
+    """The page as people see it, on a terminal that is very wide."""
+    text: str = run("man", "-l", page).stdout
+    return re.sub(r".\x08", "", text)
+
+
+def section(shown: str, title: str) -> str:
+    """What stands below a heading, up to the next one of its kind."""
+    indent = len(title) - len(title.lstrip())
+    found = re.search(rf"^{title}\n(.*?)(?=^ {{0,{indent}}}\S|\Z)", shown, re.MULTILINE | re.DOTALL)
+    assert found, f"there is no section {title!r}"
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "man --warnings=w -E UTF-8 -Tutf8 -Z -l",
+        "groff -ww -mandoc -Tutf8 -Z",
+        "groff -ww -mandoc -Tascii -Z",
+        "groff -ww -mandoc -Tps -Z",
+        "mandoc -Wall -Tutf8",
+    ],
+)
+def test_renders_without_a_warning(command: str, page: Path) -> None:
+    done = run(*command.split(), page)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kvmprobe" in done.stdout
+
+
+def test_lint(page: Path) -> None:
+    done = run("mandoc", "-Wall", "-Tlint", page)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_apropos_can_find_it(page: Path) -> None:
+    assert re.search(r'"kvmprobe - show from the registers .*"\n$', run("lexgrog", page).stdout)
+
+
+def test_a_defect_in_the_page_would_be_seen(page: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.8"
+    bad.write_text(page.read_text().replace(".SH FILES", ".SX FILES"))
+    assert "SX" in run("man", "--warnings=w", "-E", "UTF-8", "-Tutf8", "-Z", "-l", bad).stderr
+    assert run("mandoc", "-Wall", "-Tlint", bad).returncode != 0
+
+
+@pytest.mark.parametrize("path", [path for path in helped.commands() if path])
+def test_every_command_and_its_options(shown: str, path: str) -> None:
+    options = helped.commands()[path]
+    tags = set(OPTION.findall(" ".join(re.findall(r"^ +(-.*)$", shown, re.MULTILINE))))
+    assert options <= tags  # described somewhere
+    if path not in helped.groups():  # and named here
+        named = set(OPTION.findall(section(shown, f"   kvmprobe {path}")))
+        assert {string for string in options if string.startswith("--")} <= named
+
+
+def test_the_options_of_kvmprobe_itself(shown: str) -> None:
+    assert all(string in section(shown, "OPTIONS") for string in helped.commands()[""])
+
+
+@pytest.mark.parametrize("reason", REASONS.values(), ids=lambda reason: reason.name)
+def test_every_reason(shown: str, reason: Any) -> None:
+    text = " ".join(section(shown, "REASONS").split())
+    assert f"{reason.name} ({reason.status}, {EXIT_STATUS[reason.status]})" in text
+    for part in (reason.when, reason.kernel, reason.hint):
+        assert part.replace("…", "...") in text
+
+
+def test_every_exit_status(shown: str) -> None:
+    text = section(shown, "EXIT STATUS")
+    for name in (name for name in vars(errors) if name.startswith("EXIT_")):
+        assert re.search(rf"^ +{getattr(errors, name)} +\w", text, re.MULTILINE), name
+
+
+def test_every_variable_of_the_environment(shown: str) -> None:
+    sources = "".join(path.read_text() for path in (PROJECT / "kvmprobe").rglob("*.py"))
+    names = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', sources))
+    assert names
+    assert {
+        name for name in names if not re.search(rf"^ +{name}\b", section(shown, "ENVIRONMENT"), re.MULTILINE)
+    } == set()
+
+
+def test_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    day = str(86400 * 365)
+    one = generate(tmp_path / "one", SOURCE_DATE_EPOCH=day, PYTHONHASHSEED="1", LC_ALL="C", TZ="Pacific/Apia")
+    other = generate(tmp_path / "other", SOURCE_DATE_EPOCH=day, PYTHONHASHSEED="2", LC_ALL="C.UTF-8", COLUMNS="40")
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(files) == 4
+    for name in files:
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert '"1971-01-01"' in (one / PAGE).read_text()
+
+
+def test_the_date_without_a_repository(tmp_path: Path) -> None:
+    for name in ("kvmprobe", "scripts"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "kvmprobe").rglob("*.py"):
+        os.utime(path, (0, 86400 * 365))
+    assert '"1971-01-01"' in (generate(tmp_path / "share", tmp_path) / PAGE).read_text()

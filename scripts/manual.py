@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,22 +32,9 @@ def main() -> None:
 
 
 def _date() -> str:
-    """The day of the source: the same source gives the same page."""
-    seconds = os.environ.get("SOURCE_DATE_EPOCH") or _commit() or _newest()
-    return time.strftime("%Y-%m-%d", time.gmtime(int(seconds)))
-
-
-def _commit() -> str:
-    if not (PROJECT / ".git").exists():
-        return ""
-    done = subprocess.run(
-        ["git", "-C", PROJECT, "log", "-1", "--format=%ct"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
-
-
-def _newest() -> int:
-    return int(max(path.stat().st_mtime for path in (PROJECT / "kvmprobe").rglob("*.py")))
+    """The day that SOURCE_DATE_EPOCH says; else none, so that nothing but the content of the source counts."""
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    return time.strftime("%Y-%m-%d", time.gmtime(int(seconds))) if seconds else ""
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.conftest import PROJECT
 
 UTF8 = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "MANWIDTH": "2000", "MAN_KEEP_FORMATTING": "", "HOME": "/nonexistent"}
 PAGE = "man/man8/kvmprobe.8"
+DAY = str(86400 * 365)  # 1971-01-01
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 
@@ -35,6 +37,16 @@ def generate(folder: Path, project: Path = PROJECT, **environment: str) -> Path:
     return folder
 
 
+def copied(folder: Path) -> Path:
+    """What a source distribution has (see MANIFEST.in): nothing of git, and other times."""
+    (folder / "scripts").mkdir(parents=True)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "scripts/manual.py"):
+        shutil.copyfile(PROJECT / name, folder / name)
+    for name in ("kvmprobe", "scripts/manuals"):
+        shutil.copytree(PROJECT / name, folder / name, copy_function=shutil.copyfile)
+    return folder
+
+
 def run(program: str, *arguments: str | Path) -> Any:
     if shutil.which(program) is None:
         why = f"{program} is not installed"
@@ -44,7 +56,7 @@ def run(program: str, *arguments: str | Path) -> Any:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(tmp_path_factory.mktemp("share")) / PAGE
+    return generate(tmp_path_factory.mktemp("share"), SOURCE_DATE_EPOCH=DAY) / PAGE
 
 
 @pytest.fixture(scope="module")
@@ -132,19 +144,34 @@ def test_every_variable_of_the_environment(shown: str) -> None:
 
 
 def test_the_same_wherever_it_is_made(tmp_path: Path) -> None:
-    day = str(86400 * 365)
-    one = generate(tmp_path / "one", SOURCE_DATE_EPOCH=day, PYTHONHASHSEED="1", LC_ALL="C", TZ="Pacific/Apia")
-    other = generate(tmp_path / "other", SOURCE_DATE_EPOCH=day, PYTHONHASHSEED="2", LC_ALL="C.UTF-8", COLUMNS="40")
+    one = generate(tmp_path / "one", PYTHONHASHSEED="1", LC_ALL="C", TZ="Pacific/Apia")
+    copy = copied(tmp_path / "copy")
+    other = generate(tmp_path / "other", copy, PYTHONHASHSEED="2", LC_ALL="C.UTF-8", COLUMNS="40")
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert len(files) == 4
     for name in files:
         assert (one / name).read_bytes() == (other / name).read_bytes()
-    assert '"1971-01-01"' in (one / PAGE).read_text()
 
 
-def test_the_date_without_a_repository(tmp_path: Path) -> None:
-    for name in ("kvmprobe", "scripts"):
-        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (tmp_path / "kvmprobe").rglob("*.py"):
-        os.utime(path, (0, 86400 * 365))
-    assert '"1971-01-01"' in (generate(tmp_path / "share", tmp_path) / PAGE).read_text()
+def test_the_date_is_what_is_asked_for(page: Path, tmp_path: Path) -> None:
+    assert page.read_text().splitlines()[1].startswith('.TH KVMPROBE 8 "1971-01-01" ')
+    undated = generate(tmp_path) / PAGE
+    assert run("mandoc", "-Wall", "-Tlint", undated).stdout.count("\n") == 1  # that there is no date
+    assert run("groff", "-ww", "-mandoc", "-Tutf8", "-Z", undated).stderr == ""
+
+
+def test_a_wheel_brings_them(page: Path, tmp_path: Path) -> None:
+    copy = copied(tmp_path / "copy")
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-input", "--no-deps", "-w", str(tmp_path), str(copy)]
+    subprocess.run(build, check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": DAY})
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        data = {name.partition("/data/")[2]: name for name in archive.namelist() if ".data/data/" in name}
+        assert sorted(data) == [
+            "share/bash-completion/completions/kvmprobe",
+            "share/fish/vendor_completions.d/kvmprobe.fish",
+            f"share/{PAGE}",
+            "share/zsh/site-functions/_kvmprobe",
+        ]
+        for name, inside in data.items():
+            assert archive.read(inside) == (page.parent.parent.parent / name[len("share/") :]).read_bytes()

@@ -30,7 +30,7 @@ _LITERAL = re.compile(r"(?<![\w/-])(--?[a-z][a-z-]*|/(?:dev|proc|sys|etc)/[\w/.-
 
 
 def render(top: Command, date: str) -> str:
-    """The page as of `date` (YYYY-MM-DD)."""
+    """The page; `date` is YYYY-MM-DD or empty."""
     shared = _shared(top)
     lines = [
         r".\" Made by scripts/manual, from the same data as kvmprobe --help and kvmprobe explain.",

@@ -8,17 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.errors import (
-    EXIT_CONFIRMED,
-    EXIT_DATA,
-    EXIT_FAILED,
-    EXIT_INCONCLUSIVE,
-    EXIT_NOT_APPLICABLE,
-    EXIT_SOFTWARE,
-    EXIT_USAGE,
-    Problem,
-    UsageProblem,
-)
+from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
 from kvmprobe.output import add_arguments, say
 
 if TYPE_CHECKING:
@@ -26,18 +16,20 @@ if TYPE_CHECKING:
 
 
 DEFAULT = "check"  # where no command is named
-# Number, name, meaning: for --help and for the manual page.
-EXIT_STATUSES = (
-    (EXIT_CONFIRMED, "confirmed", "the registers show that KVM can use SVM here"),
-    (EXIT_FAILED, "failed", "this host cannot use SVM now, or the kernel did not do what it says"),
-    (EXIT_INCONCLUSIVE, "inconclusive", "it could not be found out (rights, msr device, ...)"),
-    (EXIT_NOT_APPLICABLE, "not applicable", "other vendor, or KVM through another backend"),
-    (EXIT_USAGE, "usage", "wrong arguments"),
-    (EXIT_DATA, "data", "a file given is not what it should be"),
-    (EXIT_SOFTWARE, "defect", "a defect of kvmprobe itself"),
-    (130, "interrupted", "by Ctrl-C; nothing is left behind"),
-    (143, "terminated", "by SIGTERM; nothing is left behind (129: by SIGHUP)"),
-)
+_EPILOG = """\
+exit status:
+  0    confirmed: the registers show that KVM can use SVM here
+  1    failed: this host cannot use SVM now, or the kernel did not do what it says
+  3    inconclusive: it could not be found out (rights, msr device, ...)
+  4    not applicable: other vendor, or KVM through another backend
+  64   wrong arguments
+  65   a file given is not what it should be
+  70   a defect of kvmprobe itself
+  130  interrupted by Ctrl-C (143: by SIGTERM, 129: by SIGHUP); nothing is left behind
+
+Without a command it is 'check': 'kvmprobe --json' is 'kvmprobe check --json'.
+'kvmprobe COMMAND --help' shows the arguments of a command.
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,37 +48,32 @@ def run(arguments: Sequence[str]) -> int:
         at = arguments.index("--")
         arguments, command = arguments[:at], list(arguments[at + 1 :])
     try:
-        options = parser(arguments[0]).parse_args(arguments, argparse.Namespace(command=command))
+        options = _parser(arguments[0]).parse_args(arguments, argparse.Namespace(command=command))
     except SystemExit as end:  # --help, --version, wrong arguments
         return int(end.code or 0)
     status: int = options.run(options)
     return status
 
 
-def parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of all arguments; with a `command`, of that one's alone, which spares the import of the others."""
-    top = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """The parser with the arguments of every command, for what describes them all."""
+    return _parser(None)
+
+
+def _parser(command: str | None) -> _Parser:
+    parser = _Parser(
         prog="kvmprobe",
         description="Shows from the registers of every CPU whether KVM can use AMD SVM on this host, and why not.",
-        epilog=_epilog(),
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"kvmprobe {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"kvmprobe {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (text, add) in _COMMANDS.items():
         parser_of_command = commands.add_parser(name, help=text)
         if command in (None, name):
             add(parser_of_command)
-    return top
-
-
-def _epilog() -> str:
-    rows = "".join(f"  {status:<4}{name:16}{meaning}\n" for status, name, meaning in EXIT_STATUSES)
-    return (
-        f"exit status:\n{rows}\n"
-        f"Without a command it is '{DEFAULT}': 'kvmprobe --json' is 'kvmprobe {DEFAULT} --json'.\n"
-        "'kvmprobe COMMAND --help' shows the arguments of a command.\n"
-    )
+    return parser
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from kvmprobe import __version__
-from kvmprobe.commands import DEFAULT, EXIT_STATUSES
+from kvmprobe.commands import DEFAULT
 from kvmprobe.reasons import EXIT_STATUS, REASONS
 from manuals import texts
 from manuals.model import Argument, Command
@@ -53,7 +53,7 @@ def render(top: Command, date: str) -> str:
         *(line for option in shared for line in _argument(option)),
         ".SH EXIT STATUS",
         *_prose("Unless a command says otherwise:"),
-        *_items((str(status), f"{name}: {meaning}.") for status, name, meaning in EXIT_STATUSES),
+        *_laid_out(top.epilog.split("\n\n")[0].replace("exit status:\n", "")),
         ".SH REASONS",
         *_prose("Why a verdict is what it is. The names are stable, and more may come."),
         *_reasons(),

@@ -45,6 +45,7 @@ LINES: dict[str, set[str]] = {
     "kvmprobe bogus ": set(),
 }
 ALSO = {
+    "kvmprobe judge --also ": {f"{name}:" for name in REPORT_FORMATS},
     "kvmprobe judge --also js": {"json:"},
     "kvmprobe judge --also json:ne": {"json:new.json"},
     "kvmprobe judge --also=json:ne": {"json:new.json"},

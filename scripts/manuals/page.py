@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ _ROFF = {
     "\u2026": "...",
     "\u2192": r"\(->",
 }
+_ROW = re.compile(r"^  (\S+(?: \S+)*)  +(\S.*)$", re.MULTILINE)
 # What is set bold in a text: options and files.
 _LITERAL = re.compile(r"(?<![\w/-])(--?[a-z][a-z-]*|/(?:dev|proc|sys|etc)/[\w/.-]*\w)")
 
@@ -70,13 +72,18 @@ def render(top: Command, date: str) -> str:
 
 
 def _shared(group: Command, known: Sequence[Argument] = ()) -> list[Argument]:
-    """Options that several commands of `group` describe in the same words: they are described once."""
+    """Options that several commands of `group` describe in the same words: they are described once.
+
+    Where there are two by one name, the one that more commands have.
+    """
+    members = [[option for below in command.all() for option in below.options] for command in group.commands]
+    users = {option: sum(option.within(others) for others in members) for own in members for option in own}
     found: list[Argument] = []
-    for option in (option for command in group.commands for below in command.all() for option in below.options):
-        users = sum(any(option.within(below.options) for below in command.all()) for command in group.commands)
-        if users > 1 and not option.within([*known, *found]):
+    for option in sorted(users, key=lambda option: -users[option]):
+        names = {string for other in found for string in other.strings}
+        if users[option] > 1 and not option.within(known) and not names.intersection(option.strings):
             found.append(option)
-    return found
+    return sorted(found, key=list(users).index)
 
 
 def _synopsis(top: Command) -> Iterator[str]:
@@ -121,7 +128,6 @@ def _command(command: Command, shared: Sequence[Argument]) -> Iterator[str]:
         yield ".PP"
         yield from _prose(f"{'Also' if described else 'Options'}: {', '.join(one.strings[-1] for one in named)}.")
     if command.epilog:
-        yield ".PP"
         yield from _laid_out(command.epilog)
 
 
@@ -170,18 +176,13 @@ def _item(tag: str, text: str) -> Iterator[str]:
 
 
 def _laid_out(text: str) -> Iterator[str]:
-    """An epilog of --help: paragraphs, and lines that are set in with a term, two spaces, and its meaning."""
-    plain: list[str] = []
-    for line in text.splitlines():
-        row = re.fullmatch(r"  (\S+(?: \S+)*)  +(.*)", line)
-        if row is None:
-            plain.append(line)
-            continue
-        yield from _prose("\n".join(plain))
-        plain = []
-        yield from _item(rf"\fB{_escape(row[1])}\fR", row[2])
-    if plain:
-        yield from _prose("\n".join(plain))
+    """An epilog of --help: paragraphs, and lines that are set in with a term, two spaces or more, and its meaning."""
+    for is_row, lines in itertools.groupby(text.splitlines(), lambda line: bool(_ROW.fullmatch(line))):
+        if is_row:
+            yield from _items(_ROW.findall("\n".join(lines)))
+        else:
+            yield ".PP"
+            yield from _prose("\n".join(lines))
 
 
 def _prose(text: str) -> Iterator[str]:

@@ -115,7 +115,7 @@ def _value(argument: Argument) -> str:
     if argument.kind == LIST:
         return f"{message}:_values -s , {message} {words}"
     if argument.kind == TAGGED_FILE:
-        return f"{message}:__kvmprobe_tagged {words}"
+        return f"{message}: __kvmprobe_tagged {words}"  # the blank: nothing is added to the words
     return f"{message}:{_ACTIONS.get(argument.kind, ' ')}"
 
 

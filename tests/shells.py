@@ -104,7 +104,7 @@ class Fish:
     def complete(self, line: str) -> set[str]:
         ask = f"source {shlex.quote(str(self._script))}; complete -C {shlex.quote(line)}"
         done = subprocess.run(
-            ["fish", "--no-config", "--private", "-c", ask],
+            ["fish", "--private", "-c", ask],
             capture_output=True,
             text=True,
             cwd=self._folder,
@@ -113,7 +113,8 @@ class Fish:
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        return {answer.split("\t")[0] for answer in done.stdout.splitlines()}
+        answers = {answer.split("\t")[0].replace("\\", "") for answer in done.stdout.splitlines()}
+        return {answer for answer in answers if answer.startswith(line.split(" ")[-1])}  # 3.1 gives similar ones, too
 
     def close(self) -> None:
         pass

@@ -110,7 +110,7 @@ def _value(argument: Argument, option: bool = True) -> str:
     if argument.kind == TAGGED_FILE:
         return f"{need} -a '(__kvmprobe_tagged {words})'"
     if argument.kind == FILE and not option:
-        return "-F"
+        return "-f -a '(__fish_complete_path (commandline -ct))'"  # before fish 3.2 -F is for options alone
     return _VALUES.get(argument.kind, "-x")
 
 

@@ -12,20 +12,20 @@ from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
 from kvmprobe.output import add_arguments, say
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 
 DEFAULT = "check"  # where no command is named
 _EPILOG = """\
 exit status:
   0    confirmed: the registers show that KVM can use SVM here
-  1    failed: this host cannot use SVM now, or the kernel did not do what it says
+  1    failed: KVM cannot use SVM now, or the kernel did not do what it says
   3    inconclusive: it could not be found out (rights, msr device, ...)
   4    not applicable: other vendor, or KVM through another backend
   64   wrong arguments
   65   a file given is not what it should be
   70   a defect of kvmprobe itself
-  130  interrupted by Ctrl-C (143: by SIGTERM, 129: by SIGHUP); nothing is left behind
+  130  interrupted (143: by SIGTERM, 129: by SIGHUP); nothing is left behind
 
 Without a command it is 'check': 'kvmprobe --json' is 'kvmprobe check --json'.
 'kvmprobe COMMAND --help' shows the arguments of a command.
@@ -33,6 +33,17 @@ Without a command it is 'check': 'kvmprobe --json' is 'kvmprobe check --json'.
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.set_defaults(parser=self)  # the innermost's is what stays
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As usual, but what nobody knows is the command's concern, whose usage is then shown."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options
+
     def error(self, message: str) -> NoReturn:
         say(self.format_usage().strip())
         say(f"{self.prog}: {message}")
@@ -63,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
 def _parser(command: str | None) -> _Parser:
     parser = _Parser(
         prog="kvmprobe",
-        description="Shows from the registers of every CPU whether KVM can use AMD SVM on this host, and why not.",
+        description="Shows from the registers of every CPU whether KVM can use AMD SVM on this host,\nand why not.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

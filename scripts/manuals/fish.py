@@ -37,6 +37,11 @@ function __kvmprobe_behind_dashes
     complete -C (string join ' ' -- (string escape -- $line) (commandline -ct))
 end
 
+# Files that begin with $argv, as for a command that fish knows nothing about.
+function __kvmprobe_files
+    complete -C "'' $argv"
+end
+
 # The word that is being completed, without --option=
 function __kvmprobe_current
     string replace -r -- '^--[a-z-]+=' '' (commandline -ct)
@@ -54,7 +59,7 @@ end
 function __kvmprobe_tagged
     set -l format (string match -r -- '^[^:]*:' (__kvmprobe_current))
     if test -n "$format"
-        printf '%s\n' $format(__fish_complete_path (string replace -- $format '' (__kvmprobe_current)))
+        printf '%s\n' $format(__kvmprobe_files (string replace -- $format '' (__kvmprobe_current)))
     else
         printf '%s:\n' $argv
     end
@@ -110,7 +115,7 @@ def _value(argument: Argument, option: bool = True) -> str:
     if argument.kind == TAGGED_FILE:
         return f"{need} -a '(__kvmprobe_tagged {words})'"
     if argument.kind == FILE and not option:
-        return "-f -a '(__fish_complete_path (commandline -ct))'"  # before fish 3.2 -F is for options alone
+        return "-f -a '(__kvmprobe_files (commandline -ct))'"  # before fish 3.2 -F is for options alone
     return _VALUES.get(argument.kind, "-x")
 
 

@@ -53,7 +53,7 @@ def test_what_a_command_does_not_know(command: str) -> None:
     done = kvmprobe(*command.split(), *needed, "--bogus")
     assert done.returncode == 64
     assert done.stderr.startswith(f"usage: kvmprobe {command} ")
-    assert done.stderr.endswith(f"kvmprobe {command}: unrecognized arguments: --bogus\n")
+    assert done.stderr.endswith(f"{command}: unrecognized arguments: --bogus\n")
 
 
 @pytest.mark.parametrize(

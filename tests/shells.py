@@ -15,7 +15,10 @@ from tests.conftest import DEADLINE_S
 
 _READY = b"ready> "
 # In place of kvmprobe: what it is called with. So a call while a line is completed would be seen, too.
-_STAND_IN = """kvmprobe() { printf '%s\\n' "$@" END >>"$ANSWERS"; }"""
+_STAND_IN = """
+kvmprobe() { printf '%s\\n' "$@" END >>"$ANSWERS"; }
+sudo() { "$@"; }
+"""
 
 # Ctrl-X a in both shells puts all completions into the line; then Enter calls the stand-in with them.
 _ALL = b"\x18a"
@@ -74,7 +77,9 @@ class Terminal:
         seen = self._until_ready()
         answers = self._answers.read_text().splitlines()
         assert answers.count("END") == 1, f"{line!r}: kvmprobe was called {answers.count('END')} times: {seen!r}"
-        return set(answers[len(shlex.split(line)) - (not line.endswith(" ")) - 1 : -1])
+        typed = shlex.split(line)
+        arguments = len(typed) - typed.index("kvmprobe") - 1
+        return set(answers[arguments - (not line.endswith(" ")) : -1])
 
     def close(self) -> None:
         os.close(self._fd)
@@ -102,7 +107,7 @@ class Fish:
         self._folder = folder
 
     def complete(self, line: str) -> set[str]:
-        ask = f"source {shlex.quote(str(self._script))}; complete -C {shlex.quote(line)}"
+        ask = f"function sudo; end; source {shlex.quote(str(self._script))}; complete -C {shlex.quote(line)}"
         done = subprocess.run(
             ["fish", "--private", "-c", ask],
             capture_output=True,

@@ -42,6 +42,8 @@ LINES: dict[str, set[str]] = {
     "kvmprobe lab soak bookworm -- --cyc": {"--cycles"},  # of soak, in the guest
     "kvmprobe watch --exit-status ": {"verdict", "command"},
     "kvmprobe watch --format=json -- kvmprobe explain svm-": {"svm-held-by-another-owner"},  # COMMAND's own completion
+    "sudo kvmprobe explain svm-": {"svm-held-by-another-owner"},
+    "sudo kvmprobe lab run --cpu X trix": {"trixie", "trixie-backports"},
     "kvmprobe bogus ": set(),
 }
 ALSO = {

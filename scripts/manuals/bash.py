@@ -66,13 +66,13 @@ _kvmprobe()
     fi
     local known=${value#* }
     case $value in
-        words*) COMPREPLY=($(compgen -W "$known" -- "$cur")) ;;
+        words*) mapfile -t COMPREPLY < <(compgen -W "$known" -- "$cur") ;;
         list*)
             compopt -o nospace
             local before='' word
             [[ $cur == *,* ]] && before=${cur%,*},
             for word in ${before//,/ }; do known=" $known "; known=${known/ $word / }; done
-            COMPREPLY=($(compgen -P "$before" -W "$known" -- "${cur##*,}"))
+            mapfile -t COMPREPLY < <(compgen -P "$before" -W "$known" -- "${cur##*,}")
             ;;
         tagged*)
             if [[ $cur == *:* ]]; then
@@ -82,7 +82,7 @@ _kvmprobe()
                 [[ $COMP_WORDBREAKS == *:* ]] || COMPREPLY=("${COMPREPLY[@]/#/$format:}")
             else
                 compopt -o nospace
-                COMPREPLY=($(compgen -S : -W "$known" -- "$cur"))
+                mapfile -t COMPREPLY < <(compgen -S : -W "$known" -- "$cur")
             fi
             ;;
         file) _filedir ;;

@@ -67,6 +67,8 @@ def render(top: Command, date: str) -> str:
         *_examples(),
         ".SH SEE ALSO",
         ",\n".join(rf"\fB{_escape(name)}\fR({section})" for name, section in texts.SEE_ALSO),
+        ".PP",
+        *_prose(texts.BOOKS),
     ]
     return "\n".join(lines) + "\n"
 

@@ -67,3 +67,9 @@ SEE_ALSO = (
     ("msr", "4"),
     ("modprobe", "8"),
 )
+
+BOOKS = """\
+Linux: Documentation/virt/kvm/api.rst, KVM's interface.
+
+AMD64 Architecture Programmer's Manual, volume 2, chapter 15: Secure Virtual Machine.
+"""

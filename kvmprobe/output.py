@@ -58,7 +58,7 @@ def add_arguments(
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """How the result is written, and where."""
     parser.add_argument("--format", choices=tuple(names), default="text", help="how the result is written (text)")
-    parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE (beside it, then renamed)")
+    parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE: all of it or nothing")
 
 
 def check_target(path: str) -> None:

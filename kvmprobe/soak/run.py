@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{step}", action="store_true", help=what)
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
     parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the soak")
-    output.add_arguments(parser)
+    output.add_report_arguments(parser)
     parser.set_defaults(run=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """The soak, and its report. Raises UsageProblem."""
-    report.check_target(options)
+    report.check_targets(options)
     for name, value in (("cycles", options.cycles), ("time", options.time), ("vms", options.vms)):
         if value is not None and not 0 < value < 1e12:
             raise UsageProblem(f"--{name} {value}: is not a number above 0")

@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mount", action="store_true", help="where tracefs is not mounted, mount it, for this process alone"
     )
-    output.add_arguments(parser)
+    output.add_report_arguments(parser)
     parser.set_defaults(run=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """A probe that is traced, and its report. Raises Problem where the kernel's tracing cannot be used."""
-    report.check_target(options)
+    report.check_targets(options)
     with tracefs.Instance(tracefs.find(options.mount)) as instance:
         evidence = observe(Options(load=not options.no_load), lambda root: TracedProbe(root, instance, options.load))
     return report.write_here(evidence, options)

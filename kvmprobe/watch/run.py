@@ -36,6 +36,8 @@ kvmprobe is killed, what it watched runs on as well. The set-user-ID bits of a
 program have no effect unless kvmprobe runs as root.
 """
 
+_WATCHING = "kvmprobe: watching {}; Ctrl-C lets go of it and reports"
+
 _EPILOG = """\
 exit status: the verdict's, as for 'check', and
   130  the command was killed as kvmprobe was interrupted
@@ -58,13 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="verdict",
         help="whose exit status kvmprobe gives: the verdict's, or the command's (128 + signal if it was killed)",
     )
-    output.add_arguments(parser)
+    output.add_report_arguments(parser)
     parser.set_defaults(run=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Watches, and reports. Raises Problem where that cannot be done."""
-    report.check_target(options)
+    report.check_targets(options)
     evidence, follower = watch(options)
     return exit_status(options, follower, report.write_here(evidence, options))
 
@@ -85,7 +87,7 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         raise Problem(f"watch needs python-ptrace, which cannot be used: {error}", hint) from error
     target: Target
     if options.pid is not None:
-        target = Running(options.pid)
+        target = Running(options.pid, lambda: None if options.quiet else output.say(_WATCHING.format(options.pid)))
     else:
         target = OwnGuest() if options.command is None else Command(options.command)
     made: list[WatchProbe] = []
@@ -94,8 +96,6 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         made.append(WatchProbe(root, target))
         return made[-1]
 
-    if options.pid is not None and not options.quiet:
-        output.say(f"kvmprobe: watching {options.pid}; Ctrl-C lets go of it and reports")
     evidence = observe(Options(load=not options.no_load), make)
     follower = made[0].follower
     if follower is None:

@@ -30,8 +30,9 @@ def clean(text: object) -> str:
 
 
 _NAGIOS = """\
-With --format nagios the exit status is a Nagios plugin's: 0 OK (confirmed, not applicable), 1 WARNING (confirmed, but
-a check warns), 2 CRITICAL (failed), 3 UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
+With --format nagios the exit status is a Nagios plugin's: 0 OK (confirmed, not
+applicable), 1 WARNING (confirmed, but a check warns), 2 CRITICAL (failed), 3
+UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
 output).
 """
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")

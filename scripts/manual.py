@@ -14,21 +14,27 @@ sys.path.insert(0, str(PROJECT))
 from manuals import bash, fish, model, page, zsh  # noqa: E402
 
 
-def main() -> None:
+def main() -> str | None:
+    """Writes them; returns what is wrong, if anything is."""
     parser = argparse.ArgumentParser(prog="scripts/manual", description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="where they go; it is made if it is not there")
     folder = parser.parse_args().folder
+    os.umask(0o022)  # they are for all users, whoever installs them
     top = model.read()
-    for name, text in {
-        f"man/man{page.SECTION}/kvmprobe.{page.SECTION}": page.render(top, _date()),
-        "bash-completion/completions/kvmprobe": bash.render(top),
-        "zsh/site-functions/_kvmprobe": zsh.render(top),
-        "fish/vendor_completions.d/kvmprobe.fish": fish.render(top),
-    }.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        print(path)
+    try:
+        for name, text in {
+            f"man/man{page.SECTION}/kvmprobe.{page.SECTION}": page.render(top, _date()),
+            "bash-completion/completions/kvmprobe": bash.render(top),
+            "zsh/site-functions/_kvmprobe": zsh.render(top),
+            "fish/vendor_completions.d/kvmprobe.fish": fish.render(top),
+        }.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(path)
+    except OSError as error:
+        return f"manual: {error.filename}: {error.strerror}"
+    return None
 
 
 def _date() -> str:
@@ -38,4 +44,4 @@ def _date() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

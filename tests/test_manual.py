@@ -16,7 +16,7 @@ import pytest
 from kvmprobe import errors
 from kvmprobe.reasons import EXIT_STATUS, REASONS
 from tests import helped
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, kvmprobe
 
 UTF8 = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "MANWIDTH": "2000", "MAN_KEEP_FORMATTING": "", "HOME": "/nonexistent"}
 PAGE = "man/man8/kvmprobe.8"
@@ -151,6 +151,19 @@ def test_the_same_wherever_it_is_made(tmp_path: Path) -> None:
     assert len(files) == 4
     for name in files:
         assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_where_it_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(sys.executable, PROJECT / "scripts/manual.py", tmp_path / "file")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"manual: {tmp_path}/file/man/man8: Not a directory\n"
+
+
+@pytest.mark.parametrize("path", helped.commands())
+def test_help_fits_a_terminal(path: str) -> None:
+    shown = kvmprobe(*path.split(), "--help", env={**os.environ, "COLUMNS": "80"}).stdout
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
 
 
 def test_the_date_is_what_is_asked_for(page: Path, tmp_path: Path) -> None:

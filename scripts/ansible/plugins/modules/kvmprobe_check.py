@@ -10,7 +10,8 @@ short_description: Creates a VM and tells from the registers whether KVM can use
 version_added: 0.1.0
 description:
   - Runs C(kvmprobe check), which creates one VM and destroys it, and reads EFER and VM_CR of every CPU meanwhile.
-  - Nothing is changed on the host. The kernel modules C(msr) and C(cpuid) are loaded for the moment (see O(no_load)).
+  - Nothing of the host is changed but what O(load_kvm) and O(fact) ask for.
+  - The kernel modules C(msr) and C(cpuid) are loaded for the moment (see O(no_load)).
 options:
   fail_on:
     description: The verdicts with which the task fails. With an empty list it fails only where there is no verdict.
@@ -25,7 +26,13 @@ options:
   report:
     description:
       - Store the whole report in this file on the host, with mode 0644, for C(kvmprobe judge) and other commands.
-      - A new report is in the file with each run, and is no change.
+      - A new report is in the file with each run, and is no change. A folder that is missing is made.
+    type: path
+  fact:
+    description:
+      - Write the verdict to this file on the host, with mode 0644, as a static local fact.
+      - From C(/etc/ansible/facts.d/kvmprobe.fact) Ansible's setup makes C(ansible_local.kvmprobe).
+      - It is true of the boot C(boot_id), and is written anew where it has changed. A folder that is missing is made.
     type: path
   return_report:
     description: Return the whole report, too. It has some KiB for each CPU.
@@ -56,6 +63,7 @@ EXAMPLES = r"""
   kvmprobe.host.kvmprobe_check:
     fail_on: []
     report: /var/lib/kvmprobe/report.json
+    fact: /etc/ansible/facts.d/kvmprobe.fact
   become: true
   register: kvmprobe_result
 """
@@ -162,13 +170,11 @@ def main():
             },
             load_kvm={"type": "bool", "default": False},
             report={"type": "path"},
+            fact={"type": "path"},
             return_report={"type": "bool", "default": False},
         ),
         supports_check_mode=True,
     )
-    target = module.params["report"]
-    if target and not module.check_mode and not os.path.isdir(os.path.dirname(target) or "."):
-        module.fail_json(msg=f"report: there is no folder {os.path.dirname(target)}")
     if module.check_mode and not os.path.exists(module.params["path"]):
         text = f"no VM was created (check mode), and nothing was run: {module.params['path']} is not there yet"
         module.exit_json(changed=False, skipped=True, vm_created=False, msg=text)
@@ -177,8 +183,8 @@ def main():
     else:
         report = program.check(module, *(["--load-kvm"] if module.params["load_kvm"] else []))
     result = _result(report, module.params["return_report"])
-    if target and not module.check_mode:
-        _store(module, report, target)
+    if not module.check_mode:
+        result["changed"] |= _store(module, report, result)
     _end(module, result)
 
 
@@ -189,7 +195,7 @@ def _result(report, whole):
         program.verdict(report),
         checks=report["checks"],
         vm_created=evidence["ioctls"]["KVM_CREATE_VM"] == 0,
-        boot_id=_boot_id(),
+        boot_id=(_text("/proc/sys/kernel/random/boot_id") or "").strip() or None,
         changed=loaded and "kvm_amd" in (evidence["modules"] or {}),
     )
     if whole:
@@ -197,21 +203,44 @@ def _result(report, whole):
     return result
 
 
-def _boot_id():
+def _store(module, report, result):
+    """Writes the files that were asked for; whether the fact has changed."""
+    changed = False
+    if module.params["report"]:
+        _write(module, "report", report)
+    if module.params["fact"]:
+        names = ("verdict", "reason", "hint", "kernel", "version", "boot_id")  # nothing that differs from run to run
+        fact = dict({name: result[name] for name in names}, report=module.params["report"])
+        changed = _write(module, "fact", fact)
+    return changed
+
+
+def _write(module, option, content):
+    """Beside the file and renamed: others, who need not be root, read the old or the new one. Whether it changed."""
+    target = module.params[option]
+    text = json.dumps(content, indent=1) + "\n"
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None
-
-
-def _store(module, report, target):
-    """Beside the file and renamed: readers see the old or the new one. Readable by agents that are not root."""
-    fd, temporary = tempfile.mkstemp(dir=module.tmpdir)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(json.dumps(report, indent=1) + "\n")
+        os.umask(0o022)
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        if _text(target) == text:
+            return False
+        fd, temporary = tempfile.mkstemp(dir=module.tmpdir)
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError as error:
+        module.fail_json(msg=f"{option}: {target} cannot be written: {error.strerror}")
     module.atomic_move(temporary, target)
     module.set_mode_if_different(target, "0644", False)
+    return True
+
+
+def _text(path):
+    """What a file holds; None where it cannot be read or is no text."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _end(module, result):

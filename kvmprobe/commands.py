@@ -157,7 +157,13 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
-    from kvmprobe.lab import run
+    try:
+        from kvmprobe.lab import run
+    except ModuleNotFoundError as error:
+        if error.name != "kvmprobe.lab":
+            raise
+        hint = "Run it from a checkout, or install kvmprobe's wheel."
+        raise UsageProblem("lab is not in kvmprobe.pyz, which is for the hosts themselves", hint) from error
 
     run.add_arguments(parser)
 

@@ -39,6 +39,25 @@ RIGHT = {
 }
 
 
+CHECK = "kvmprobe.host.check"
+
+# Marks hosts, and goes by the marks and the local fact.
+MARK = """
+- hosts: good:held
+  gather_facts: false
+  roles:
+    - role: kvmprobe.host.kvmprobe
+      kvmprobe_on_failure: mark
+- hosts: kvmprobe_failed
+  gather_facts: false
+  tasks:
+    - ansible.builtin.setup:
+        gather_subset: [local]
+    - ansible.builtin.debug:
+        msg: "marked {{ ansible_play_hosts_all | join(' ') }}, {{ ansible_local.kvmprobe.reason }}"
+"""
+
+
 class Runs:
     """Runs of the playbook on the guests, and how each ended."""
 
@@ -66,19 +85,23 @@ class Runs:
         }
         self._inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))  # JSON is YAML
 
-    def playbook(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        given = {"kvmprobe_pyz": str(self._pyz), "kvmprobe_fetch_to": str(self.reports)}
-        common = ("-i", self._inventory, "-e", json.dumps(given))
-        return self.ansible.run("ansible-playbook", "kvmprobe.host.check", *common, *arguments, env=self._env)
+    def playbook(self, name: str | Path, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
+        variables = json.dumps({"kvmprobe_pyz": str(self._pyz), **given})
+        return self.ansible.run(
+            "ansible-playbook", name, "-i", self._inventory, "-e", variables, *arguments, env=self._env
+        )
 
-    def facts(self, host: Host) -> Any:
-        common = ("-i", self._inventory, "-m", "kvmprobe.host.kvmprobe_facts", "--tree", self.ansible.folder / "tree")
-        done = self.ansible.run("ansible", host.name, *common, env=self._env)
+    def facts(self, *hosts: Host) -> dict[str, Any]:
+        tree = self.ansible.folder / "tree"
+        names = ":".join(host.name for host in hosts)
+        common = ("-i", self._inventory, "-m", "kvmprobe.host.kvmprobe_facts", "--tree", tree)
+        done = self.ansible.run("ansible", names, *common, env=self._env)
         assert done.returncode == 0, done
-        return json.loads((self.ansible.folder / "tree" / host.name).read_text())["ansible_facts"]["kvmprobe"]
+        return {path.name: json.loads(path.read_text())["ansible_facts"]["kvmprobe"] for path in tree.iterdir()}
 
     def report(self, host: Host) -> Any:
-        return json.loads((self.reports / f"{host.name}.json").read_text())
+        """The last one, as it is on the host."""
+        return json.loads(self.guests.ssh(host, "cat /var/lib/kvmprobe/report.json").stdout)
 
 
 def table(done: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
@@ -112,7 +135,7 @@ def runs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
 def first(runs: Runs) -> subprocess.CompletedProcess[str]:
     with fleet.silent_port() as silent:
         runs.inventory({**{host.name: host.port for host in HOSTS}, "down": fleet.free_port(), "hangs": silent})
-        return runs.playbook()
+        return runs.playbook(CHECK, kvmprobe_fetch_to=str(runs.reports))
 
 
 def test_the_table_names_each_hosts_right_reason(first: subprocess.CompletedProcess[str]) -> None:
@@ -134,7 +157,9 @@ def test_each_fails_alone(first: subprocess.CompletedProcess[str]) -> None:
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_report_and_fact_are_kept(first: subprocess.CompletedProcess[str], runs: Runs, host: Host) -> None:
-    assert runs.report(host)["verdict"]["reason"] == RIGHT[host.name][1]
+    report = json.loads((runs.reports / f"{host.name}.json").read_text())
+    assert report["verdict"]["reason"] == RIGHT[host.name][1]
+    assert report == runs.report(host)
     folder, fact = "/usr/local/lib/kvmprobe", "/etc/ansible/facts.d/kvmprobe.fact"
     files = (folder, f"{folder}/kvmprobe.pyz", "/var/lib/kvmprobe/report.json", fact)
     said = runs.guests.ssh(host, f"cat /proc/sys/kernel/random/boot_id {fact}; stat -c '%a %U %n' {' '.join(files)}")
@@ -145,30 +170,34 @@ def test_report_and_fact_are_kept(first: subprocess.CompletedProcess[str], runs:
     assert modes.splitlines() == [f"{mode} root {file}" for mode, file in zip((755, 644, 644, 644), files)]
 
 
-def test_only_a_run_that_may_creates_a_vm(first: subprocess.CompletedProcess[str], runs: Runs) -> None:
+def test_only_a_run_that_may_creates_a_vm(first: subprocess.CompletedProcess[str], runs: Runs, tmp_path: Path) -> None:
     """The kernel counts all VMs that it ever created; check mode and facts lie between two that were counted.
 
-    The second real run changes nothing.
+    The second real run changes nothing. It marks hosts in place of failing them.
     """
-    limit = ("--limit", f"{GOOD.name},{HELD.name}")
+    mark = tmp_path / "mark.yml"
+    mark.write_text(MARK)
     assert created(runs.report(GOOD)) == 1
-    checked = runs.playbook("--check", *limit)
-    assert checked.returncode == 2, checked.stdout  # what is certain without a VM fails
-    facts = {host.name: runs.facts(host) for host in (GOOD, HELD)}
-    again = runs.playbook(*limit)
+    checked = runs.playbook(CHECK, "--check", "--limit", "good,held")
+    facts = runs.facts(GOOD, HELD)
+    marked = runs.playbook(mark)
     assert created(runs.report(GOOD)) == 2
 
     rows = table(checked)
+    assert checked.returncode == 2, checked.stdout  # what is certain without a VM fails
     assert (rows["good"][0], rows["held"][:2]) == ("inconclusive", list(RIGHT["held"])), checked.stdout
     assert "no VM was to be made" in rows["good"][4]
     assert {host: (n["changed"], n["failed"]) for host, n in recap(checked).items()} == {"good": (0, 0), "held": (0, 1)}
-    assert not any(counts["changed"] for counts in recap(again).values()), again.stdout
-    assert {host: tuple(row[:2]) for host, row in table(again).items()} == {n: RIGHT[n] for n in ("good", "held")}
+
     assert (facts["good"]["reason"], facts["held"]["reason"]) == ("interfered", "svm-held-by-another-owner")
     expected = {"vendor": "AuthenticAMD", "svm": True, "svml": False, "svmdis": False, "svme": False, "cpus": "0-1"}
     assert {name: facts["good"][name] for name in expected} == expected
     assert facts["good"]["kvm_amd"]["parameters"]["npt"] == "Y"
     assert facts["held"]["svme"] is True
+
+    assert marked.returncode == 0, marked.stdout
+    assert not any(counts["changed"] for counts in recap(marked).values()), marked.stdout
+    assert "marked held, svm-held-by-another-owner" in marked.stdout
 
 
 def created(report: Any) -> int:

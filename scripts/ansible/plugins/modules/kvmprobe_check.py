@@ -228,7 +228,7 @@ def _write(module, option, content):
         with os.fdopen(fd, "w", encoding="ascii") as file:
             file.write(text)
     except OSError as error:
-        module.fail_json(msg=f"{option}: {target} cannot be written: {error.strerror}")
+        module.fail_json(msg=f"{option}: {target} cannot be written: {error.filename}: {error.strerror}")
     module.atomic_move(temporary, target)
     module.set_mode_if_different(target, "0644", False)
     return True

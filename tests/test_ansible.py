@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kvmprobe import __version__
 from kvmprobe.shape import Report
 from tests.ansible import COLLECTION, Ansible
 from tests.conftest import EVIDENCE, NUMBERS
@@ -48,6 +49,17 @@ def test_sanity(tmp_path: Path) -> None:
     assert not left_out
     assert {"ansible-doc", "import", "pep8", "pylint", "validate-modules", "yamllint"} <= set(ran)
     NUMBERS.append(f"ansible-test sanity: {len(ran)} tests passed")
+
+
+def test_it_can_be_installed(tmp_path: Path) -> None:
+    """As people install it from a checkout, with the version of kvmprobe."""
+    ansible = Ansible(tmp_path)
+    done = ansible.run("ansible-galaxy", "collection", "install", COLLECTION, "-p", tmp_path / "collections")
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((ansible.collection / "MANIFEST.json").read_text())["collection_info"]
+    assert (manifest["namespace"], manifest["name"], manifest["version"]) == ("kvmprobe", "host", __version__)
+    shown = ansible.run("ansible-doc", "-t", "role", "kvmprobe.host.kvmprobe")
+    assert "kvmprobe_on_failure" in shown.stdout, shown.stderr
 
 
 def play(ansible: Ansible, tasks: list[dict[str, Any]], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -45,6 +45,7 @@ CHECK = "kvmprobe.host.check"
 MARK = """
 - hosts: good:held
   gather_facts: false
+  strategy: free
   roles:
     - role: kvmprobe.host.kvmprobe
       kvmprobe_on_failure: mark

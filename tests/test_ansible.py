@@ -196,3 +196,33 @@ def test_the_table_comes_where_no_host_is_reached(ansible: Ansible) -> None:
     done = ansible.run("ansible-playbook", "kvmprobe.host.check", "-i", inventory, env=env)
     assert done.returncode == 2, done.stdout
     assert "2 hosts: 2 unreachable" in done.stdout
+
+
+_FAILED = {"verdict": "failed", "reason": "a", "summary": "b"}
+_CONFIRMED = {"verdict": "confirmed", "reason": "a", "summary": "b"}
+_GONE = {"unreachable": True, "msg": "gone"}
+
+# Host, what a run left of it, its verdict and summary.
+ROWS: tuple[tuple[str, dict[str, Any], str, str], ...] = (
+    ("nothing", {}, "error", "it was not probed"),
+    ("stopped", {"kvmprobe_error": "no space left"}, "error", "no space left"),
+    ("never", {"kvmprobe_reached": _GONE}, "unreachable", "gone"),
+    ("meanwhile", {"kvmprobe_result": _GONE, "kvmprobe_error": "no verdict"}, "unreachable", "gone"),
+    ("skipped", {"kvmprobe_result": {"skipped": True, "msg": "not there yet"}}, "not run", "not there yet"),
+    ("ignored", {"kvmprobe_result": _FAILED}, "failed", "b"),
+    ("failed", {"kvmprobe_result": _FAILED, "kvmprobe_error": "a: b. What to do: c"}, "failed", "b"),
+    ("afterwards", {"kvmprobe_result": _CONFIRMED, "kvmprobe_fetched": _GONE}, "confirmed", "gone"),
+)
+
+
+def test_the_rows_of_the_table(ansible: Ansible) -> None:
+    """What stopped a host comes before what is only a consequence."""
+    inventory, path = ansible.folder / "inventory", ansible.folder / "table.yml"
+    inventory.write_text(json.dumps({"all": {"hosts": {name: left for name, left, *_ in ROWS}}}))
+    tasks = [{"kvmprobe.host.kvmprobe_table": {}}]
+    path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    done = ansible.run("ansible-playbook", "-i", inventory, path)
+    lines = done.stdout.partition("\nHOST ")[2].splitlines()[1 : len(ROWS) + 1]
+    cells = [re.split(r"\s{2,}", line) for line in lines]
+    assert [(row[0], row[1], row[-1]) for row in cells] == [(name, *shown) for name, _, *shown in ROWS], done
+    assert done.stdout.count("\nHOST ") == 1

@@ -32,22 +32,20 @@ class ActionModule(ActionBase):
 
 def _row(host, variables):
     """What is known of a host, as text that can do nothing to a terminal: it comes from the host."""
-    probed, reached = (variables.get(name) or {} for name in ("kvmprobe_result", "kvmprobe_reached"))
-    error = variables.get("kvmprobe_error")
+    reached, probed, fetched = (variables.get(f"kvmprobe_{name}") or {} for name in ("reached", "result", "fetched"))
+    lost = next((step for step in (reached, probed, fetched) if step.get("unreachable")), None)
+    error = lost.get("msg", "-") if lost else variables.get("kvmprobe_error")
     row = dict.fromkeys(_COLUMNS, "-")
     if "verdict" in probed:
         row.update({name: probed[name] for name in _COLUMNS if probed.get(name)})
         if error and not error.startswith(row["reason"]):  # probed, and then something else failed
             row.update(summary=error)
-    elif error:
-        row.update(verdict="error", summary=error)
+    elif lost:
+        row.update(verdict="unreachable", summary=error)
     elif probed.get("skipped"):
-        row.update(summary=probed["msg"])
+        row.update(verdict="not run", summary=probed["msg"])
     else:
-        row.update(verdict="error", summary="it was not probed")
-    lost = next((what for what in (reached, probed) if what.get("unreachable")), None)
-    if lost:
-        row.update(verdict="unreachable", summary=lost.get("msg", "-"))
+        row.update(verdict="error", summary=error or "it was not probed")
     row.update(host=host)
     return {name: _clean(text) for name, text in row.items()}
 
@@ -67,4 +65,4 @@ def _lines(rows):
     counts = {}
     for row in rows:
         counts[row["verdict"]] = counts.get(row["verdict"], 0) + 1
-    yield f"{len(rows)} hosts: " + ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+    yield f"{len(rows)} host{'s' * (len(rows) != 1)}: " + ", ".join(f"{counts[name]} {name}" for name in sorted(counts))

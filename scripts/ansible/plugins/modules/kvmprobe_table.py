@@ -40,7 +40,8 @@ rows:
       description: The host's name in the inventory.
       type: str
     verdict:
-      description: That of kvmprobe, or V(unreachable), or V(error) where there is none for another cause.
+      description:
+        - That of kvmprobe. Without one it is V(unreachable), V(error), or in check mode V(not run).
       type: str
     reason:
       description: That of the verdict, or a dash.

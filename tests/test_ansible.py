@@ -219,7 +219,7 @@ def test_the_rows_of_the_table(ansible: Ansible) -> None:
     """What stopped a host comes before what is only a consequence."""
     inventory, path = ansible.folder / "inventory", ansible.folder / "table.yml"
     inventory.write_text(json.dumps({"all": {"hosts": {name: left for name, left, *_ in ROWS}}}))
-    tasks = [{"kvmprobe.host.kvmprobe_table": {}}]
+    tasks: list[dict[str, Any]] = [{"kvmprobe.host.kvmprobe_table": {}}]
     path.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     done = ansible.run("ansible-playbook", "-i", inventory, path)
     lines = done.stdout.partition("\nHOST ")[2].splitlines()[1 : len(ROWS) + 1]

@@ -1,5 +1,5 @@
 # ruff: noqa: E402, RUF005, UP031, UP036
-# The __main__.py of kvmprobe.pyz. Pythons that are too old can read it, too: they say so and nothing worse.
+# The __main__.py of kvmprobe.pyz. Pythons that are not enough can read it, too: they say so and nothing worse.
 import os
 import sys
 
@@ -7,6 +7,13 @@ if sys.version_info < (3, 9):
     sys.stderr.write(
         "kvmprobe: Python 3.9 or later is needed, and %s is %d.%d\n" % ((sys.executable,) + sys.version_info[:2])
     )
+    sys.exit(3)
+try:
+    import ctypes  # noqa: F401
+    import json  # noqa: F401
+except ImportError:
+    problem = sys.exc_info()[1]
+    sys.stderr.write("kvmprobe: %s is only a part of Python (python3-minimal?): %s\n" % (sys.executable, problem))
     sys.exit(3)
 
 sys.dont_write_bytecode = True  # nothing is left on a host, not beside the standard library either

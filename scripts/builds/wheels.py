@@ -13,7 +13,7 @@ from builds.zips import Files
 
 _PINS = Path(__file__).with_name("requirements.txt")
 # All that kvmprobe's wheel is made of. A copy is built, for setuptools leaves files behind and takes up old ones.
-_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "kvmprobe")
+_SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "kvmprobe", "scripts")
 _NO_SOURCES = ("__pycache__", ".*", "*~")
 _LINES = 20  # of what a program said that failed
 _BUILD = """
@@ -42,7 +42,7 @@ def own(project: Path, setuptools: Files, work: Path) -> tuple[str, Files]:
     for name in _SOURCES:
         if (project / name).is_dir():
             shutil.copytree(project / name, source / name, ignore=shutil.ignore_patterns(*_NO_SOURCES))
-        else:
+        elif (project / name).exists():
             shutil.copyfile(project / name, source / name)
     wheels.mkdir()
     _run(sys.executable, "-I", "-c", _BUILD, tool, wheels, cwd=source, HOME=str(work))  # no ~/.pydistutils.cfg

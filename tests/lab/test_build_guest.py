@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from kvmprobe.lab.qemu import Boot
 from kvmprobe.lab.scenarios import BY_NAME
 from tests.conftest import DEADLINE_S, PROJECT
 from tests.lab.conftest import unavailable
+from tests.test_build import PINS
 
 pytestmark = pytest.mark.kernel
 
@@ -93,7 +95,7 @@ def test_a_host_with_nothing_else(suite: str, python: str, reason: str, host: Ho
         report = json.loads(said[place])
         assert report["verdict"]["reason"] == reason
         uevents = report["evidence"]["uevents"]
-        assert uevents["source"].startswith("pyudev 0.24.4, ")
+        assert uevents["source"].startswith(f"pyudev {PINS['pyudev']}, ")
         assert [event["event"] for event in uevents["events"] if event["ours"]] == ["create", "destroy"]
         assert [(load["module"], load["unloaded"]) for load in report["evidence"]["loads"]] == [
             ("msr", True),
@@ -105,7 +107,7 @@ def test_a_host_with_nothing_else(suite: str, python: str, reason: str, host: Ho
     assert said["modules"].split() == ["kvm", "kvm_amd"]
     watched = json.loads(said["watch"])
     assert watched["verdict"]["reason"] == reason
-    assert watched["evidence"]["watch"]["source"] == "python-ptrace 0.9.9"
+    assert watched["evidence"]["watch"]["source"] == f"python-ptrace {PINS['python-ptrace']}"
     assert json.loads(said["user"])["verdict"]["reason"] == "kvm-not-permitted"
 
 
@@ -136,21 +138,25 @@ def test_maas(scenario: str, status: str, exit_status: int, host: Host) -> None:
     assert said["left"] == ""
 
 
-def test_a_python_that_is_too_old(built: Path, tmp_path: Path) -> None:
-    """Python 2.7 itself, of Debian 11."""
+def test_pythons_that_are_not_enough(built: Path, tmp_path: Path) -> None:
+    """Too old, and with but a part of the standard library: those of Debian 11."""
+    names = [f"{prefix}{version}-minimal" for prefix in ("python", "libpython") for version in ("2.7", "3.9")]
     try:
         apt = Apt("bullseye", tmp_path / "apt")
         apt.update()
-        for package in apt.download(["python2.7-minimal", "libpython2.7-minimal"], print):
+        for package in apt.download(names, print):
             tools.run(tools.find("dpkg-deb", "dpkg"), "-x", package, tmp_path / "root")
     except Problem as problem:
         unavailable(problem)
-    python = tmp_path / "root/usr/bin/python2.7"
-    done = subprocess.run(
-        [python, built / "kvmprobe.pyz"], capture_output=True, text=True, env={"PYTHONHOME": str(tmp_path / "root/usr")}
-    )
-    assert done.returncode == 3
-    assert done.stderr == f"kvmprobe: Python 3.9 or later is needed, and {python} is 2.7\n"
+    for version, complaint in (
+        ("2.7", r"Python 3\.9 or later is needed, and \S+/python2\.7 is 2\.7\n"),
+        ("3.9", r"\S+/python3\.9 is only a part of Python \(python3-minimal\?\): No module named '\S+'\n"),
+    ):
+        command = [tmp_path / f"root/usr/bin/python{version}", built / "kvmprobe.pyz"]
+        env = {"PYTHONHOME": str(tmp_path / "root/usr")}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=DEADLINE_S, check=False)
+        assert done.returncode == 3, done.stderr
+        assert re.fullmatch(f"kvmprobe: {complaint}", done.stderr), done.stderr
 
 
 def test_the_same_bytes_from_another_python(built: Path, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from kvmprobe.errors import Problem
 from kvmprobe.lab import cache, kernels, payload, qemu, userspace
 from kvmprobe.lab.qemu import Boot, Machine
 
-DEADLINE_S = 600.0  # generous: only against hanging
+DEADLINE_S = 1200.0  # generous: only against hanging
+_CONNECT_S = 30  # on a loaded machine an emulated one takes its time for the keys
 _SSHD = ("openssh-server", "iproute2")
 _NETWORK = (
     "modprobe virtio_net",
@@ -55,10 +56,18 @@ class Fleet:
         self._logs = folder / "logs"
         self._threads: list[threading.Thread] = []
         self._ended: dict[str, object] = {}
+        self._stopping = threading.Event()
         _keygen(self.key)
 
-    def ssh(self, host: Host, *command: str, deadline: float = 60) -> subprocess.CompletedProcess[str]:
-        options = ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.known_hosts}", "-o", "ConnectTimeout=5"]
+    def ssh(self, host: Host, *command: str, deadline: float = 4 * _CONNECT_S) -> subprocess.CompletedProcess[str]:
+        options = [
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            f"UserKnownHostsFile={self.known_hosts}",
+            "-o",
+            f"ConnectTimeout={_CONNECT_S}",
+        ]
         argv = ["ssh", "-F", "/dev/null", *options, "-i", str(self.key), "-p", str(host.port), "root@127.0.0.1"]
         return subprocess.run([*argv, *command], capture_output=True, text=True, timeout=deadline, check=False)
 
@@ -87,10 +96,14 @@ class Fleet:
         thread.start()
 
     def _boot(self, host: Host, plan: Boot) -> None:
-        try:
-            self._ended[host.name] = qemu.boot(plan, self._logs)
-        except Problem as problem:
-            self._ended[host.name] = problem
+        result: object = None
+        for _ in range(2):  # QEMU itself may fail, or somebody take the port; a defect of ours would fail again
+            if not self._stopping.is_set():
+                try:
+                    result = qemu.boot(plan, self._logs)
+                except Problem as problem:
+                    result = problem
+        self._ended[host.name] = result
 
     def wait(self, hosts: Sequence[Host]) -> None:
         """Until each lets us in. Fails where one does not."""
@@ -103,10 +116,12 @@ class Fleet:
                 time.sleep(0.5)
 
     def stop(self) -> None:
-        for process in list(qemu._running):  # stop_all would keep the tests that follow from booting
-            process.kill()
-        for thread in self._threads:
-            thread.join()
+        """All guests are gone when it returns."""
+        self._stopping.set()
+        while any(thread.is_alive() for thread in self._threads):  # one may be about to start its QEMU
+            for process in list(qemu._running):  # stop_all would keep the tests that follow from booting
+                process.kill()
+            time.sleep(0.1)
 
 
 @contextmanager

@@ -99,6 +99,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe")
     parser.add_argument("--load-kvm", action="store_true", help="try to load kvm_amd where it is missing, and leave it")
     parser.add_argument(
+        "--passive", action="store_true", help="create no VM, do not open /dev/kvm: what stands in the way, if anything"
+    )
+    parser.add_argument(
         "--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /"
     )
     add_report_arguments(parser)
@@ -108,15 +111,19 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     from kvmprobe import report
     from kvmprobe.observe import Options, observe
+    from kvmprobe.probe import PassiveProbe, Probe
 
     if not os.path.isdir(options.sysroot):
         raise UsageProblem(f"--sysroot {options.sysroot}: is not a folder")
     if options.load_kvm and os.path.realpath(options.sysroot) != "/":
         raise UsageProblem("--load-kvm would load it on this machine, not in --sysroot", "Leave one of them out.")
+    if options.load_kvm and options.passive:
+        raise UsageProblem("--passive changes nothing, and --load-kvm would load kvm_amd", "Leave one of them out.")
     if not sys.platform.startswith("linux"):
         raise Problem("KVM is part of Linux, and this is not Linux")
     report.check_targets(options)
-    evidence = observe(Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot))
+    wanted = Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
+    evidence = observe(wanted, PassiveProbe if options.passive else Probe)
     return report.write_here(evidence, options)
 
 

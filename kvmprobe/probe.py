@@ -120,6 +120,18 @@ class Probe:
             self.vm_users = processes.vm_users(self.root, self.udev.ours)
 
 
+class PassiveProbe(Probe):
+    """Only looks: /dev/kvm is not opened and no VM is made."""
+
+    def run(self, at_load: bool) -> None:
+        self.udev.listen()
+        self._snapshot("before")
+        self._look_for_others(at_load)
+
+    def more(self) -> MoreEvidence:
+        return {"passive": True}
+
+
 def svme(reading: Reading) -> bool | None:
     """EFER.SVME in what was read of EFER; None where that is unknown."""
     value = as_int(reading)

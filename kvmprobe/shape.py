@@ -222,6 +222,7 @@ class MoreEvidence(TypedDict, total=False):
     trace: Trace
     watch: Watch
     soak: Soak
+    passive: bool  # /dev/kvm was not to be opened, no VM was to be made
 
 
 class Evidence(MoreEvidence):

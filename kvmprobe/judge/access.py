@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import HELD_ERRORS, KVM_API_VERSION, OTHER_OWNERS, error_of
-from kvmprobe.judge.facts import Facts, cpu_names
+from kvmprobe.judge.facts import Facts, cpu_names, fold
 from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, Result, why_unread
 from kvmprobe.judge.watched import without_vm
 
@@ -69,6 +69,8 @@ def device(facts: Facts) -> Result:
         return Result(FAIL, f"{node}: the kernel has not registered KVM", "kvm-device-missing")
     if facts.watch and device["opened"] is None:
         return without_vm(facts.watch)
+    if facts.passive and device["opened"] is None:
+        return Result(SKIP, f"{path} was not to be opened")
     error = error_of(device["opened"])
     message = f"{path} cannot be opened: {error}"
     if error in _NOT_PERMITTED:
@@ -85,6 +87,8 @@ def api_version(facts: Facts) -> Result:
         return Result(PASS, f"KVM_GET_API_VERSION = {answer}")
     if facts.watch and answer is None:
         return Result(SKIP, "the command did not ask")
+    if facts.passive and answer is None:
+        return Result(SKIP, "was not to be asked")
     shown = error_of(answer) or answer
     return Result(FAIL, f"KVM_GET_API_VERSION = {shown}, not {KVM_API_VERSION}", "api-version")
 
@@ -95,6 +99,8 @@ def create_vm(facts: Facts) -> Result:
     error = error_of(facts.create_vm)
     if facts.watch and error is None:
         return without_vm(facts.watch)
+    if facts.passive and error is None:
+        return _not_to_be_made(facts)
     if error is None:
         return Result(UNKNOWN, "KVM_CREATE_VM was not tried")
     message = f"KVM_CREATE_VM failed: {error}"
@@ -102,3 +108,21 @@ def create_vm(facts: Facts) -> Result:
     if held and error in HELD_ERRORS and not facts.kvm_holds_svm():
         return _held(facts, f"{message}; EFER.SVME was 1 on {cpu_names(held)} before it, and not by KVM")
     return Result(FAIL, message, "create-vm-failed")
+
+
+_ACTIVE_HINT = "Run kvmprobe without --passive: only a VM shows whether the kernel can use SVM."
+
+
+def _not_to_be_made(facts: Facts) -> Result:
+    """Of a passive probe: a failure where KVM_CREATE_VM cannot but fail, else what nobody can know without a VM."""
+    held = facts.held_before()
+    seen = facts.evidence["uevents"]["source"] and not facts.foreign_events()  # no VM that came and went unnoticed
+    if held and seen and not facts.enables_at_load() and facts.other_vms() is None:
+        return _held(facts, f"no VM is alive, and EFER.SVME is 1 on {cpu_names(held)}: KVM_CREATE_VM would fail")
+    for name in ("EFER", "VM_CR"):
+        if None in facts.register("before", name).values():
+            unread = why_unread(facts.register_errors("before", name))
+            return Result(UNKNOWN, f"no VM was to be made, and {name} could not be read{unread}", "msr-unreadable")
+    efer = fold(facts.register("before", "EFER"))
+    message = f"no VM was to be made; nothing that was read stands in the way (EFER {efer})"
+    return Result(UNKNOWN, message, "interfered", _ACTIVE_HINT)

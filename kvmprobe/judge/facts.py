@@ -39,6 +39,7 @@ class Facts:
         self.create_vm = evidence["ioctls"]["KVM_CREATE_VM"]
         self.vm_created = self.create_vm == 0
         self.watch = evidence.get("watch")
+        self.passive = evidence.get("passive", False)
         self._snapshots = {snapshot["phase"]: snapshot["cpus"] for snapshot in evidence["snapshots"]}
         self.cpus, self.gone = self._online()
 
@@ -176,7 +177,9 @@ class Facts:
         known_absent = bool(shows) and all(value is False for value in shows)
         # A built-in kvm_amd is there on every host; one that was loaded answers.
         behind = self.has_kvm_amd is False or (self._kvm_amd_is_built_in() and bool(self.backends()))
-        return self.vm_created and known_absent and behind
+        # A vendor module registers /dev/kvm; a passive probe goes by that.
+        answers = self.vm_created or (self.passive and self.evidence["device"]["registered"] is True)
+        return answers and known_absent and behind
 
     def _kvm_amd_is_built_in(self) -> bool:
         return "kvm_amd" in self.modules and self.modules["kvm_amd"]["state"] == "builtin"

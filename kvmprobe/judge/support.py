@@ -56,7 +56,8 @@ def svm_bit(facts: Facts) -> Result:
     if outer:
         message += f" (this is a VM under {outer})"
     if facts.kvm_without_svm():
-        return Result(FAIL, f"{message}; KVM answers through {facts.backend_text()}", "kvm-without-svm")
+        answers = "answers" if facts.vm_created else "is registered"
+        return Result(FAIL, f"{message}; KVM {answers} through {facts.backend_text()}", "kvm-without-svm")
     if lacking:  # in an SEV guest that is no oversight, which the next check says
         return Result(FAIL, message, None if facts.is_sev_guest() else "cpu-lacks-svm")
     return Result(PASS if flag and all(flag.values()) else UNKNOWN, message)

@@ -1,0 +1,261 @@
+#!/usr/bin/python
+# GNU General Public License v2.0 or later (GPL-2.0-or-later), and so v3.0 as well: see LICENSE of kvmprobe
+"""The module kvmprobe_check."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kvmprobe_check
+short_description: Creates a VM and tells from the registers whether KVM can use AMD SVM on the host
+version_added: 0.1.0
+description:
+  - Runs C(kvmprobe check), which creates one VM and destroys it, and reads EFER and VM_CR of every CPU meanwhile.
+  - Nothing of the host is changed but what O(load_kvm) and O(fact) ask for.
+  - The kernel modules C(msr) and C(cpuid) are loaded for the moment (see O(no_load)).
+options:
+  fail_on:
+    description: The verdicts with which the task fails. With an empty list it fails only where there is no verdict.
+    type: list
+    elements: str
+    choices: [failed, inconclusive, not applicable]
+    default: [failed, inconclusive]
+  load_kvm:
+    description: Load C(kvm_amd) where it is missing, and leave it loaded.
+    type: bool
+    default: false
+  report:
+    description:
+      - Store the whole report in this file on the host, with mode 0644, for C(kvmprobe judge) and other commands.
+      - A new report is in the file with each run, and is no change. A folder that is missing is made.
+    type: path
+  fact:
+    description:
+      - Write the verdict to this file on the host, with mode 0644, as a static local fact.
+      - From C(/etc/ansible/facts.d/kvmprobe.fact) Ansible's setup makes C(ansible_local.kvmprobe).
+      - It is true of the boot C(boot_id), and is written anew where it has changed. A folder that is missing is made.
+    type: path
+  return_report:
+    description: Return the whole report, too. It has some KiB for each CPU.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - kvmprobe.host.program
+attributes:
+  check_mode:
+    support: partial
+    description: Whether it runs without changing anything.
+    details: No VM is created, no module is loaded. What stands in the way for certain is found all the same and fails.
+notes:
+  - In check mode the result is skipped where only a VM could tell, and RV(vm_created) is false.
+  - It needs root, by C(become), to see everything.
+seealso:
+  - module: kvmprobe.host.kvmprobe_facts
+author:
+  - The developers of kvmprobe (@kvmprobe)
+"""
+
+EXAMPLES = r"""
+- name: Fail where KVM cannot use SVM
+  kvmprobe.host.kvmprobe_check:
+  become: true
+
+- name: Only look, and keep the report on the host
+  kvmprobe.host.kvmprobe_check:
+    fail_on: []
+    report: /var/lib/kvmprobe/report.json
+    fact: /etc/ansible/facts.d/kvmprobe.fact
+  become: true
+  register: kvmprobe_result
+"""
+
+RETURN = r"""
+verdict:
+  description: V(confirmed), V(failed), V(inconclusive) or V(not applicable).
+  returned: when kvmprobe ran
+  type: str
+  sample: failed
+reason:
+  description: One of a closed list, see C(kvmprobe explain).
+  returned: when kvmprobe ran
+  type: str
+  sample: svm-held-by-another-owner
+summary:
+  description: The same in a sentence, with what was read.
+  returned: when kvmprobe ran
+  type: str
+  sample: "KVM_CREATE_VM failed: EBUSY; EFER.SVME was 1 on cpu0 before it, and not by KVM"
+hint:
+  description: What to do.
+  returned: when kvmprobe ran
+  type: str
+  sample: "Find who else uses SVM and unload it"
+checks:
+  description: Every step of the kernel, in its order, with RV(checks[].id), RV(checks[].status), RV(checks[].message).
+  returned: when kvmprobe ran
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: The name of the check.
+      type: str
+      sample: create-vm
+    status:
+      description: V(pass), V(fail), V(warn), V(skip) or V(unknown).
+      type: str
+      sample: pass
+    message:
+      description: What was read.
+      type: str
+      sample: KVM_CREATE_VM gave a VM
+    hint:
+      description: What to do, or null.
+      type: str
+    blocked_by:
+      description: The check without which this one makes no sense, or null.
+      type: str
+vm_created:
+  description: Whether a VM was created.
+  returned: always
+  type: bool
+  sample: true
+kernel:
+  description: The kernel's release.
+  returned: when kvmprobe ran
+  type: str
+  sample: 6.1.0-50-amd64
+cpu:
+  description: The model's name of the first CPU, or null.
+  returned: when kvmprobe ran
+  type: str
+  sample: AMD EPYC 7763 64-Core Processor
+version:
+  description: Of kvmprobe.
+  returned: when kvmprobe ran
+  type: str
+  sample: 0.1.0
+taken_at:
+  description: When, by the host's clock.
+  returned: when kvmprobe ran
+  type: str
+  sample: "2026-11-22T16:07:51Z"
+boot_id:
+  description: The boot of the host (C(/proc/sys/kernel/random/boot_id)) that all this is true of, or null.
+  returned: when kvmprobe ran
+  type: str
+  sample: 6ab1cc25-4a2c-4f1c-9d43-6e8b3b3c1d8f
+report:
+  description: The whole report, see C(kvmprobe/report.schema.json).
+  returned: O(return_report=true)
+  type: dict
+"""
+
+import json
+import os
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kvmprobe.host.plugins.module_utils import program
+
+
+def main():
+    """The module."""
+    module = AnsibleModule(
+        argument_spec=dict(
+            program.ARGUMENTS,
+            fail_on={
+                "type": "list",
+                "elements": "str",
+                "choices": ["failed", "inconclusive", "not applicable"],
+                "default": ["failed", "inconclusive"],
+            },
+            load_kvm={"type": "bool", "default": False},
+            report={"type": "path"},
+            fact={"type": "path"},
+            return_report={"type": "bool", "default": False},
+        ),
+        supports_check_mode=True,
+    )
+    if module.check_mode and not os.path.exists(module.params["path"]):
+        text = f"no VM was created (check mode), and nothing was run: {module.params['path']} is not there yet"
+        module.exit_json(changed=False, skipped=True, vm_created=False, msg=text)
+    if module.check_mode:
+        report = program.check(module, "--passive", "--no-load")
+    else:
+        report = program.check(module, *(["--load-kvm"] if module.params["load_kvm"] else []))
+    result = _result(report, module.params["return_report"])
+    if not module.check_mode:
+        result["changed"] |= _store(module, report, result)
+    _end(module, result)
+
+
+def _result(report, whole):
+    evidence = report["evidence"]
+    loaded = any(load["module"] == "kvm_amd" and load["status"] == 0 for load in evidence["loads"])
+    result = dict(
+        program.verdict(report),
+        checks=report["checks"],
+        vm_created=evidence["ioctls"]["KVM_CREATE_VM"] == 0,
+        boot_id=(_text("/proc/sys/kernel/random/boot_id") or "").strip() or None,
+        changed=loaded and "kvm_amd" in (evidence["modules"] or {}),
+    )
+    if whole:
+        result["report"] = report
+    return result
+
+
+def _store(module, report, result):
+    """Writes the files that were asked for; whether the fact has changed."""
+    changed = False
+    if module.params["report"]:
+        _write(module, "report", report)
+    if module.params["fact"]:
+        names = ("verdict", "reason", "hint", "kernel", "version", "boot_id")  # nothing that differs from run to run
+        fact = dict({name: result[name] for name in names}, report=module.params["report"])
+        changed = _write(module, "fact", fact)
+    return changed
+
+
+def _write(module, option, content):
+    """Beside the file and renamed: others, who need not be root, read the old or the new one. Whether it changed."""
+    target = module.params[option]
+    text = json.dumps(content, indent=1) + "\n"
+    try:
+        os.umask(0o022)
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        if _text(target) == text:
+            return False
+        fd, temporary = tempfile.mkstemp(dir=module.tmpdir)
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError as error:
+        module.fail_json(msg=f"{option}: {target} cannot be written: {error.filename}: {error.strerror}")
+    module.atomic_move(temporary, target)
+    module.set_mode_if_different(target, "0644", False)
+    return True
+
+
+def _text(path):
+    """What a file holds; None where it cannot be read or is no text."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _end(module, result):
+    told = "{verdict} {reason}: {summary}".format(**result)
+    if not module.check_mode:
+        fails = result["verdict"] in module.params["fail_on"]
+    else:
+        told = "no VM was created (check mode); passively: " + told
+        # Without a VM "inconclusive" is no news, and anything else is certain.
+        result["skipped"] = result["verdict"] == "inconclusive"
+        fails = result["verdict"] in module.params["fail_on"] and not result["skipped"]
+    if fails:
+        module.fail_json(msg=f"{told}. What to do: {result['hint']}", **result)
+    module.exit_json(msg=told, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -247,8 +247,8 @@ _TABLE = (
     Reason(
         "interfered",
         "inconclusive",
-        "Others' VMs came and went during the probe, or its guest was kept from a CPU, or a watched command made no "
-        "VM, so before and after cannot be compared.",
+        "Others' VMs came and went during the probe, or its guest was kept from a CPU, or no VM was made (a passive "
+        "probe, a watched command without one), so before and after cannot be compared.",
         "EFER.SVME belongs to the CPU, not to a VM: any other VM's first and last moment changes it too.",
         "Nothing.",
         "Run the probe again while no VM is being started or stopped, and allowed on all CPUs (cpuset).",

@@ -12,20 +12,24 @@ from kvmprobe.errors import Problem, UsageProblem
 from kvmprobe.output import add_report_arguments, say
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 
+DEFAULT = "check"  # where no command is named
 _EPILOG = """\
 exit status:
-  0   confirmed       the registers show that KVM can use SVM here
-  1   failed          this host cannot use SVM now, or the kernel did not do what it says
-  3   inconclusive    it could not be found out (rights, msr device, ...)
-  4   not applicable  other vendor, or KVM through another backend
-  64  wrong arguments; 65  a file given is not what it should be; 70  a defect of kvmprobe
-  130 interrupted; 143  terminated
+  0    confirmed: the registers show that KVM can use SVM here
+  1    failed: KVM cannot use SVM now, or the kernel did not do what it says
+  3    inconclusive: it could not be found out (rights, msr device, ...)
+  4    not applicable: other vendor, or KVM through another backend
+  64   wrong arguments
+  65   a file given is not what it should be
+  70   a defect of kvmprobe itself
+  130  interrupted (143: by SIGTERM, 129: by SIGHUP); nothing is left behind
   With --format nagios it is a Nagios plugin's, 0 to 3.
 
-Without a command it is 'check'. 'kvmprobe COMMAND --help' shows a command's own arguments.
+Without a command it is 'check': 'kvmprobe --json' is 'kvmprobe check --json'.
+'kvmprobe COMMAND --help' shows the arguments of a command.
 """
 
 
@@ -34,6 +38,17 @@ _NAGIOS_MAX_AGE_S = 26 * 3600  # a daily timer, its random delay, and a long pro
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.set_defaults(parser=self)  # the innermost's is what stays
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As usual, but what nobody knows is the command's concern, whose usage is then shown."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options
+
     def error(self, message: str) -> NoReturn:
         say(self.format_usage().strip())
         raise UsageProblem(f"{self.prog}: {message}".removeprefix("kvmprobe").lstrip(": "))
@@ -42,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 def run(arguments: Sequence[str]) -> int:
     """Parses `arguments` and runs the command. Returns the exit status; raises Problem and Interrupted."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
-        arguments = ["check", *arguments]
+        arguments = [DEFAULT, *arguments]
     command = None
     if arguments[0] == "watch" and "--" in arguments:  # what follows is another program's, whatever it looks like
         at = arguments.index("--")
@@ -55,10 +70,15 @@ def run(arguments: Sequence[str]) -> int:
     return status
 
 
-def _parser(command: str) -> _Parser:
+def parser() -> argparse.ArgumentParser:
+    """The parser with the arguments of every command, for what describes them all."""
+    return _parser(None)
+
+
+def _parser(command: str | None) -> _Parser:
     parser = _Parser(
         prog="kvmprobe",
-        description="Shows from the registers of every CPU whether KVM can use AMD SVM on this host, and why not.",
+        description="Shows from the registers of every CPU whether KVM can use AMD SVM on this host,\nand why not.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -66,7 +86,7 @@ def _parser(command: str) -> _Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (text, add) in _COMMANDS.items():
         parser_of_command = commands.add_parser(name, help=text)
-        if name == command:
+        if command in (None, name):
             add(parser_of_command)
     return parser
 
@@ -136,7 +156,7 @@ def _duration(text: str) -> int:
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.description = "Explains a reason of the verdict; without REASON it lists them all."
-    parser.add_argument("reason", metavar="REASON", nargs="?")
+    parser.add_argument("reason", metavar="REASON", nargs="?", help="its name, as the verdict has it")
     parser.set_defaults(run=_explain)
 
 

@@ -30,8 +30,9 @@ def clean(text: object) -> str:
 
 
 _NAGIOS = """\
-With --format nagios the exit status is a Nagios plugin's: 0 OK (confirmed, not applicable), 1 WARNING (confirmed, but
-a check warns), 2 CRITICAL (failed), 3 UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
+With --format nagios the exit status is a Nagios plugin's: 0 OK (confirmed, not
+applicable), 1 WARNING (confirmed, but a check warns), 2 CRITICAL (failed), 3
+UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
 output).
 """
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -93,7 +94,7 @@ def is_for_an_agent(arguments: Sequence[str]) -> bool:
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """How the result is written, and where."""
     parser.add_argument("--format", choices=tuple(names), default="text", help="how the result is written (text)")
-    parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE (beside it, then renamed)")
+    parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE: all of it or nothing")
 
 
 def check_target(path: str, option: str = "--output ") -> None:

@@ -83,6 +83,12 @@ def test_the_same_bytes_from_another_folder_and_user(built: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert contents(copy / "dist") == contents(built)
     assert sorted(path.name for path in built.iterdir()) == sorted(NAMES)
+    with zipfile.ZipFile(built / WHEEL) as wheel:
+        for path in filter(Path.is_file, (copy / "dist/share").rglob("*")):
+            assert path.stat().st_mode & 0o7777 == 0o644
+            inside = f"{WHEEL.removesuffix('-py3-none-any.whl')}.data/data/{path.relative_to(copy / 'dist')}"
+            assert path.read_bytes() == wheel.read(inside)
+        assert (copy / "dist/share/man/man8/kvmprobe.8").exists()
     summed = subprocess.run(["sha256sum", "-c"], input=done.stdout, capture_output=True, text=True, check=False)
     assert summed.stdout.count(": OK") == 3
     assert not (copy / "build/lib").exists()  # what setuptools would leave, and take up the next time

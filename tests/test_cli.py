@@ -47,6 +47,15 @@ def test_wrong_arguments_are_64(arguments: tuple[str, ...]) -> None:
     assert "kvmprobe" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "judge", "explain", "trace", "watch", "soak", "lab run"])
+def test_what_a_command_does_not_know(command: str) -> None:
+    needed = ["x"] if command == "judge" else []
+    done = kvmprobe(*command.split(), *needed, "--bogus")
+    assert done.returncode == 64
+    assert done.stderr.startswith(f"usage: kvmprobe {command} ")
+    assert done.stderr.endswith(f"{command}: unrecognized arguments: --bogus\n")
+
+
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("check", "--help"), ("judge", "-h"), ("explain", "-h"), ("lab", "-h")]
 )

@@ -14,18 +14,21 @@ SCHEMA = "kvmprobe.compare/1"
 
 
 _DESCRIPTION = """\
-What changed between two reports in verdict, checks, registers, features, parameters,
-trace and timing, and whether it is worse. Both are judged anew. Touches nothing.
+What changed between two reports in verdict, checks, registers, features,
+parameters, trace and timing, and whether it is worse. Both are judged anew.
+Touches nothing.
 
-Of two folders ('kvmprobe lab matrix --reports') those reports are compared that have
-the same path in both; where each holds one kernel only, those of the same scenario.
+Of two folders ('kvmprobe lab matrix --reports') those reports are compared that
+have the same path in both; where each holds one kernel only, those of the same
+scenario.
 """
 
 _EPILOG = """\
 exit status:
   0   the same or better
   1   something is worse, or a lab has lost a report that it had
-  64  wrong arguments; 65  a file given is not what it should be (1 where something is worse, too)
+  64  wrong arguments
+  65  a file given is not what it should be (1 where something is worse, too)
 """
 
 

@@ -54,6 +54,12 @@ def _nagios(report: Report, *_: object) -> str:
     return nagios.render(report)
 
 
+def _nfd(report: Report, *_: object) -> str:
+    from kvmprobe.formats import nfd
+
+    return nfd.render(report)
+
+
 def _ktap(suite: Suite) -> str:
     from kvmprobe.formats import ktap
 
@@ -71,6 +77,7 @@ _OF_A_REPORT: dict[str, Callable[[Report, int, bool], str]] = {
     "json": _json,
     "prometheus": _prometheus,
     "nagios": _nagios,
+    "nfd": _nfd,
 }
 # Of cases (see cases.py), whichever command they came from.
 SUITE_FORMATS: dict[str, Callable[[Suite], str]] = {"ktap": _ktap, "junit": _junit}

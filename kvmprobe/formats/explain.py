@@ -34,7 +34,7 @@ def _paragraph(title: str, text: str) -> str:
     return (
         f"\n{title}:\n"
         + textwrap.fill(
-            text, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+            text, 80, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
         )
         + "\n"
     )

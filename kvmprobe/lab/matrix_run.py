@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernels", dest="columns", metavar="KERNEL,…", help=f"these columns alone: {names}")
     options.add_own_kernel(parser)
     parser.add_argument(
-        "--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="boots at once (%(default)s)"
+        "--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="boots at once (as many as CPUs)"
     )
     parser.add_argument("--reports", metavar="DIR", type=Path, help="where the reports go (a new folder in the cache)")
     output.add_format(parser, ("text", *SUITE_FORMATS))

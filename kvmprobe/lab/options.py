@@ -13,8 +13,8 @@ from kvmprobe.output import say
 
 
 def add_own_kernel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="a kernel of your own, instead of Debian's")
-    parser.add_argument("--modules", metavar="DIR", type=Path, help="its /lib/modules/RELEASE")
+    parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="a kernel of your own in place of Debian's")
+    parser.add_argument("--modules", metavar="DIR", type=Path, help="its modules: /lib/modules/RELEASE")
 
 
 def own_kernel(chosen: argparse.Namespace, named: object, folder: Path) -> Kernel | None:
@@ -30,7 +30,7 @@ def own_kernel(chosen: argparse.Namespace, named: object, folder: Path) -> Kerne
 
 
 def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
-    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=deadline, help="for a boot (%(default)s)")
+    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=deadline, help="for a boot (%(default)g)")
     parser.add_argument("--cache", metavar="DIR", type=Path, help="kernels and logs ($XDG_CACHE_HOME/kvmprobe)")
 
 

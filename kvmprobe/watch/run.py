@@ -17,26 +17,33 @@ if TYPE_CHECKING:
     from kvmprobe.watch.probe import Target, WatchProbe
 
 _DESCRIPTION = """\
-Runs COMMAND, a VMM such as QEMU, under ptrace. At the entry and exit of its KVM_GET_API_VERSION, KVM_CREATE_VM and
-KVM_CREATE_VCPU, and of its first KVM_RUN that succeeds, it reads EFER and VM_CR on every CPU. When the command and
-all it started have ended it judges and reports as 'check' does. Without COMMAND it watches kvmprobe's own guest.
+Runs COMMAND, a VMM such as QEMU, under ptrace. At the entry and exit of its
+KVM_GET_API_VERSION, KVM_CREATE_VM and KVM_CREATE_VCPU, and of its first KVM_RUN
+that succeeds, it reads EFER and VM_CR on every CPU. When the command and all it
+started have ended it judges and reports as 'check' does. Without COMMAND it
+watches kvmprobe's own guest.
 
-A process is followed with its threads, children and the programs they execute. After its first KVM_RUN that succeeds
-its system calls run at full speed: VMs that the same process creates later are not seen. A program that traces
-others itself cannot do so meanwhile.
+A process is followed with its threads, children and the programs they execute.
+After its first KVM_RUN that succeeds its system calls run at full speed: VMs
+that the same process creates later are not seen. A program that traces others
+itself cannot do so meanwhile.
 
-COMMAND has kvmprobe's standard input, output and error and its terminal; the report comes after its own output, so
-rather give -o FILE. Ctrl-C reaches the command, SIGTERM and SIGHUP are passed on to it, and kvmprobe reports when it
-has ended. With -p PID they make kvmprobe let go, and the process runs on. If kvmprobe is killed, what it watched runs
-on as well. A program with set-user-ID bits has no effect of them unless kvmprobe runs as root.
+COMMAND has kvmprobe's standard input, output and error and its terminal; the
+report comes after its own output, so rather give -o FILE. Ctrl-C reaches the
+command, SIGTERM and SIGHUP are passed on to it, and kvmprobe reports when it
+has ended. With -p PID they make kvmprobe let go, and the process runs on. If
+kvmprobe is killed, what it watched runs on as well. The set-user-ID bits of a
+program have no effect unless kvmprobe runs as root.
 """
 
 _WATCHING = "kvmprobe: watching {}; Ctrl-C lets go of it and reports"
 
 _EPILOG = """\
-exit status: the verdict's, as for 'check'; 130 when the command was killed as kvmprobe was interrupted, 143 and 129
-when kvmprobe got SIGTERM or SIGHUP (the report is written all the same); 64: the command cannot be started, or there
-is no such PID; 3: the kernel refuses to attach.
+exit status: the verdict's, as for 'check', and
+  130  the command was killed as kvmprobe was interrupted
+  143  kvmprobe got SIGTERM (129: SIGHUP); the report is written all the same
+  64   the command cannot be started, or there is no such PID
+  3    the kernel refuses to attach
 """
 
 

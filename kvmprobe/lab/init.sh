@@ -7,6 +7,9 @@
 #   notes    what went wrong on the way, a line each
 #   prepare  what the preparation said
 #   stdout, stderr, and last of all status, of the command
+#
+# With /lab/init, the name of another process 1, that one takes over after the preparation. It has the results in
+# /kvmprobe-lab-results, and runs the command, leaves those three files and powers off itself.
 
 export PATH=/bin
 results=/results
@@ -79,6 +82,14 @@ chroot /newroot /bin/sh /kvmprobe-lab/prepare </dev/null >$results/prepare 2>&1 
 	note "the preparation ended with status $?: $(cat $results/prepare)"
 
 mark command
+if [ -e /lab/init ]; then
+	# The root itself, for systemd gives services mounts of their own; not by switch_root, which deletes what is bound here.
+	mkdir -p /newroot/kvmprobe-lab-results
+	mount -o bind $results /newroot/kvmprobe-lab-results || die "cannot bind $results"
+	next=$(cat /lab/init)
+	cd /newroot && mount -o move . / && exec chroot . "$next"
+	die "cannot run $next"
+fi
 chroot /newroot /bin/sh /kvmprobe-lab/command </dev/null >$results/stdout 2>$results/stderr
 echo $? >$results/status.new
 sync

@@ -1,0 +1,227 @@
+"""The unit, the timer and the gate under a real systemd, on real kernels with SVM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmprobe.errors import Problem
+from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.scenarios import BY_NAME
+from tests.lab import under_systemd
+from tests.lab.conftest import unavailable
+from tests.lab.under_systemd import Answer
+
+pytestmark = pytest.mark.kernel
+
+Booted = Callable[..., Answer]
+
+_STARTED = """
+state() { systemctl show -P "$2" "$1"; }
+# try COMMAND UNIT: whether systemctl could do it, and what became of it and of kvmprobe
+try() {
+    systemctl "$1" "$2" 2>/dev/null; echo "status $?, $2 $(state "$2" ActiveState), kvmprobe $(state kvmprobe Result)"
+}
+# options OPTION... : arguments of kvmprobe from now on
+options() {
+    mkdir -p /run/systemd/system/kvmprobe.service.d
+    printf '[Service]\\nEnvironment="KVMPROBE_OPTIONS=%s"\\n' "$*" >/run/systemd/system/kvmprobe.service.d/options.conf
+    systemctl daemon-reload
+}
+verdict() { journalctl --sync; journalctl -o cat -t kvmprobe | grep -E '^[A-Z ]+ [a-z-]+: ' | tail -n 1; }
+"""
+_JOURNAL = """
+echo == journal
+journalctl --sync; journalctl -o cat -u kvmprobe -u libvirtd
+echo == boot
+echo "libvirtd $(state libvirtd ActiveState), kubelet $(state kubelet ActiveState), kvmprobe $(state kvmprobe Result)"
+systemctl --failed --plain --no-legend
+echo == order
+state kvmprobe InactiveEnterTimestampMonotonic
+state libvirtd ActiveEnterTimestampMonotonic
+state kubelet ActiveEnterTimestampMonotonic
+"""
+_MODULES = "echo == modules\ncut -d' ' -f1 /proc/modules | grep -xE 'kvm_amd|msr|cpuid'\n"
+# Not before kvmprobe.service has begun.
+_LATE = "until [ -e /run/kvmprobe ]; do sleep 0.2; done; sleep 2; modprobe --ignore-install kvm_amd"
+_OFF = "0xd01"  # EFER without SVME
+
+
+@pytest.fixture
+def booted(real_kernel: Callable[[str], Kernel], built: Path, tmp_path: Path) -> Booted:
+    """Boots a kernel by its name and runs a script in it; see under_systemd.boot."""
+
+    def run(script: str, kernel: str, prepare: tuple[str, ...] = ()) -> Answer:
+        try:
+            return under_systemd.boot(real_kernel(kernel), built, f"{_STARTED}{script}", tmp_path, prepare)
+        except Problem as problem:
+            unavailable(problem)
+
+    return run
+
+
+def _same(report: Any, other: Any) -> None:
+    """The same verdict for the same reason, the same checks, the same witnesses."""
+    for name in ("status", "reason"):
+        assert report["verdict"][name] == other["verdict"][name]
+    checks, others = ({check["id"]: check["status"] for check in each["checks"]} for each in (report, other))
+    assert checks == others
+    mine, theirs = report["evidence"], other["evidence"]
+    for name in ("cpus", "device", "ioctls", "guest", "loads", "log", "modules"):
+        assert mine[name] == theirs[name], name
+    assert mine["uevents"]["source"] == theirs["uevents"]["source"] is not None
+    assert [event["count"] for event in mine["uevents"]["events"]] == [
+        event["count"] for event in theirs["uevents"]["events"]
+    ]
+
+
+def test_a_host_that_can(booted: Booted) -> None:
+    """kvm_amd comes late, by udev: the probe waits for it, and libvirtd for the probe. What the unit may not do hides
+    nothing from it."""
+    hold = "\n".join(("", *BY_NAME["another-vm"].prepare[1:], ""))
+    answer = booted(
+        f"""
+        kvmprobe="python3 -I /usr/local/lib/kvmprobe/kvmprobe.pyz"
+        report() {{ cat /var/lib/kvmprobe/report.json; }}
+        {_JOURNAL}
+        echo == hardened; report
+        echo == free; $kvmprobe --json
+        {_MODULES}
+        echo == files; cd /var/lib/kvmprobe; stat -c '%a %U:%G %n' . report.json
+        echo == timer
+        state kvmprobe.timer NextElapseUSecRealtime
+        mkdir /run/systemd/system/kvmprobe.timer.d
+        printf '[Timer]\\nRandomizedDelaySec=0\\nOnBootSec=1\\n' >/run/systemd/system/kvmprobe.timer.d/now.conf
+        systemctl daemon-reload; systemctl restart kvmprobe.timer
+        while ! [ -e previous.json ] || [ "$(state kvmprobe ActiveState)" != inactive ]; do sleep 1; done
+        stat -c '%a %U:%G %n' report.json previous.json
+        cmp -s previous.json report.json; echo status $?
+        echo == vm
+        {hold} holder=$!
+        try restart libvirtd; verdict
+        echo == hardened-vm; report
+        echo == free-vm; $kvmprobe --json
+        kill $holder
+        echo == inconclusive
+        options --no-load; try restart libvirtd; verdict
+        echo == not-applicable
+        mkdir -p /opt/intel/proc; sed s/AuthenticAMD/GenuineIntel/ /proc/cpuinfo >/opt/intel/proc/cpuinfo
+        options --sysroot /opt/intel; try restart libvirtd; verdict
+        echo == broken
+        options --nonsense; try start kvmprobe; try restart libvirtd; ls /run/kvmprobe
+        journalctl -o cat -u kvmprobe -n 5 | grep stored
+        echo == more
+        mkdir -p -m 755 /var/lib/prometheus/node-exporter; chown nobody /var/lib/prometheus
+        folder=/etc/systemd/system/kvmprobe.service.d; mkdir $folder; cp /kvmprobe-lab/prometheus.conf $folder
+        rm /run/systemd/system/kvmprobe.service.d/options.conf
+        printf '[Service]\\nGroup=adm\\n' >/run/systemd/system/kvmprobe.service.d/group.conf; systemctl daemon-reload
+        try start kvmprobe; stat -c '%a %U:%G %n' . *.json /var/lib/prometheus/node-exporter/*
+        """,
+        "bookworm",
+        (f"echo 'install kvm_amd {_LATE}' >/etc/modprobe.d/late.conf",),
+    )
+    confirmed = "CONFIRMED svme-set-by-create-vm: KVM_CREATE_VM set EFER.SVME on cpu0-1"
+    assert confirmed in answer["journal"]
+    assert answer.lines("boot") == ["libvirtd active, kubelet active, kvmprobe success"]
+    ended, *started = map(int, answer.lines("order"))
+    assert all(ended <= time for time in started)
+    _same(json.loads(answer["hardened"]), json.loads(answer["free"]))
+    assert json.loads(answer["hardened"])["evidence"]["log"]["lines"]
+    assert answer.lines("modules") == ["kvm_amd"]
+    assert answer.lines("files") == ["750 root:root .", "640 root:root report.json"]
+    next_time, *files, compared = answer.lines("timer")
+    assert next_time
+    assert files == ["640 root:root report.json", "640 root:root previous.json"]
+    assert compared == "status 1"  # another report
+    assert answer.lines("vm")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert answer.lines("vm")[1].startswith("CONFIRMED svme-set-by-another-vm")
+    _same(json.loads(answer["hardened-vm"]), json.loads(answer["free-vm"]))
+    assert answer.lines("inconclusive")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert answer.lines("inconclusive")[1].startswith("INCONCLUSIVE msr-unreadable")
+    assert answer.lines("not-applicable")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert answer.lines("not-applicable")[1].startswith("NOT APPLICABLE vendor-not-amd")
+    assert answer.lines("broken") == [
+        "status 1, kvmprobe failed, kvmprobe exit-code",
+        "status 0, libvirtd active, kvmprobe exit-code",
+        "no report was stored",
+    ]
+    assert answer.lines("more") == [
+        "status 0, kvmprobe inactive, kvmprobe success",
+        "750 root:adm .",
+        "640 root:adm previous.json",
+        "640 root:adm report.json",
+        "644 root:adm /var/lib/prometheus/node-exporter/kvmprobe.prom",
+    ]
+
+
+def test_a_host_where_another_holds_svm(booted: Booted) -> None:
+    """libvirtd is kept from starting until that is mended; one whose VMs run is not."""
+    held = BY_NAME["held-second"].prepare[:-1]
+    hold = "\n".join(BY_NAME["another-vm"].prepare[1:])
+    answer = booted(
+        f"""
+        {_JOURNAL}
+        {_MODULES}
+        echo == socket
+        limit=/run/systemd/system/kvmprobe.service.d/limit.conf; mkdir -p ${{limit%/*}}
+        printf '[Unit]\\nStartLimitIntervalSec=1h\\nStartLimitBurst=2\\n' >$limit
+        printf '[Socket]\\nListenStream=/run/libvirt-sock\\n' >/run/systemd/system/libvirtd.socket
+        systemctl daemon-reload; systemctl start libvirtd.socket
+        python3 -c 'from socket import *; s = socket(AF_UNIX); s.connect("/run/libvirt-sock"); s.recv(1)' 2>/dev/null &
+        while ! systemctl -q is-failed libvirtd.socket; do sleep 1; done
+        echo "socket $(state libvirtd.socket Result), libvirtd $(state libvirtd ActiveState)"
+        journalctl --sync; journalctl -o cat -t kvmprobe | grep -c FAILED
+        rm $limit; systemctl daemon-reload; systemctl reset-failed
+        echo == again
+        try start libvirtd
+        echo == mended
+        wrmsr -p 1 0xc0000080 {_OFF}; try start libvirtd; verdict
+        echo == in-use
+        {hold}
+        wrmsr -p 1 0xc0000080 {_OFF}; try restart libvirtd; verdict
+        """,
+        "bookworm",
+        held,
+    )
+    verdict = "FAILED svm-held-by-another-owner: KVM_CREATE_VM failed: EBUSY; EFER.SVME was 1 on cpu1"
+    said = [line for line in answer.lines("journal") if line.startswith(("FAILED", "services", "Assertion"))]
+    assert [line[: len(verdict)] for line in said] == [
+        verdict,
+        "services with gate.conf will not start",
+        "Assertion failed for libvirtd.service - Stand-in.",
+    ]
+    assert answer.lines("boot")[0] == "libvirtd inactive, kubelet active, kvmprobe exit-code"
+    assert [line.split()[0] for line in answer.lines("boot")[1:]] == ["kvmprobe.service"]
+    assert answer.lines("modules") == ["kvm_amd", "msr"]
+    socket, probes = answer.lines("socket")
+    assert socket == "socket trigger-limit-hit, libvirtd inactive"
+    assert 1 <= int(probes) <= 3
+    assert answer.lines("again") == ["status 1, libvirtd inactive, kvmprobe exit-code"]
+    assert answer.lines("mended")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert answer.lines("mended")[1].startswith("CONFIRMED")
+    assert answer.lines("in-use")[0] == "status 0, libvirtd active, kvmprobe exit-code"
+    assert answer.lines("in-use")[1].startswith("FAILED svme-not-set")
+
+
+def test_a_host_where_kvm_amd_is_blacklisted(booted: Booted) -> None:
+    """On a newer systemd, which must know all that is in the units; and a newer kernel: SVME follows kvm_amd."""
+    answer = booted(
+        f"""
+        {_JOURNAL}
+        echo == verified
+        systemd-analyze verify kvmprobe.service kvmprobe.timer libvirtd.service 2>&1
+        echo == mended
+        modprobe kvm_amd; try start libvirtd; verdict
+        """,
+        "trixie",
+        ("echo blacklist kvm_amd >/etc/modprobe.d/no-kvm.conf",),
+    )
+    assert "FAILED kvm-amd-not-loaded: " in answer["journal"]
+    assert answer.lines("boot")[0] == "libvirtd inactive, kubelet active, kvmprobe exit-code"
+    assert answer["verified"] == ""
+    assert answer.lines("mended")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert answer.lines("mended")[1].startswith("CONFIRMED svme-set-at-module-load")

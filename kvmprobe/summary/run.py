@@ -1,0 +1,134 @@
+"""The command `kvmprobe summary`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+
+from kvmprobe import output
+from kvmprobe.errors import DataProblem, UsageProblem
+from kvmprobe.reasons import EXIT_STATUS, REASONS
+from kvmprobe.summary import shown, workers
+from kvmprobe.summary.fleet import Fleet
+from kvmprobe.summary.inputs import Inputs
+from kvmprobe.summary.records import Reader
+from kvmprobe.summary.result import Summary
+
+_DESCRIPTION = """\
+Counts the hosts of many stored reports by verdict, reason, kernel, CPU model and
+microcode, and names the odd ones: those unlike most hosts with the same CPU model
+and kernel. Touches no machine, needs no rights but to read the files.
+
+A REPORT is a file, a folder (all *.json, *.jsonl, *.ndjson below it, and the same with
+.gz; a lab's summary.json is left alone) or - for standard input. A file may have many
+reports, one after the other or one a line. Of each host name the latest report counts.
+"""
+
+_EPILOG = """\
+Verdicts are this version's: a report by another version is judged anew, which takes
+longer; of its own reports it takes the verdict that is stored (--judge: judges all).
+
+exit status:
+  0   all hosts are confirmed, or confirmed and not applicable; 4  all are not applicable
+  1   some failed
+  3   none failed, some are inconclusive, too old (--older-than) or missing (--expect)
+  64  wrong arguments; 65  some file could not be read (1 where a host failed, too)
+"""
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `kvmprobe summary`."""
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("reports", metavar="REPORT", nargs="+", help="a file or folder of reports; - is standard input")
+    parser.add_argument("--all", action="store_true", help="count every report, not only a host's latest")
+    parser.add_argument("--judge", action="store_true", help="judge all reports anew, whatever they say themselves")
+    parser.add_argument(
+        "--only", metavar="WORD", action="append", default=[], help="list the hosts with this verdict or reason"
+    )
+    parser.add_argument("--older-than", metavar="AGE", type=_age, help="name hosts with no report since: 90m, 36h, 7d")
+    parser.add_argument("--expect", metavar="FILE", help="name the hosts in FILE (one a line) that have no report")
+    parser.add_argument("--jobs", metavar="N", type=_jobs, help="read in N processes (one for each CPU)")
+    output.add_format(parser, ("text", "json", "html"))
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="count", default=0, help="text: full lists; json: every host")
+    volume.add_argument("-q", "--quiet", action="store_true", help="text: the last line alone; with --only: the names")
+    parser.set_defaults(run=main)
+
+
+def _age(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"not an age like 90m, 36h, 7d or 2w: {text!r}")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _jobs(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,4}", text) or not int(text):
+        raise argparse.ArgumentTypeError(f"not a number of processes: {text!r}")
+    return int(text)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Reads, summarizes, writes. Returns the exit status in _EPILOG; raises Problem."""
+    if options.output is not None:
+        output.check_target(options.output)
+    for word in options.only:
+        if word not in REASONS and word not in EXIT_STATUS:
+            raise UsageProblem(f"--only {word}: neither a verdict nor a reason", "kvmprobe explain lists them.")
+    expected = _names(options.expect) if options.expect is not None else []
+    summary = read(options, expected)
+    fleet = summary.fleet
+    for file, line, why in fleet.bad()[: None if options.verbose else _SAID]:
+        output.say(f"kvmprobe: {shown.where(file, line)}: {why}")
+    if fleet.bad_count > _SAID and not options.verbose:
+        output.say(f"kvmprobe: {fleet.bad_count - _SAID:,} more could not be read")
+    if not fleet.reports:
+        raise DataProblem("there is no report to summarize", "Give files or folders of 'kvmprobe --json' reports.")
+    output.write(_render(summary, options), options.output)
+    return summary.exit_status()
+
+
+_SAID = 10  # damaged files that are told without -v
+
+
+def read(options: argparse.Namespace, expected: list[str]) -> Summary:
+    """The summary of what `options.reports` names."""
+    inputs = Inputs(options.reports)
+    fleet = Fleet(options.all)
+    reader = Reader(options.judge, options.format == "html")
+    for found, bad, judged in workers.share(inputs.tasks(), reader, options.jobs or len(os.sched_getaffinity(0))):
+        for file, line, digest in found:
+            fleet.add(file, line, digest)
+        fleet.add_bad(bad)
+        fleet.judged += judged
+    fleet.add_bad(inputs.bad)
+    return Summary(fleet, options.only, options.older_than, expected, inputs.others)
+
+
+def _render(summary: Summary, options: argparse.Namespace) -> str:
+    if options.format == "json":
+        return json.dumps(summary.data(options.verbose > 0), indent=1) + "\n"
+    if options.format == "html":
+        from kvmprobe.summary import page
+
+        return page.render(summary)
+    colour = options.output is None and output.wants_colour()
+    return shown.render(summary, -1 if options.quiet else options.verbose, colour)
+
+
+def _names(path: str) -> list[str]:
+    """Host names, one a line; what follows # is a comment."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = [line.partition("#")[0].strip() for line in file]
+    except (OSError, ValueError) as error:
+        raise DataProblem(f"--expect {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+    if not any(names):
+        raise DataProblem(f"--expect {path}: there is no name in it", "Write one host name a line.")
+    return [name for name in names if name]

@@ -32,6 +32,12 @@ def _json(report: Report, *_: object) -> str:
     return json.render(report)
 
 
+def _html(report: Report, *_: object) -> str:
+    from kvmprobe.formats import html
+
+    return html.render(report)
+
+
 def _ktap(suite: Suite) -> str:
     from kvmprobe.formats import ktap
 
@@ -44,7 +50,7 @@ def _junit(suite: Suite) -> str:
     return junit.render(suite)
 
 
-_OF_A_REPORT: dict[str, Callable[[Report, int, bool], str]] = {"text": _text, "json": _json}
+_OF_A_REPORT: dict[str, Callable[[Report, int, bool], str]] = {"text": _text, "json": _json, "html": _html}
 # Of cases (see cases.py), whichever command they came from.
 SUITE_FORMATS: dict[str, Callable[[Suite], str]] = {"ktap": _ktap, "junit": _junit}
 REPORT_FORMATS = (*_OF_A_REPORT, *SUITE_FORMATS)

@@ -70,7 +70,7 @@ def _odd(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
         yield f"{mark} {_names(summary, one.hosts, verbose)}"
         yield clean(f"  of {one.size:,} hosts with {one.model}, Linux {one.kernel}")
         for d in one.differences:
-            yield clean(f"  {d.what}: {d.value}; {d.number:,} have {d.usual}")
+            yield clean(f"  {d.what}: {d.value} (usual: {d.usual}, on {_number(d.number, 'host')})")
         if status not in ("", "confirmed"):
             yield clean(f"  {one.hosts[0].summary}")
             yield clean(f"  what to do: {hint(one.hosts[0])}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
-from kvmprobe.output import add_arguments, say
+from kvmprobe.output import add_report_arguments, say
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -77,7 +77,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /"
     )
-    add_arguments(parser)
+    add_report_arguments(parser)
     parser.set_defaults(run=_check)
 
 
@@ -99,7 +99,7 @@ def _check(options: argparse.Namespace) -> int:
 def _add_judge(parser: argparse.ArgumentParser) -> None:
     parser.description = "Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing."
     parser.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
-    add_arguments(parser)
+    add_report_arguments(parser)
     parser.set_defaults(run=_judge)
 
 

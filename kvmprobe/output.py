@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
-from kvmprobe.formats import REPORT_FORMATS
+from kvmprobe.formats import REPORT_FORMATS, RESULT_FORMATS
 
 if TYPE_CHECKING:
     import argparse
@@ -46,13 +46,19 @@ def add_arguments(
     parser: argparse.ArgumentParser,
     verbose: str = "every CPU and all that was seen",
     quiet: str = "the verdict's line alone",
+    names: Iterable[str] = RESULT_FORMATS,
 ) -> None:
-    """The arguments of every command that gives a report; `verbose` and `quiet`: what -v and -q give, in text."""
-    add_format(parser, REPORT_FORMATS)
+    """The arguments of every command that gives a result; `verbose` and `quiet`: what -v and -q give, in text."""
+    add_format(parser, names)
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument("-v", "--verbose", action="count", default=0, help=f"text: {verbose}")
     volume.add_argument("-q", "--quiet", action="store_true", help=f"text: {quiet}")
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every command that gives one report."""
+    add_arguments(parser, names=REPORT_FORMATS)
 
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:

@@ -54,3 +54,4 @@ _OF_A_REPORT: dict[str, Callable[[Report, int, bool], str]] = {"text": _text, "j
 # Of cases (see cases.py), whichever command they came from.
 SUITE_FORMATS: dict[str, Callable[[Suite], str]] = {"ktap": _ktap, "junit": _junit}
 REPORT_FORMATS = (*_OF_A_REPORT, *SUITE_FORMATS)
+RESULT_FORMATS = ("text", "json", *SUITE_FORMATS)  # of any result, also of one about many reports

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{step}", action="store_true", help=what)
     parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
     parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the soak")
-    output.add_arguments(parser)
+    output.add_report_arguments(parser)
     parser.set_defaults(run=main)
 
 

@@ -98,6 +98,7 @@ class Inputs:
         except (OSError, ValueError, EOFError, zlib.error) as error:
             why = getattr(error, "strerror", None) or error
             self.bad.append((name, 0, f"cannot be read{' to its end' if line else ''}: {why}"))
+            return
         if not line:
             self.bad.append((name, 0, "is empty"))
 

@@ -6,6 +6,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.digest import Host
 from kvmprobe.formats import html
 from kvmprobe.summary.result import Summary, hint
+from kvmprobe.summary.shown import where
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,9 +32,7 @@ def render(summary: Summary) -> str:
             "counts": {field: _most(values) for field, values in summary.counts.items()},
             "odd": [_odd(one) for one in summary.odd[:_ENTRIES]],
             "notes": list(_notes(summary, len(hosts), len(shown))),
-            "bad": [
-                [file + (f", line {line}" if line else ""), why] for file, line, why in summary.fleet.bad()[:_ENTRIES]
-            ],
+            "bad": [[where(file, line), why] for file, line, why in summary.fleet.bad()[:_ENTRIES]],
             **html.table(shown, odd),
         }
     )

@@ -49,9 +49,10 @@ class Reader:
         bad: Bad = []
         judged = 0
         for file, line, text in _records(task):
+            if isinstance(text, str):
+                bad.append((file, line, text))
+                continue
             try:
-                if isinstance(text, str):
-                    raise Malformed(text)
                 result, anew = self._digest(text)
                 judged += anew
                 found.append((file, line, result))

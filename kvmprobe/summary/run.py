@@ -37,6 +37,7 @@ exit status:
   64  wrong arguments; 65  some file could not be read (1 where a host failed, too)
 """
 
+_SAID = 10  # files that could not be read, without -v
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -53,11 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--older-than", metavar="AGE", type=_age, help="name hosts with no report since: 90m, 36h, 7d")
     parser.add_argument("--expect", metavar="FILE", help="name the hosts in FILE (one a line) that have no report")
     parser.add_argument("--jobs", metavar="N", type=_jobs, help="read in N processes (one for each CPU)")
-    output.add_format(parser, ("text", "json", "html"))
-    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help="text: full lists; json: every host")
-    volume.add_argument("-q", "--quiet", action="store_true", help="text: the last line alone; with --only: the names")
+    output.add_arguments(
+        parser,
+        "full lists; json: every host",
+        "the last line alone; with --only: the names",
+        ("text", "json", "html"),
+    )
     parser.set_defaults(run=main)
 
 
@@ -84,17 +86,12 @@ def main(options: argparse.Namespace) -> int:
     expected = _names(options.expect) if options.expect is not None else []
     summary = read(options, expected)
     fleet = summary.fleet
-    for file, line, why in fleet.bad()[: None if options.verbose else _SAID]:
-        output.say(f"kvmprobe: {shown.where(file, line)}: {why}")
-    if fleet.bad_count > _SAID and not options.verbose:
-        output.say(f"kvmprobe: {fleet.bad_count - _SAID:,} more could not be read")
+    if options.format != "text" or options.output or options.quiet or options.only or not fleet.reports:
+        _say_bad(fleet, options.verbose > 0)  # else the result has it
     if not fleet.reports:
         raise DataProblem("there is no report to summarize", "Give files or folders of 'kvmprobe --json' reports.")
     output.write(_render(summary, options), options.output)
     return summary.exit_status()
-
-
-_SAID = 10  # damaged files that are told without -v
 
 
 def read(options: argparse.Namespace, expected: list[str]) -> Summary:
@@ -109,6 +106,14 @@ def read(options: argparse.Namespace, expected: list[str]) -> Summary:
         fleet.judged += judged
     fleet.add_bad(inputs.bad)
     return Summary(fleet, options.only, options.older_than, expected, inputs.others)
+
+
+def _say_bad(fleet: Fleet, every: bool) -> None:
+    bad = fleet.bad()[: None if every else _SAID]
+    for file, line, why in bad:
+        output.say(f"kvmprobe: {shown.where(file, line)}: {why}")
+    if rest := fleet.bad_count - len(bad):
+        output.say(f"kvmprobe: {rest:,} more could not be read")
 
 
 def _render(summary: Summary, options: argparse.Namespace) -> str:

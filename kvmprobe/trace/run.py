@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mount", action="store_true", help="where tracefs is not mounted, mount it, for this process alone"
     )
-    output.add_arguments(parser)
+    output.add_report_arguments(parser)
     parser.set_defaults(run=main)
 
 

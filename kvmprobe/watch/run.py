@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="verdict",
         help="whose exit status kvmprobe gives: the verdict's, or the command's (128 + signal if it was killed)",
     )
-    output.add_arguments(parser)
+    output.add_report_arguments(parser)
     parser.set_defaults(run=main)
 
 

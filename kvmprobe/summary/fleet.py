@@ -49,7 +49,7 @@ class Fleet:
         key = (name, file, line) if self.every else name
         other = self._hosts.get(key)
         if other is not None:
-            if other[3].model != profile.model or other[3].cpus != profile.cpus:
+            if other[3].model != profile.model:
                 self._machines.add(name)
             if (*other[:3], _rank(other)) >= (*kept[:3], _rank(kept)):
                 return
@@ -66,7 +66,7 @@ class Fleet:
         return sorted(self._bad)[:NAMED]
 
     def several_machines(self) -> list[str]:
-        """Names whose reports are of different CPUs, so perhaps of different machines."""
+        """Names whose reports are of different CPU models, so perhaps of different machines."""
         return sorted(self._machines, key=natural)
 
     def size(self) -> int:

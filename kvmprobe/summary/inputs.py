@@ -107,18 +107,28 @@ def _open(path: str) -> BinaryIO:
     if path == "-":
         if sys.stdin is None:
             raise ValueError("it is closed")
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
     if path.endswith(".gz"):
         import gzip
 
         return gzip.open(path)  # type: ignore[return-value]
-    return open(path, "rb")
+    return open(path, "rb", buffering=0)
+
+
+def _piece(file: BinaryIO) -> bytes:
+    """Some _BLOCK bytes; less only at the end. A buffered read of so many from a pipe would be deaf to signals."""
+    parts = []
+    size = 0
+    while size < _BLOCK and (part := file.read(_BLOCK)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
 
 
 def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Whole records, many at a time, and the number of their first line; None for one that is too large."""
     line, rest, skipping = 1, b"", False
-    while piece := file.read(_BLOCK):
+    while piece := _piece(file):
         rest += piece
         cut = rest.rfind(_START) + 1
         if cut and skipping:

@@ -74,7 +74,7 @@ def _notes(summary: Summary, asked: int, shown: int) -> Any:
     if summary.stale:
         yield f"Too old, or from the future, {len(summary.stale):,}: {_names([host.name for host in summary.stale])}"
     if several := fleet.several_machines():
-        yield f"One name, different CPUs, so perhaps different machines: {_names(several)}"
+        yield f"One name, different CPU models, so perhaps different machines: {_names(several)}"
     if fleet.bad_count:
         yield f"{fleet.bad_count:,} could not be read."
 

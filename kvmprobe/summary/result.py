@@ -20,14 +20,14 @@ _AHEAD_S = 3600  # so far a host's clock may be ahead of ours
 
 
 class Summary:
-    """`only`: verdicts and reasons whose hosts are asked for by name; `older_than`: seconds after which a report is no
+    """`only`: verdicts and reasons whose hosts are asked for by name; `max_age`: seconds after which a report is no
     answer any more; `expected`: the names of all hosts there should be; `others`: files that were left alone."""
 
     def __init__(
         self,
         fleet: Fleet,
         only: Sequence[str] = (),
-        older_than: float | None = None,
+        max_age: float | None = None,
         expected: Sequence[str] = (),
         others: int = 0,
     ) -> None:
@@ -38,14 +38,14 @@ class Summary:
         self.odd = odd.find(self.hosts)
         self.only = only
         self.chosen = [host for host in self.hosts if {host.profile.status, host.profile.reason}.intersection(only)]
-        self.stale = self._stale(older_than) if older_than is not None else []
+        self.stale = self._stale(max_age) if max_age is not None else []
         names = fleet.names() if expected else set()
         self.missing = sorted(set(expected) - names, key=natural)
 
-    def _stale(self, older_than: float) -> list[Host]:
+    def _stale(self, max_age: float) -> list[Host]:
         """Those too old; a time to come is no answer either: that host's clock is wrong."""
         now = time.time()
-        oldest, latest = _utc(now - older_than), _utc(now + _AHEAD_S)
+        oldest, latest = _utc(now - max_age), _utc(now + _AHEAD_S)
         return [host for host in self.hosts if not oldest <= host.taken_at <= latest]
 
     def label(self, host: Host) -> str:

@@ -33,12 +33,12 @@ longer; of its own reports it takes the verdict that is stored (--judge: judges 
 exit status:
   0   all hosts are confirmed, or confirmed and not applicable; 4  all are not applicable
   1   some failed
-  3   none failed, some are inconclusive, too old (--older-than) or missing (--expect)
+  3   none failed, some are inconclusive, too old (--max-age) or missing (--expect)
   64  wrong arguments; 65  some file could not be read (1 where a host failed, too)
 """
 
 _SAID = 10  # files that could not be read, without -v
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="WORD", action="append", default=[], help="list the hosts with this verdict or reason"
     )
-    parser.add_argument("--older-than", metavar="AGE", type=_age, help="name hosts with no report since: 90m, 36h, 7d")
+    parser.add_argument(
+        "--max-age",
+        metavar="DURATION",
+        type=_duration,
+        help="name the hosts whose report is older (90m, 26h, 7d), or of the future",
+    )
     parser.add_argument("--expect", metavar="FILE", help="name the hosts in FILE (one a line) that have no report")
     parser.add_argument("--jobs", metavar="N", type=_jobs, help="read in N processes (one for each CPU)")
     output.add_arguments(
@@ -63,16 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=main)
 
 
-def _age(text: str) -> float:
-    found = re.fullmatch(r"([0-9]{1,6})([mhdw])", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"not an age like 90m, 36h, 7d or 2w: {text!r}")
+def _duration(text: str) -> int:
+    """Seconds, of a number and its unit."""
+    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    if not found or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 26h or 7d")
     return int(found[1]) * _UNITS[found[2]]
 
 
 def _jobs(text: str) -> int:
     if not re.fullmatch("[0-9]{1,4}", text) or not int(text):
-        raise argparse.ArgumentTypeError(f"not a number of processes: {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
     return int(text)
 
 
@@ -105,7 +111,7 @@ def read(options: argparse.Namespace, expected: list[str]) -> Summary:
         fleet.add_bad(bad)
         fleet.judged += judged
     fleet.add_bad(inputs.bad)
-    return Summary(fleet, options.only, options.older_than, expected, inputs.others)
+    return Summary(fleet, options.only, options.max_age, expected, inputs.others)
 
 
 def _say_bad(fleet: Fleet, every: bool) -> None:

@@ -120,7 +120,7 @@ def _unknown(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
         yield paint(f"Too old, or from the future: {_number(len(summary.stale), 'host')}", _BOLD)
         yield f"  {_list([f'{host.name} ({host.taken_at})' for host in summary.stale], verbose)}"
     if several := summary.fleet.several_machines():
-        yield paint(f"One name, different CPUs: {_number(len(several), 'name')}", _BOLD)
+        yield paint(f"One name, different CPU models: {_number(len(several), 'name')}", _BOLD)
         yield f"  {_list(several, verbose)}"
         yield "  what to do: If they are different machines, --all counts each report."
 

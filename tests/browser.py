@@ -33,12 +33,13 @@ class Browser:
         self._in, answers = os.pipe()
         # The protocol's descriptors are 3 and 4.
         command = ["bash", "-c", f'exec 8<&{commands} 9>&{answers}; exec "$@" 3<&8 4>&9 8<&- 9>&-', "bash", CHROMIUM]
+        self._log = (folder / "chromium.log").open("wb")
         self._process = subprocess.Popen(
             [*command, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
             pass_fds=(commands, answers),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=(folder / "chromium.log").open("wb"),
+            stderr=self._log,
             env={**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)},
             start_new_session=True,
         )
@@ -67,8 +68,7 @@ class Browser:
         except ProcessLookupError:
             pass
         self._process.wait()
-        if self._process.stderr:
-            self._process.stderr.close()
+        self._log.close()
 
     def call(self, method: str, **parameters: Any) -> Any:
         """The answer to one command of the protocol."""

@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
-  const SVG = "http://www.w3.org/2000/svg";
+  const SVG = document.querySelector("svg").namespaceURI;
   const MARKS = { P: "pass", F: "fail", W: "warn", S: "skip", U: "unknown", "-": "none" };
   const WORST = "FUWPS-"; // the order of a check's column
   const VERDICTS = ["failed", "inconclusive", "not applicable", "confirmed"];
@@ -87,8 +87,9 @@
 
   /* "a -b kernel:6.1 model:'AMD EPYC'" → tests that a host must all pass */
   function tests(query) {
-    const found = query.matchAll(/(-?)(?:([\w-]+):)?(?:"([^"]*)"?|(\S+))/g);
-    return [...found].map(([whole, minus, key, quoted, bare]) => {
+    const found = query.matchAll(/(-?)(?:([\w-]+):)?(?:"((?:[^"\\]|\\.)*)"?|(\S+))/gs);
+    return [...found].map(([whole, minus, key, inQuotes, bare]) => {
+      const quoted = inQuotes?.replace(/\\(.)/gs, "$1");
       const column = byKey.get((key || "").toLowerCase());
       const wanted = (column || !key ? quoted ?? bare ?? "" : whole.slice(minus.length)).toLowerCase();
       let test = (host) => words(host).includes(wanted);
@@ -101,7 +102,7 @@
   }
 
   function token(key, value) {
-    return `${key}:${/^[\w.+-]+$/.test(value) && byKey.get(key).check ? value : `"${value.replaceAll('"', "")}"`}`;
+    return `${key}:${/^[\w.+-]+$/.test(value) && byKey.get(key).check ? value : `"${value.replace(/["\\]/g, "\\$&")}"`}`;
   }
 
   function ask(query) {

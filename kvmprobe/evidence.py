@@ -46,6 +46,17 @@ def error_of(value: object) -> str | None:
     return value["error"] if is_failure(value) else None
 
 
+def seconds_of(taken_at: str) -> int | None:
+    """Seconds since the epoch of a time as in `taken_at`; None for anything else."""
+    from calendar import timegm
+    from time import strptime
+
+    try:
+        return timegm(strptime(taken_at, "%Y-%m-%dT%H:%M:%SZ"))
+    except ValueError:
+        return None
+
+
 def parse_cpulist(text: str | None) -> list[int]:
     """CPU numbers of the kernel's list format ("0-3,8"); ValueError for anything else."""
     cpus: list[int] = []

@@ -6,11 +6,12 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
 from kvmprobe.formats import REPORT_FORMATS, RESULT_FORMATS
+from kvmprobe.replace import find_special, open_folder, open_special, replace
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +29,13 @@ def clean(text: object) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
+_NAGIOS = """\
+With --format nagios the exit status is a Nagios plugin's: 0 OK (confirmed, not applicable), 1 WARNING (confirmed, but
+a check warns), 2 CRITICAL (failed), 3 UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
+output).
+"""
 _STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_DESCRIPTORS = ("/dev/std", "/dev/fd/", "/proc/")  # the caller's own, whatever is behind them
 
 
 def say(message: str, hint: str | None = None) -> None:
@@ -59,6 +66,28 @@ def add_arguments(
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that gives one report."""
     add_arguments(parser, names=REPORT_FORMATS)
+    parser.epilog = f"{parser.epilog or ''}{_NAGIOS}"
+    parser.add_argument(
+        "--also",
+        metavar="FORMAT:FILE",
+        action="append",
+        default=[],
+        help="write the same report to FILE in another format, too; may be given many times",
+    )
+
+
+def is_for_an_agent(arguments: Sequence[str]) -> bool:
+    """Whether they ask for --format nagios, be they wrong otherwise: then also complaints are for the agent that reads
+    standard output, and an exit status of 0 to 3."""
+    chosen = ""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument, following in zip(own, [*own[1:], ""]):
+        name, equals, value = argument.partition("=")
+        if len(name) > 2 and "--format".startswith(name):  # argparse takes the beginning of an option for it
+            chosen = value if equals else following
+        elif len(name) > 2 and "--json".startswith(name):
+            chosen = "json"
+    return chosen == "nagios"
 
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
@@ -67,26 +96,44 @@ def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE (beside it, then renamed)")
 
 
-def check_target(path: str) -> None:
-    """Raises UsageProblem, before any work is done, where `path` can never be written."""
+def check_target(path: str, option: str = "--output ") -> None:
+    """Raises UsageProblem, before any work is done, where `path`, the value of `option`, can never be written."""
+    name = f"{option}{path}"
     if not path:
-        raise UsageProblem("--output: an empty name", "Name a file.")
+        raise UsageProblem(f"{option.rstrip(' :')}: an empty name", "Name a file.")
     try:
         folder = os.path.dirname(os.path.realpath(path))
     except OSError as error:
-        raise UsageProblem(f"--output {path}: {error.strerror}: the current folder", "Give a full path.") from error
-    if os.path.isdir(path):
-        raise UsageProblem(f"--output {path}: is a folder", "Name a file.")
+        raise UsageProblem(f"{name}: {error.strerror}: the current folder", "Give a full path.") from error
+    if os.path.isdir(path) or path.endswith("/"):
+        raise UsageProblem(f"{name}: is a folder", "Name a file.")
     if not os.path.isdir(folder):
-        raise UsageProblem(f"--output {path}: there is no folder {folder}", "Make the folder first.")
-    if not os.access(path if _is_special(path) else folder, os.W_OK):
-        raise UsageProblem(f"--output {path}: not permitted to write there", "Choose another folder or user.")
+        raise UsageProblem(f"{name}: there is no folder {folder}", "Make the folder first.")
+    special = is_special(path)
+    if not os.access(path if special else folder, os.W_OK):
+        raise UsageProblem(f"{name}: not permitted to write there", "Choose another folder or user.")
+    if path.startswith(_DESCRIPTORS):
+        return
+    try:
+        os.close(find_special(path) if special else open_folder(path)[0])
+    except OSError as error:
+        raise UsageProblem(f"{name}: {error.strerror}", "Give a file's real path, in a folder of your own.") from error
 
 
-def write(text: str, path: str | None) -> None:
-    """Writes the result to `path`, or to standard output. Raises Problem when it cannot be written."""
+def place(path: str | None) -> str | None:
+    """The file that `path` leads to; None is standard output."""
     if path in _STDOUT:
-        path = None  # opened anew, it would be written from its beginning
+        return None  # opened anew, it would be written from its beginning
+    return path if path is None or is_special(path) else os.path.realpath(path)
+
+
+def write(text: str, path: str | None, mode: int | None = None) -> None:
+    """Writes the result to `path`, or to standard output. Raises Problem when it cannot be written.
+
+    `mode`: what a file gets, whatever the umask is and whatever mode it had.
+    """
+    if path in _STDOUT:
+        path = None
     try:
         if path is None:
             if sys.stdout is None:
@@ -94,14 +141,15 @@ def write(text: str, path: str | None) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
             sys.stdout.write(text)
             sys.stdout.flush()
-        elif _is_special(path):
-            with open(path, "a", encoding="utf-8") as file:
+        elif is_special(path):
+            with open(path if path.startswith(_DESCRIPTORS) else open_special(path), "a", encoding="utf-8") as file:
                 file.write(text)
         else:
-            _replace(os.path.realpath(path), text)
+            replace(path, text, mode)
     except BrokenPipeError:
         # The reader has seen enough (kvmprobe | head). Python's own flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if path is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         raise Problem(f"the result cannot be written to {path or 'standard output'}: {error.strerror}") from error
 
@@ -113,35 +161,11 @@ def wants_colour() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _is_special(path: str) -> bool:
+def is_special(path: str) -> bool:
     """A device or pipe is written to, never replaced; and /dev/fd/3, whatever it stands for."""
-    if path.startswith(("/dev/", "/proc/")):
+    if path.startswith(_DESCRIPTORS):
         return True
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return False
-
-
-def _replace(path: str, text: str) -> None:
-    """Written beside and renamed; a file that is there keeps its mode."""
-    try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-    except OSError:
-        mode = None
-    beside = f"{path}.{os.getpid()}.tmp"
-    try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if mode is not None:
-            os.chmod(beside, mode)
-        os.rename(beside, path)
-    except BaseException:
-        try:
-            os.unlink(beside)
-        except FileNotFoundError:
-            pass
-        raise

@@ -24,9 +24,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def report_schema() -> Schema:
-    path = os.path.join(os.path.dirname(__file__), "report.schema.json")
-    with open(path, encoding="utf-8") as file:
-        schema: Schema = json.load(file)
+    # By the loader: kvmprobe may be in a zip file.
+    data = __spec__.loader.get_data(os.path.join(os.path.dirname(__file__), "report.schema.json"))  # type: ignore
+    schema: Schema = json.loads(data)
     return schema
 
 

@@ -45,6 +45,19 @@ def kvmprobe(*arguments: str | Path, deadline: float = DEADLINE_S, **options: An
 
 
 @pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what scripts/build makes of this checkout."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    if done.returncode != 0:
+        if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
+            pytest.fail(done.stderr)
+        pytest.skip(f"it cannot be built here: {done.stderr}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def kvm_device() -> str:
     """The real /dev/kvm, where it can be opened."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from kvmprobe import __version__, output, report
+from kvmprobe import __version__, output
 from kvmprobe.compare import cases, inputs, shown
 from kvmprobe.compare.result import Comparison
 from kvmprobe.formats import SUITE_FORMATS
@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Compares and writes what changed. Returns 1 where something is worse; raises Problem."""
-    report.check_target(options)
+    if options.output is not None:
+        output.check_target(options.output)
     comparison = inputs.read(options.old, options.new)
     for path, error in comparison.bad.items():
         output.say(f"kvmprobe: {path}: {error}")

@@ -95,8 +95,12 @@ class Facts:
         infos = self.evidence["cpus"]["cpuinfo"]
         return None if is_failure(infos) else infos.get(str(cpu))
 
+    def cpuinfos(self) -> list[CpuInfo]:
+        """What /proc/cpuinfo says of the CPUs that are in it."""
+        return [info for info in map(self._cpuinfo, self.cpus) if info]
+
     def first_cpuinfo(self) -> CpuInfo | None:
-        return next((info for info in map(self._cpuinfo, self.cpus) if info), None)
+        return next(iter(self.cpuinfos()), None)
 
     def svm_flag(self) -> dict[int, bool | None]:
         """Whether /proc/cpuinfo shows svm."""

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """The soak, and its report. Raises UsageProblem."""
-    report.check_target(options)
+    report.check_targets(options)
     for name, value in (("cycles", options.cycles), ("time", options.time), ("vms", options.vms)):
         if value is not None and not 0 < value < 1e12:
             raise UsageProblem(f"--{name} {value}: is not a number above 0")

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """A probe that is traced, and its report. Raises Problem where the kernel's tracing cannot be used."""
-    report.check_target(options)
+    report.check_targets(options)
     with tracefs.Instance(tracefs.find(options.mount)) as instance:
         evidence = observe(Options(load=not options.no_load), lambda root: TracedProbe(root, instance, options.load))
     return report.write_here(evidence, options)

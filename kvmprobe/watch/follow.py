@@ -12,6 +12,7 @@ from kvmprobe.watch import ioctls, tracer
 from kvmprobe.watch.signals import ENDING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
     from typing import Protocol
 
     from kvmprobe.shape import Answer, Snapshot, WatchedCall
@@ -75,6 +76,8 @@ class Follower:
         self._threads: dict[int, Thread] = {}
         self._processes: dict[int, Process] = {}
         self._detaching = False
+        self._awaited: set[int] = set()
+        self._attached: Callable[[], None] = lambda: None
         self.followed = 0
         self.ended = "detached"
         self.status: int | None = None
@@ -85,6 +88,15 @@ class Follower:
         """Takes a thread, whose system calls are `watched` from its next stop on. Raises OSError."""
         tracer.seize(tid)
         self._add(tid, watched)
+
+    def interrupt(self, tids: Collection[int], attached: Callable[[], None]) -> None:
+        """Makes each of these threads stop once, for only then its system calls are seen; then calls `attached`."""
+        self._awaited, self._attached = set(tids), attached
+        for tid in tids:
+            try:
+                tracer.interrupt(tid)
+            except OSError:
+                pass  # it has ended, as waitpid() will say
 
     def _add(self, tid: int, watched: bool = True) -> Thread:
         pid = _process_of(tid)
@@ -133,15 +145,19 @@ class Follower:
         return True
 
     def _changed(self, tid: int, status: int) -> None:
-        if not os.WIFSTOPPED(status):
+        if os.WIFSTOPPED(status):
+            thread = self._threads.get(tid) or self._add(tid)  # a new task may come before its parent's event
+            try:
+                self._stopped(thread, os.WSTOPSIG(status), status >> 16)
+            except OSError as error:
+                if error.errno != errno.ESRCH:  # killed while it stood
+                    raise
+        else:
             self._gone(tid, status)
-            return
-        thread = self._threads.get(tid) or self._add(tid)  # a new task may come before its parent's event
-        try:
-            self._stopped(thread, os.WSTOPSIG(status), status >> 16)
-        except OSError as error:
-            if error.errno != errno.ESRCH:  # killed while it stood
-                raise
+        if tid in self._awaited:
+            self._awaited.remove(tid)
+            if not self._awaited:
+                self._attached()
 
     def _stopped(self, thread: Thread, signum: int, event: int) -> None:
         tid = thread.tid

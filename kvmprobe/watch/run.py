@@ -31,6 +31,8 @@ has ended. With -p PID they make kvmprobe let go, and the process runs on. If kv
 on as well. A program with set-user-ID bits has no effect of them unless kvmprobe runs as root.
 """
 
+_WATCHING = "kvmprobe: watching {}; Ctrl-C lets go of it and reports"
+
 _EPILOG = """\
 exit status: the verdict's, as for 'check'; 130 when the command was killed as kvmprobe was interrupted, 143 and 129
 when kvmprobe got SIGTERM or SIGHUP (the report is written all the same); 64: the command cannot be started, or there
@@ -57,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Watches, and reports. Raises Problem where that cannot be done."""
-    report.check_target(options)
+    report.check_targets(options)
     evidence, follower = watch(options)
     return exit_status(options, follower, report.write_here(evidence, options))
 
@@ -78,7 +80,7 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         raise Problem(f"watch needs python-ptrace, which cannot be used: {error}", hint) from error
     target: Target
     if options.pid is not None:
-        target = Running(options.pid)
+        target = Running(options.pid, lambda: None if options.quiet else output.say(_WATCHING.format(options.pid)))
     else:
         target = OwnGuest() if options.command is None else Command(options.command)
     made: list[WatchProbe] = []
@@ -87,8 +89,6 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         made.append(WatchProbe(root, target))
         return made[-1]
 
-    if options.pid is not None and not options.quiet:
-        output.say(f"kvmprobe: watching {options.pid}; Ctrl-C lets go of it and reports")
     evidence = observe(Options(load=not options.no_load), make)
     follower = made[0].follower
     if follower is None:

@@ -9,7 +9,6 @@ import os
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import Problem, UsageProblem
 from kvmprobe.probe import Probe
-from kvmprobe.watch import tracer
 from kvmprobe.watch.follow import Follower
 
 if TYPE_CHECKING:
@@ -90,8 +89,9 @@ class Running:
     own = False
     argv = None
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, attached: Callable[[], None]) -> None:
         self.pid = pid
+        self._attached = attached
 
     def follow(self, root: Root, witness: Witness, signals: Signals) -> Follower:
         """Attaches to all its threads, until it ends or a signal tells us to let go. Raises Problem where refused."""
@@ -108,8 +108,7 @@ class Running:
             raise
         if not tids:
             raise UsageProblem(f"-p {self.pid}: there is no such process")
-        for tid in tids:
-            _interrupt(tid)  # from this stop on its system calls are seen
+        follower.interrupt(tids, self._attached)
         follower.run()
         return follower
 
@@ -151,7 +150,7 @@ class _Held:
         try:
             follower.seize(self.pid, watched)
             if watched:
-                _interrupt(self.pid)
+                follower.interrupt([self.pid], lambda: None)
             os.write(self._go, b"1")
         except OSError as error:
             os.close(self._go)  # so it ends
@@ -163,13 +162,6 @@ class _Held:
         """Why it could not act, else "". To be asked when it has ended or become another program."""
         with os.fdopen(self._errors, "rb") as file:
             return file.read().decode("utf-8", "replace")
-
-
-def _interrupt(tid: int) -> None:
-    try:
-        tracer.interrupt(tid)
-    except OSError:
-        pass  # it has ended
 
 
 def _refusal(root: Root, pid: int, error: OSError) -> Problem:

@@ -80,8 +80,8 @@ END
         watch killed -- {python} -c 'from vmm import *; vm(); os.kill(os.getpid(), 9)'
         mkfifo /go
         {python} -c 'from vmm import *; open("/go").read(); vm(); open("/made", "w"); time.sleep(60)' & vmm=$!
-        watch alive -p $vmm & watch=$!
-        until grep -q 'TracerPid:.[1-9]' /proc/$vmm/status; do sleep 0.2; done
+        watch alive -p $vmm 2>/said & watch=$!
+        until grep -q "watching $vmm" /said; do sleep 0.2; done
         echo >/go; until [ -e /made ]; do sleep 0.2; done
         kill -TERM $(grep TracerPid /proc/$vmm/status | cut -f2); wait $watch
         kill -9 $vmm; wait

@@ -1,0 +1,148 @@
+"""The report as metrics, for the textfile collector of Prometheus' node_exporter.
+
+The text format 0.0.4, without the samples' timestamps, which the collector refuses. Every label but those of
+kvmprobe_host_info is of a closed list, and no series is of a single CPU. What is unknown has no series, an empty label,
+or a state of its own: it is never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.evidence import PHASES, parse_cpulist, seconds_of
+from kvmprobe.judge.facts import Facts
+from kvmprobe.output import clean
+from kvmprobe.reasons import EXIT_STATUS
+from kvmprobe.registers import VM_CR
+
+if TYPE_CHECKING:
+    from kvmprobe.shape import Report
+
+    Sample = tuple[Mapping[str, object], float]
+
+_LONGEST = 128  # characters of a label: what evidence says is not ours, and every scrape carries it
+_STATES = {True: "set", False: "clear", None: "unknown"}
+
+
+def render(report: Report) -> str:
+    """ASCII only. The same report gives the same text."""
+    facts = Facts(report["evidence"])
+    lines: list[str] = []
+    for name, help_text, samples in _metrics(report, facts):
+        shown = [f"{name}{_labels(labels)} {value!r}" for labels, value in samples]
+        if shown:
+            lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge", *shown]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[Sample]]]:
+    """The name, the help and the samples of each metric."""
+    verdict, evidence = report["verdict"], report["evidence"]
+    info = {
+        "verdict": verdict["status"],
+        "reason": verdict["reason"],
+        "version": report["tool"]["version"],
+        "schema": report["schema"],
+    }
+    yield "kvmprobe_verdict_info", "The verdict of the last run and its one reason.", [(info, 1)]
+    yield (
+        "kvmprobe_verdict",
+        "Whether this is the verdict of the last run.",
+        [({"verdict": status}, int(status == verdict["status"])) for status in EXIT_STATUS],
+    )
+    yield (
+        "kvmprobe_check_info",
+        "The status of each check of the last run: pass, fail, warn, skip or unknown.",
+        [({"check": check["id"], "status": check["status"]}, 1) for check in report["checks"]],
+    )
+    yield (
+        "kvmprobe_cpus",
+        "CPUs that were online, and those that are possible and were offline.",
+        [({"state": state}, count) for state, count in _cpus(facts)],
+    )
+    yield (
+        "kvmprobe_svme_cpus",
+        "Online CPUs by EFER.SVME before KVM_CREATE_VM, after it, and with the VM closed.",
+        [
+            ({"phase": phase, **labels}, count)
+            for phase in PHASES
+            if facts.has_snapshot(phase)
+            for labels, count in _count(facts.svme(phase))
+        ],
+    )
+    yield (
+        "kvmprobe_svmdis_cpus",
+        "Online CPUs by VM_CR.SVMDIS: whether the firmware has disabled SVM.",
+        _count(
+            {
+                cpu: None if value is None else VM_CR.bit(value, "SVMDIS")
+                for cpu, value in facts.register("before", VM_CR.name).items()
+            }
+        ),
+    )
+    yield (
+        "kvmprobe_run_duration_seconds",
+        "How long the last run took.",
+        [({}, round(evidence["duration_ms"] / 1000, 4))],
+    )
+    taken = seconds_of(evidence["taken_at"])
+    yield (
+        "kvmprobe_last_run_timestamp_seconds",
+        "When the last run began to take evidence, in seconds since the epoch.",
+        [] if taken is None else [({}, taken)],
+    )
+    yield (
+        "kvmprobe_host_info",
+        "The host of the last run; mixed: not all its online CPUs say the same.",
+        [(_host(facts), 1)],
+    )
+
+
+def _cpus(facts: Facts) -> Iterator[tuple[str, int]]:
+    yield "online", len(facts.cpus)
+    offline = facts.evidence["cpus"]["offline"]
+    try:
+        if offline is not None:
+            yield "offline", len(parse_cpulist(offline))
+    except ValueError:
+        pass
+
+
+def _count(values: Mapping[int, bool | None]) -> list[Sample]:
+    """How many CPUs are in each state. All states always, so that none ever seems to be gone."""
+    states = list(values.values())
+    return [({"state": name}, states.count(state)) for state, name in _STATES.items()]
+
+
+def _host(facts: Facts) -> dict[str, object]:
+    evidence = facts.evidence
+    infos = facts.cpuinfos()
+    return {
+        "host": evidence["host"]["name"],
+        "kernel": evidence["kernel"]["release"],
+        "hypervisor": facts.hypervisor(),
+        "vendor": _one(facts.vendors().values()),
+        "model_name": _one(info["model_name"] for info in infos),
+        "family": _one(info["cpu_family"] for info in infos),
+        "model": _one(info["model"] for info in infos),
+        "stepping": _one(info["stepping"] for info in infos),
+        "microcode": _one(info["microcode"] for info in infos),
+    }
+
+
+def _one(values: Iterable[str | None]) -> str | None:
+    different = set(values)
+    return "mixed" if len(different) > 1 else next(iter(different), None)
+
+
+def _labels(labels: Mapping[str, object]) -> str:
+    shown = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
+    return f"{{{shown}}}" if shown else ""
+
+
+def _escape(value: object) -> str:
+    """A label's value between its quotation marks. What is not ASCII stands there as in Python's own strings."""
+    text = "" if value is None else clean(str(value)[:_LONGEST])
+    ascii_text = text.encode("ascii", "backslashreplace").decode("ascii")
+    return ascii_text.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,44 @@
+"""What each right is worth, as docs/operators.md says: one guest, and several users, namespaces and capabilities."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import Guest
+
+pytestmark = pytest.mark.kernel
+
+_ONLY = "setpriv --bounding-set -all{0} --inh-caps -all{0} --"
+# How it is run, and what is to come of it: the reason, whether raw CPUID and the log are read.
+_RUNS = {
+    "rawio alone": (_ONLY.format(",+sys_rawio"), "svme-set-by-create-vm", True, False),
+    "rawio and syslog": (_ONLY.format(",+sys_rawio,+syslog"), "svme-set-by-create-vm", True, True),
+    "no rawio": ("setpriv --bounding-set -sys_rawio --", "msr-unreadable", True, True),
+    "namespaces": ("unshare --pid --fork --mount-proc --net --ipc --uts --", "svme-set-by-create-vm", True, True),
+    "root without capabilities": (_ONLY.format(""), "msr-unreadable", True, False),
+    "group kvm": ("setpriv --reuid 1000 --regid 1000 --groups 998 --", "msr-unreadable", False, False),
+    "nobody": ("setpriv --reuid 1000 --regid 1000 --clear-groups --", "kvm-not-permitted", False, False),
+}
+
+
+def test_what_each_right_is_worth(guest: Guest) -> None:
+    prepare = (
+        *("modprobe -a kvm_amd msr cpuid", "chgrp 998 /dev/kvm", "chmod 660 /dev/kvm"),
+        "echo 1 >/proc/sys/kernel/dmesg_restrict",
+    )
+    script = "\n".join(f"{how} $kvmprobe check --json 2>&1; echo" for how, *_ in _RUNS.values())
+    said = guest(script, prepare, deadline=300).rstrip().split("\n\n")
+    print(said)
+    reports = [json.loads(document) for document in said]
+    seen = {name: _seen(report) for name, report in zip(_RUNS, reports)}
+    assert seen == {name: tuple(wanted) for name, (_, *wanted) in _RUNS.items()}
+    assert all(report["evidence"]["uevents"]["source"] for report in reports)
+
+
+def _seen(report: Any) -> tuple[str, bool, bool]:
+    evidence = report["evidence"]
+    raw = all("error" not in leaf for leaves in evidence["cpus"]["cpuid"].values() for leaf in leaves.values())
+    return report["verdict"]["reason"], raw, evidence["log"]["error"] is None

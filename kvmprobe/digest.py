@@ -71,6 +71,8 @@ class Host:
     """A host by one report of it, found in `file` (at `line`, where it has several). `messages`: by check, like the
     profile's marks; `registers`: ("0-3", EFER before, created and closed, VM_CR …, VM_HSAVE_PA …), for equal CPUs."""
 
+    __slots__ = ("file", "hint", "line", "messages", "name", "profile", "registers", "summary", "taken_at")
+
     def __init__(self, name: str, taken_at: str, file: str, line: int, profile: Profile, told: Told) -> None:
         self.name = name
         self.taken_at = taken_at

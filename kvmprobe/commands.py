@@ -199,6 +199,12 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     run.add_arguments(parser)
 
 
+def _add_summary(parser: argparse.ArgumentParser) -> None:
+    from kvmprobe.summary import run
+
+    run.add_arguments(parser)
+
+
 def _add_lab(parser: argparse.ArgumentParser) -> None:
     try:
         from kvmprobe.lab import run
@@ -220,5 +226,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "watch": ("run a VMM under ptrace and read the registers at its KVM ioctls", _add_watch),
     "soak": ("the cycle many times: create, check every CPU, run the guest, close, check", _add_soak),
     "compare": ("what changed between two reports, or two folders of lab reports", _add_compare),
+    "summary": ("count the hosts of many stored reports, the odd ones out first", _add_summary),
     "lab": ("boot real kernels on emulated AMD machines and probe them", _add_lab),
 }

@@ -14,6 +14,7 @@ from kvmprobe.judge import SCHEMA
 from kvmprobe.schema import first_error, report_schema
 
 if TYPE_CHECKING:
+    from kvmprobe.schema import Schema
     from kvmprobe.shape import Evidence
 
 
@@ -27,7 +28,13 @@ def load(path: str) -> Evidence:
     Raises DataProblem for a file that cannot be read, is not JSON, not evidence, or of another schema.
     """
     name = "standard input" if path == "-" else path
-    data = _parse(_read(path, name), name)
+    return evidence_of(parse(_read(path, name), name), name, report_schema())
+
+
+def evidence_of(data: object, name: str, report: Schema) -> Evidence:
+    """The evidence in what was parsed; `name`: what to call it, `report`: the schema of reports. Raises DataProblem."""
+    if _is_deep(data):
+        raise DataProblem(f"{name}: not a report: nested deeper than {_DEPTH} levels")
     if not isinstance(data, dict):
         raise DataProblem(f"{name}: neither a report nor evidence: it is not a JSON object")
     if data.get("schema", SCHEMA) != SCHEMA:
@@ -35,8 +42,7 @@ def load(path: str) -> Evidence:
     if "evidence" not in data and "snapshots" not in data:
         raise DataProblem(f"{name}: neither a report nor evidence", "Give a file made by 'kvmprobe --json'.")
     evidence = data.get("evidence", data)
-    schema = report_schema()
-    error = first_error(evidence, schema["$defs"]["evidence"], schema) or _contradiction(evidence)
+    error = first_error(evidence, report["$defs"]["evidence"], report) or _contradiction(evidence)
     if error:
         raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}")
     return cast("Evidence", evidence)
@@ -56,14 +62,12 @@ def _read(path: str, name: str) -> bytes:
     return data
 
 
-def _parse(text: bytes, name: str) -> object:
+def parse(text: bytes, name: str) -> object:
+    """What stands in JSON; raises DataProblem."""
     try:
-        data = json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise DataProblem(f"{name}: not JSON: {str(error)[:200]}") from error
-    if _is_deep(data):
-        raise DataProblem(f"{name}: not a report: nested deeper than {_DEPTH} levels")
-    return data
 
 
 def _is_deep(data: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benches import cpus, cycles, lab, probe, witnesses
+from benches import cpus, cycles, lab, probe, summary, witnesses
 
 # How often each is measured: the noise of a shared machine against the time it takes.
 BENCHES = {
@@ -13,6 +13,7 @@ BENCHES = {
     "cycles": (cycles.main, 9),
     "cpus": (cpus.main, 5),
     "lab": (lab.main, 5),
+    "summary": (summary.main, 3),
 }
 
 

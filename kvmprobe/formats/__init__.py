@@ -42,6 +42,12 @@ def _json(report: Report, *_: object) -> str:
     return json.render(report)
 
 
+def _html(report: Report, *_: object) -> str:
+    from kvmprobe.formats import html
+
+    return html.render(report)
+
+
 def _prometheus(report: Report, *_: object) -> str:
     from kvmprobe.formats import prometheus
 
@@ -78,6 +84,7 @@ _OF_A_REPORT: dict[str, Callable[[Report, int, bool], str]] = {
     "prometheus": _prometheus,
     "nagios": _nagios,
     "nfd": _nfd,
+    "html": _html,
 }
 # Of cases (see cases.py), whichever command they came from.
 SUITE_FORMATS: dict[str, Callable[[Suite], str]] = {"ktap": _ktap, "junit": _junit}

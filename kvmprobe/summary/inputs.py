@@ -1,0 +1,149 @@
+"""Finds the reports: files, folders, streams of several reports; and cuts them into tasks of about equal size."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.errors import UsageProblem
+from kvmprobe.summary.records import LIMIT
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from kvmprobe.summary.records import Bad, Task
+
+
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")  # what is read in folders
+_STREAMS = (".jsonl", ".ndjson", ".gz")
+_SUMMARY = "summary.json"  # of a lab matrix: about reports, but none
+_FILES = 64  # in a task: some milliseconds
+_BLOCK = 1 << 20
+_START = b"\n{"
+
+
+class Inputs:
+    """`bad`: what could not be read here, before any process saw it; `others`: files in folders that are left alone."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            if path != "-" and not os.path.lexists(path):
+                raise UsageProblem(f"{path}: there is no such file or folder")
+        if list(paths).count("-") > 1:
+            raise UsageProblem("standard input cannot be read twice", "Give - once.")
+        self._paths = list(dict.fromkeys(paths))
+        self.bad: Bad = []
+        self.others = 0
+
+    def tasks(self) -> Iterator[Task]:
+        """Where the reports are, a handful of files or a part of a stream at a time."""
+        batch: list[str] = []
+        for path in self._files():
+            if path == "-" or self._is_stream(path):
+                yield from self._stream(path)
+                continue
+            batch.append(path)
+            if len(batch) == _FILES:
+                yield batch, None
+                batch = []
+        if batch:
+            yield batch, None
+
+    def _files(self) -> Iterator[str]:
+        for path in self._paths:
+            if path != "-" and os.path.isdir(path):
+                yield from self._walk(path)
+            else:
+                yield path
+
+    def _walk(self, top: str) -> Iterator[str]:
+        for folder, _, names in os.walk(top, onerror=self._unreadable):
+            for name in names:
+                if name.endswith(_SUFFIXES) and name != _SUMMARY:
+                    path = os.path.join(folder, name)
+                    if name.endswith(_STREAMS) and not os.path.isfile(path):
+                        self.bad.append((path, 0, "is not a file"))  # a pipe would be waited for
+                    else:
+                        yield path
+                else:
+                    self.others += 1
+
+    def _unreadable(self, error: OSError) -> None:
+        self.bad.append((str(error.filename), 0, f"cannot be read: {error.strerror}"))
+
+    def _is_stream(self, path: str) -> bool:
+        """Whether it may have more than a report's size in it: /dev/stdin and <(…) too, where they are named."""
+        if path.endswith(_STREAMS):
+            return True
+        if path in self._paths and not os.path.isfile(path):
+            return os.path.exists(path)
+        try:
+            return path in self._paths and os.path.getsize(path) > LIMIT
+        except OSError:
+            return False
+
+    def _stream(self, path: str) -> Iterator[Task]:
+        name = "standard input" if path == "-" else path
+        line = 0
+        try:
+            with _open(path) as file:
+                for line, block in _blocks(file):
+                    if block is None:
+                        self.bad.append((name, line, f"larger than {LIMIT >> 20} MiB: not a report"))
+                    else:
+                        yield (name, line, True), block
+        except (OSError, ValueError, EOFError, zlib.error) as error:
+            why = getattr(error, "strerror", None) or error
+            self.bad.append((name, 0, f"cannot be read{' to its end' if line else ''}: {why}"))
+            return
+        if not line:
+            self.bad.append((name, 0, "is empty"))
+
+
+def _open(path: str) -> BinaryIO:
+    if path == "-":
+        if sys.stdin is None:
+            raise ValueError("it is closed")
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    if path.endswith(".gz"):
+        import gzip
+
+        return gzip.open(path)  # type: ignore[return-value]
+    return open(path, "rb", buffering=0)
+
+
+def _piece(file: BinaryIO) -> bytes:
+    """Some _BLOCK bytes; less only at the end. A buffered read of so many from a pipe would be deaf to signals."""
+    parts = []
+    size = 0
+    while size < _BLOCK and (part := file.read(_BLOCK)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Whole records, many at a time, and the number of their first line; None for one that is too large."""
+    line, rest, skipping = 1, b"", False
+    while piece := _piece(file):
+        rest += piece
+        cut = rest.rfind(_START) + 1
+        if cut and skipping:
+            begin = rest.find(_START) + 1
+            line += rest.count(b"\n", 0, begin)
+            rest, cut, skipping = rest[begin:], cut - begin, False
+        if cut:
+            yield line, rest[:cut]
+            line += rest.count(b"\n", 0, cut)
+            rest = rest[cut:]
+        elif len(rest) > LIMIT or skipping:
+            if not skipping:
+                yield line, None
+            skipping = True
+            line += rest.count(b"\n", 0, len(rest) - 1)
+            rest = rest[-1:]
+    if rest and not skipping:
+        yield line, rest

@@ -59,16 +59,20 @@ def write(evidence: Evidence, options: argparse.Namespace) -> int:
     """Judges, writes the report as `options` (of output.add_report_arguments) say, and gives the exit status.
 
     Of several files each is written, the main one first, whatever becomes of the others. Raises Problem when one could
-    not be. With --format nagios that Problem is the result, so the report comes last, and only if all went well.
+    not be, unless the verdict is "failed": that stays the status, and the Problem is only said. With --format nagios it
+    would be the result, so there the report comes last.
     """
     report = judge.judge(evidence)
     main, others = (options.format, options.output), [_also(argument) for argument in options.also]
     ends_with_main = options.format == "nagios"
+    has_failed = report["verdict"]["status"] == "failed"
     problems = _write_all(report, others if ends_with_main else [main, *others], options)
-    if ends_with_main and not problems:
-        problems = _write_all(report, [main], options)
-    if problems:
+    if ends_with_main and (has_failed or not problems):
+        problems += _write_all(report, [main], options)
+    if problems and not has_failed:
         raise Problem("; ".join(problems))
+    if problems:
+        output.say(f"kvmprobe: {'; '.join(problems)}")
     return formats.exit_status(report, options.format)
 
 

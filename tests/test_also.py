@@ -100,6 +100,15 @@ def test_what_cannot_be_written_does_not_keep_the_others(main: tuple[str, ...], 
     assert (tmp_path / "ktap").read_text().startswith("KTAP version 1\n")
 
 
+@pytest.mark.parametrize(("name", "status", "first"), [("text", 1, "FAILED"), ("nagios", 2, "KVMPROBE CRITICAL")])
+def test_a_failed_host_stays_one_whatever_cannot_be_written(name: str, status: int, first: str, tmp_path: Path) -> None:
+    failed = EVIDENCE / "matrix/bookworm/held-first.json"
+    options = ("--max-age", "99999d", "--format", name, "--also", "json:/dev/full")
+    done = kvmprobe("judge", "-q", failed, *options)
+    assert (done.returncode, done.stdout[: len(first)]) == (status, first)
+    assert ("No space left on device" in done.stderr) == (name == "text")  # an agent gets one result
+
+
 def test_closed_standard_output_does_not_keep_the_files(tmp_path: Path) -> None:
     command = f"{sys.executable} -m kvmprobe judge {CONFIRMED} --also json:{tmp_path}/json >&-"
     done = subprocess.run(["bash", "-c", command], cwd=PROJECT, timeout=DEADLINE_S, check=False, capture_output=True)

@@ -17,24 +17,28 @@ from kvmprobe.summary.records import Reader
 from kvmprobe.summary.result import Summary
 
 _DESCRIPTION = """\
-Counts the hosts of many stored reports by verdict, reason, kernel, CPU model and
-microcode, and names the odd ones: those unlike most hosts with the same CPU model
-and kernel. Touches no machine, needs no rights but to read the files.
+Counts the hosts of many stored reports by verdict, reason, kernel, CPU model
+and microcode, and names the odd ones: those unlike most hosts with the same CPU
+model and kernel. Touches no machine, needs no rights but to read the files.
 
-A REPORT is a file, a folder (all *.json, *.jsonl, *.ndjson below it, and the same with
-.gz; a lab's summary.json is left alone) or - for standard input. A file may have many
-reports, one after the other or one a line. Of each host name the latest report counts.
+A REPORT is a file, a folder (all *.json, *.jsonl, *.ndjson below it, and the
+same with .gz; a lab's summary.json is left alone) or - for standard input. A
+file may have many reports, one after the other or one a line. Of each host name
+the latest report counts.
 """
 
 _EPILOG = """\
-Verdicts are this version's: a report by another version is judged anew, which takes
-longer; of its own reports it takes the verdict that is stored (--judge: judges all).
+Verdicts are this version's: a report by another version is judged anew, which
+takes longer; of its own reports it takes the verdict that is stored (--judge:
+judges all).
 
 exit status:
-  0   all hosts are confirmed, or confirmed and not applicable; 4  all are not applicable
+  0   all hosts are confirmed, or confirmed and not applicable
   1   some failed
-  3   none failed, some are inconclusive, too old (--max-age) or missing (--expect)
-  64  wrong arguments; 65  some file could not be read (1 where a host failed, too)
+  3   none failed, some inconclusive, too old (--max-age) or missing (--expect)
+  4   all are not applicable
+  64  wrong arguments
+  65  some file could not be read (1 where a host failed, too)
 """
 
 _SAID = 10  # files that could not be read, without -v

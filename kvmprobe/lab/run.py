@@ -29,10 +29,11 @@ _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAIL
 _CONSOLE_LINES = 10
 
 _EPILOG = """\
-What follows -- goes to 'kvmprobe {name}' in the guest{usual}. A kernel is
-downloaded once; its folder in the cache may be deleted.
+What follows -- goes to 'kvmprobe {name}' in the guest{usual}.
+A kernel is downloaded once; its folder in the cache may be deleted.
 
-exit status: the guest's own; 3 where it did not answer; of several kernels the worst.
+exit status: the guest's own; 3 where it did not answer; of several kernels the
+worst.
 """
 
 
@@ -63,6 +64,9 @@ _IN_GUEST = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what follows `kvmprobe lab` to its parser. `run` of the parsed options is the function to call."""
+    parser.description = (
+        "Boots real kernels on emulated AMD machines (QEMU; neither KVM nor an AMD processor is needed)."
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_splitting(type(parser)))
     for name, what in _IN_GUEST.items():
         _add_in_guest(commands.add_parser(name, **_texts(what)), what)
@@ -76,12 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _texts(what: _InGuest) -> dict[str, Any]:
-    usual = f"; without: {' '.join(what.arguments)}" if what.arguments else ""
+    usual = f"; without it:\n{' '.join(what.arguments)}" if what.arguments else ""
     return {
         "help": what.help,
-        "description": f"Boots kernels in an emulated AMD machine (QEMU, no KVM needed) and runs this 'kvmprobe "
+        "description": f"Boots kernels in an emulated AMD machine (QEMU, no KVM needed) and runs this\n'kvmprobe "
         f"{what.name}' in them.",
-        "usage": "%(prog)s [OPTION ...] [KERNEL ...] [-- ARGUMENT ...]",
+        "usage": "%(prog)s [option ...] [KERNEL ...] [-- ARGUMENT ...]",
         "epilog": _EPILOG.format(name=what.name, usual=usual),
         "formatter_class": argparse.RawDescriptionHelpFormatter,
     }
@@ -97,9 +101,9 @@ def _add_in_guest(run: argparse.ArgumentParser, what: _InGuest) -> None:
     )
     options.add_own_kernel(run)
     run.add_argument("--cpu", metavar="MODEL", default=MACHINE.cpu, help="QEMU's -cpu (%(default)s)")
-    run.add_argument("--cpus", metavar="N", type=int, default=MACHINE.cpus, help="how many (%(default)s)")
+    run.add_argument("--cpus", metavar="N", type=int, default=MACHINE.cpus, help="how many CPUs (%(default)s)")
     run.add_argument("--memory", metavar="SIZE", default=MACHINE.memory, help="QEMU's -m (%(default)s)")
-    run.add_argument("--append", metavar="CMDLINE", default="", help="more kernel parameters")
+    run.add_argument("--append", metavar="CMDLINE", default="", help="more parameters for the kernel's command line")
     options.add_boot(run, what.deadline)
     run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
     run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")

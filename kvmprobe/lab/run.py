@@ -107,7 +107,7 @@ def _add_in_guest(run: argparse.ArgumentParser, what: _InGuest) -> None:
     options.add_boot(run, what.deadline)
     run.add_argument("--keep-console", action="store_true", help="keep the console's log even if all went well")
     run.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
-    output.add_report_arguments(run)
+    output.add_arguments(run)
     run.set_defaults(run=main, what=what)
 
 

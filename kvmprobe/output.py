@@ -93,7 +93,9 @@ def is_for_an_agent(arguments: Sequence[str]) -> bool:
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """How the result is written, and where."""
-    parser.add_argument("--format", choices=tuple(names), default="text", help="how the result is written (text)")
+    choices = tuple(names)  # too many for the usage's line
+    text = f"how the result is written: {', '.join(choices)} (text)"
+    parser.add_argument("--format", choices=choices, metavar="FORMAT", default="text", help=text)
     parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE: all of it or nothing")
 
 

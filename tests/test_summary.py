@@ -420,12 +420,12 @@ def peak_mib(*arguments: str | Path, feed: list[bytes] | None = None) -> float:
 
 def test_memory_grows_with_hosts_not_with_reports() -> None:
     text = lines([host("@")]).encode()
-    few = peak_mib("-", feed=[text.replace(b"@", b"h%d" % index) for index in range(100)])
-    often = peak_mib("-", feed=[text.replace(b"@", b"h%d" % (index % 100)) for index in range(8000)])
+    few = peak_mib("-", feed=[text.replace(b"@", b"h%d" % (index % 100)) for index in range(3000)])
+    often = peak_mib("-", feed=[text.replace(b"@", b"h%d" % (index % 100)) for index in range(16000)])
     hosts = peak_mib("-", feed=[text.replace(b"@", b"h%d" % index) for index in range(8000)])
     each = (hosts - often) * 1024 / 7900
     NUMBERS.append(
-        f"summary: {few:.1f} MiB for 100 reports, {often:.1f} for 8,000 of 100 hosts, {each:.2f} KiB more for each host"
+        f"summary: {few:.1f} MiB for 3,000 reports of 100 hosts, {often:.1f} for 16,000, {each:.2f} KiB for each host"
     )
     assert often < few + 8
     assert each < 2

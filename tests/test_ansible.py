@@ -129,10 +129,15 @@ def test_what_gives_no_verdict_is_told_apart(ansible: Ansible, tmp_path: Path) -
 def test_what_fails_is_the_users_choice(ansible: Ansible, built: Path, tmp_path: Path) -> None:
     """On this host: whatever its verdict is, and whether it may."""
     common = {"path": str(built / "kvmprobe.pyz"), "report": str(tmp_path / "new/folder/report.json")}
+    (tmp_path / "kept.json").touch(0o604)
     cases = {
         "none": {**common, "fail_on": [], "fact": str(tmp_path / "facts.d/kvmprobe.fact")},
         "again": {**common, "fail_on": [], "fact": str(tmp_path / "facts.d/kvmprobe.fact"), "return_report": True},
-        "all": {**common, "fail_on": ["failed", "inconclusive", "not applicable"]},
+        "all": {
+            **common,
+            "report": str(tmp_path / "kept.json"),
+            "fail_on": ["failed", "inconclusive", "not applicable"],
+        },
         "wrong": {**common, "report": str(built / "kvmprobe.pyz/report.json"), "fail_on": []},
     }
     found = results(ansible, "kvmprobe_check", cases)
@@ -144,7 +149,9 @@ def test_what_fails_is_the_users_choice(ansible: Ansible, built: Path, tmp_path:
     assert f"cannot be written: {built / 'kvmprobe.pyz'}: File exists" in found["wrong"]["msg"]
     kept = json.loads((tmp_path / "new/folder/report.json").read_text())
     assert kept["verdict"]["status"] == verdict
-    assert (tmp_path / "new/folder/report.json").stat().st_mode & 0o7777 == 0o644
+    assert (tmp_path / "new/folder/report.json").stat().st_mode & 0o7777 == 0o640
+    assert json.loads((tmp_path / "kept.json").read_text())["verdict"]["status"] == verdict
+    assert (tmp_path / "kept.json").stat().st_mode & 0o7777 == 0o604
     fact = json.loads((tmp_path / "facts.d/kvmprobe.fact").read_text())
     assert (fact["verdict"], fact["report"]) == (verdict, common["report"])
     assert (tmp_path / "facts.d/kvmprobe.fact").stat().st_mode & 0o7777 == 0o644

@@ -25,7 +25,8 @@ options:
     default: false
   report:
     description:
-      - Store the whole report in this file on the host, with mode 0644, for C(kvmprobe judge) and other commands.
+      - Store the whole report in this file on the host, for C(kvmprobe judge) and other commands.
+      - It has physical addresses and lines of the kernel's log, so its mode is 0640. One that is there keeps its mode.
       - A new report is in the file with each run, and is no change. A folder that is missing is made.
     type: path
   fact:
@@ -207,16 +208,16 @@ def _store(module, report, result):
     """Writes the files that were asked for; whether the fact has changed."""
     changed = False
     if module.params["report"]:
-        _write(module, "report", report)
+        _write(module, "report", report, 0o640)
     if module.params["fact"]:
         names = ("verdict", "reason", "hint", "kernel", "version", "boot_id")  # nothing that differs from run to run
         fact = dict({name: result[name] for name in names}, report=module.params["report"])
-        changed = _write(module, "fact", fact)
+        changed = _write(module, "fact", fact, 0o644)
     return changed
 
 
-def _write(module, option, content):
-    """Beside the file and renamed: others, who need not be root, read the old or the new one. Whether it changed."""
+def _write(module, option, content, mode):
+    """Beside the file and renamed: whoever may read it reads the old or the new one. Whether it changed."""
     target = module.params[option]
     text = json.dumps(content, indent=1) + "\n"
     try:
@@ -224,13 +225,15 @@ def _write(module, option, content):
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         if _text(target) == text:
             return False
+        is_new = not os.path.exists(target)
         fd, temporary = tempfile.mkstemp(dir=module.tmpdir)
         with os.fdopen(fd, "w", encoding="ascii") as file:
             file.write(text)
     except OSError as error:
         module.fail_json(msg=f"{option}: {target} cannot be written: {error.filename}: {error.strerror}")
     module.atomic_move(temporary, target)
-    module.set_mode_if_different(target, "0644", False)
+    if is_new:
+        module.set_mode_if_different(target, mode, False)
     return True
 
 

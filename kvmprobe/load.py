@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 256 << 20  # a report of 1,024 CPUs has about 1 MiB
 _DEPTH = 32  # a report has 8
+_HINT = "Give a file made by 'kvmprobe --json'."
 
 
 def load(path: str) -> Evidence:
@@ -27,7 +28,7 @@ def load(path: str) -> Evidence:
 
     Raises DataProblem for a file that cannot be read, is not JSON, not evidence, or of another schema.
     """
-    name = "standard input" if path == "-" else path
+    name = "standard input" if path == "-" else path or "''"
     return evidence_of(parse(_read(path, name), name), name, report_schema())
 
 
@@ -40,7 +41,7 @@ def evidence_of(data: object, name: str, report: Schema) -> Evidence:
     if data.get("schema", SCHEMA) != SCHEMA:
         raise DataProblem(f"{name}: unknown schema {str(data['schema'])[:60]!r}", f"This version reads {SCHEMA}.")
     if "evidence" not in data and "snapshots" not in data:
-        raise DataProblem(f"{name}: neither a report nor evidence", "Give a file made by 'kvmprobe --json'.")
+        raise DataProblem(f"{name}: neither a report nor evidence", _HINT)
     evidence = data.get("evidence", data)
     error = first_error(evidence, report["$defs"]["evidence"], report) or _contradiction(evidence)
     if error:
@@ -67,7 +68,7 @@ def parse(text: bytes, name: str) -> object:
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise DataProblem(f"{name}: not JSON: {str(error)[:200]}") from error
+        raise DataProblem(f"{name}: not JSON: {str(error)[:200]}", _HINT) from error
 
 
 def _is_deep(data: object) -> bool:

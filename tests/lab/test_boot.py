@@ -108,7 +108,7 @@ def test_several_kernels_one_after_another(lab: Callable[..., Any], tmp_path: Pa
 def test_the_guests_own_status(lab: Callable[..., Any], tmp_path: Path) -> None:
     done = lab("bookworm", "--", "--bogus")
     assert (done.returncode, done.stdout) == (EXIT_USAGE, "")
-    assert "in the guest: kvmprobe: unrecognized arguments: --bogus" in done.stderr
+    assert "in the guest: kvmprobe: check: unrecognized arguments: --bogus" in done.stderr
 
 
 def test_a_status_without_a_report_is_no_answer(lab: Callable[..., Any], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import stat
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.files import Root
+from kvmprobe.libraries import BySoname
 from kvmprobe.processes import comm
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Udev:
             self.missing = "not used with --sysroot"
             return
         try:
-            import pyudev
+            with BySoname():
+                import pyudev
 
             self._context = pyudev.Context()
             self.version = f"pyudev {pyudev.__version__}"

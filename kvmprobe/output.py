@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable, Sequence
@@ -35,8 +36,8 @@ applicable), 1 WARNING (confirmed, but a check warns), 2 CRITICAL (failed), 3
 UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
 output).
 """
-_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-_DESCRIPTORS = ("/dev/std", "/dev/fd/", "/proc/")  # the caller's own, whatever is behind them
+_STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_DESCRIPTOR = re.compile(r"/dev/std(in|out|err)|(/dev|/proc/(self|thread-self|[0-9]+))/fd/[0-9]+")  # the caller's own
 
 
 def say(message: str, hint: str | None = None) -> None:
@@ -96,7 +97,9 @@ def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     choices = tuple(names)  # too many for the usage's line
     text = f"how the result is written: {', '.join(choices)} (text)"
     parser.add_argument("--format", choices=choices, metavar="FORMAT", default="text", help=text)
-    parser.add_argument("--output", "-o", metavar="FILE", help="write the result to FILE: all of it or nothing")
+    parser.add_argument(
+        "--output", "-o", metavar="FILE", help="write the result to FILE: all of it or nothing; - is standard output"
+    )
 
 
 def check_target(path: str, option: str = "--output ") -> None:
@@ -104,6 +107,8 @@ def check_target(path: str, option: str = "--output ") -> None:
     name = f"{option}{path}"
     if not path:
         raise UsageProblem(f"{option.rstrip(' :')}: an empty name", "Name a file.")
+    if path in _STDOUT:
+        return
     try:
         folder = os.path.dirname(os.path.realpath(path))
     except OSError as error:
@@ -115,7 +120,7 @@ def check_target(path: str, option: str = "--output ") -> None:
     special = is_special(path)
     if not os.access(path if special else folder, os.W_OK):
         raise UsageProblem(f"{name}: not permitted to write there", "Choose another folder or user.")
-    if path.startswith(_DESCRIPTORS):
+    if _DESCRIPTOR.fullmatch(path):
         return
     try:
         os.close(find_special(path) if special else open_folder(path)[0])
@@ -145,7 +150,7 @@ def write(text: str, path: str | None, mode: int | None = None) -> None:
             sys.stdout.write(text)
             sys.stdout.flush()
         elif is_special(path):
-            with open(path if path.startswith(_DESCRIPTORS) else open_special(path), "a", encoding="utf-8") as file:
+            with open(path if _DESCRIPTOR.fullmatch(path) else open_special(path), "a", encoding="utf-8") as file:
                 file.write(text)
         else:
             replace(path, text, mode)
@@ -166,7 +171,7 @@ def wants_colour() -> bool:
 
 def is_special(path: str) -> bool:
     """A device or pipe is written to, never replaced; and /dev/fd/3, whatever it stands for."""
-    if path.startswith(_DESCRIPTORS):
+    if _DESCRIPTOR.fullmatch(path):
         return True
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)

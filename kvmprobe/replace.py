@@ -141,7 +141,7 @@ def _keep(folder: int, name: str, new: int) -> None:
     except FileNotFoundError:
         return
     mode, made = old.st_mode & 0o777, os.fstat(new)
-    if old.st_uid != made.st_uid:
+    if old.st_uid != made.st_uid or old.st_nlink > 1:  # another user can link a file of ours to this name
         mode &= made.st_mode  # others' choice may take rights away, not give them
     elif old.st_gid != made.st_gid:
         try:

@@ -18,6 +18,7 @@ from kvmprobe.formats import REPORT_FORMATS, SUITE_FORMATS, render
 from kvmprobe.replace import replace
 from tests.conftest import DEADLINE_S, EVIDENCE, PROJECT, kvmprobe
 
+_HERE = {**os.environ, "PYTHONPATH": str(PROJECT)}
 CONFIRMED = EVIDENCE / "matrix/bookworm/epyc.json"
 FAILED = EVIDENCE / "matrix/bookworm/no-svm.json"
 NOBODY = 65534
@@ -145,6 +146,31 @@ def test_a_file_of_another_user_may_only_take_rights_away(umask: int, planted: i
     target.chmod(planted)
     kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"), umask=umask)
     assert (_mode(target), target.stat().st_uid, target.stat().st_gid) == (mode, 0, 0)
+
+
+def test_a_file_with_another_name_may_only_take_rights_away(tmp_path: Path) -> None:
+    """Who owns the folder can link any file there that root owns and everybody may write."""
+    (tmp_path / "elsewhere").touch()
+    (tmp_path / "elsewhere").chmod(0o666)
+    os.link(tmp_path / "elsewhere", tmp_path / "json")
+    kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"), umask=0o077)
+    assert (_mode(tmp_path / "json"), _mode(tmp_path / "elsewhere")) == (0o600, 0o666)
+
+
+def test_a_hyphen_is_standard_output(tmp_path: Path) -> None:
+    done = kvmprobe("judge", CONFIRMED, "-q", "-o", tmp_path / "text", "--also", "json:-", cwd=tmp_path, env=_HERE)
+    assert json.loads(done.stdout)["verdict"]["status"] == "confirmed"
+    done = kvmprobe("judge", CONFIRMED, "-q", "-o", "-", cwd=tmp_path, env=_HERE)
+    assert done.stdout == (tmp_path / "text").read_text()
+    assert kvmprobe("judge", CONFIRMED, "--also", "json:-").returncode == 64  # two at once
+    assert {path.name for path in tmp_path.iterdir()} == {"text"}
+
+
+def test_only_descriptors_are_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "json"
+    path.write_text("old")
+    kvmprobe("judge", CONFIRMED, "-q", "--also", f"json:/proc/..{path}")
+    assert json.loads(path.read_text())["verdict"]["status"] == "confirmed"
 
 
 @needs_root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import stat
 import subprocess
 import sys
@@ -205,6 +206,19 @@ def test_any_locale(locale: str) -> None:
     done = kvmprobe("judge", CONFIRMED, env=environment)
     assert done.returncode == 0
     assert "0xd01 \\u2192 0x1d01" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-m", "kvmprobe", "--no-load", "-q"), ("-c", "import kvmprobe.watch.tracer")], ids=["check", "watch"]
+)
+def test_no_program_is_run(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """ctypes.util.find_library(), which pyudev and python-ptrace use, would run ldconfig, and gcc and ld from PATH."""
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    log = tmp_path / "log"
+    command = ["strace", "-f", "-qq", "-e", "trace=execve", "-o", str(log), sys.executable, *arguments]
+    subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=DEADLINE_S, check=False)
+    assert [line for line in log.read_text().splitlines() if "execve(" in line][1:] == []
 
 
 def test_runs_from_a_plain_checkout_with_the_standard_library_alone(tmp_path: Path) -> None:

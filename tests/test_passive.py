@@ -60,7 +60,13 @@ def test_who_holds_svm_is_not_guessed() -> None:
     assert judge(evidence)["verdict"]["reason"] == "svm-held-by-another-owner"
     evidence["vm_users"] = [{"pid": 7, "comm": "qemu", "vms": 1}]
     assert judge(evidence)["verdict"]["reason"] == "interfered"
-    evidence["vm_users"] = []
+    nobody: list[Any] = [[], None]
+    for users in nobody:  # nobody was seen, or nobody looked: without a reference count that says little
+        evidence["vm_users"] = users
+        evidence["modules"]["kvm_amd"].update(state="builtin", refcount=None)
+        assert judge(evidence)["verdict"]["reason"] == "interfered"
+        evidence["modules"]["kvm_amd"].update(state="live", refcount=0)
+        assert judge(evidence)["verdict"]["reason"] == "svm-held-by-another-owner"
     evidence["uevents"]["source"] = None
     assert judge(evidence)["verdict"]["reason"] == "interfered"
 

@@ -105,7 +105,9 @@ def test_stopped_by_somebody_else_and_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda signum: signum.name)
 def test_a_signal_is_passed_on(signum: signal.Signals, tmp_path: Path, kvm_device: str) -> None:
-    process = start(tmp_path, "--", *vmm(f"signal.signal({signum}, signal.SIG_DFL)\n{_SERVER}"))
+    # Whoever runs the tests may ignore it (nohup), and what is ignored stays so.
+    usual = {"preexec_fn": lambda: signal.signal(signum, signal.SIG_DFL)}
+    process = start(tmp_path, "--", *vmm(f"signal.signal({signum}, signal.SIG_DFL)\n{_SERVER}"), **usual)
     pid = int(line(process))
     assert tell(process, "make") == "made"
     process.send_signal(signum)

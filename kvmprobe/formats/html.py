@@ -13,7 +13,8 @@ import pkgutil
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.digest import CHECK_IDS, Host, Profile, counts, digest
+from kvmprobe.digest import CHECK_IDS, Host, Malformed, Profile, counts, digest
+from kvmprobe.errors import DataProblem
 from kvmprobe.judge.tree import CHECKS
 from kvmprobe.reasons import REASONS
 
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 
 def render(report: Report) -> str:
-    """The page of one report."""
-    name, taken_at, fields, told = digest(report, details=True)
+    """The page of one report. Raises DataProblem where something in it cannot be shown, such as an endless name."""
+    try:
+        name, taken_at, fields, told = digest(report, details=True)
+    except Malformed as error:
+        raise DataProblem(f"the report cannot be shown as html: {error}") from error
     profile = Profile(*fields)
     host = Host(name, taken_at, "", 0, profile, told)
     return page({"counts": counts([(profile, 1)]), "total": 1, "taken": [taken_at, taken_at], **table([host])})

@@ -34,7 +34,7 @@ class Inputs:
                 raise UsageProblem(f"{path}: there is no such file or folder")
         if list(paths).count("-") > 1:
             raise UsageProblem("standard input cannot be read twice", "Give - once.")
-        self._paths = list(dict.fromkeys(paths))
+        self._paths = dict.fromkeys(paths)
         self.bad: Bad = []
         self.others = 0
 

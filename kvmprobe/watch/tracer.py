@@ -10,25 +10,27 @@ import ctypes
 import errno
 import signal
 
-from ptrace import PtraceError, __version__
-from ptrace.binding.func import (
-    PTRACE_CONT,
-    PTRACE_DETACH,
-    PTRACE_EVENT_CLONE,
-    PTRACE_EVENT_EXEC,
-    PTRACE_EVENT_FORK,
-    PTRACE_EVENT_VFORK,
-    PTRACE_GETEVENTMSG,
-    PTRACE_O_TRACECLONE,
-    PTRACE_O_TRACEEXEC,
-    PTRACE_O_TRACEFORK,
-    PTRACE_O_TRACESYSGOOD,
-    PTRACE_O_TRACEVFORK,
-    PTRACE_SYSCALL,
-    ptrace,
-)
-
 from kvmprobe.errors import Problem
+from kvmprobe.libraries import BySoname
+
+with BySoname():
+    from ptrace import PtraceError, __version__
+    from ptrace.binding.func import (
+        PTRACE_CONT,
+        PTRACE_DETACH,
+        PTRACE_EVENT_CLONE,
+        PTRACE_EVENT_EXEC,
+        PTRACE_EVENT_FORK,
+        PTRACE_EVENT_VFORK,
+        PTRACE_GETEVENTMSG,
+        PTRACE_O_TRACECLONE,
+        PTRACE_O_TRACEEXEC,
+        PTRACE_O_TRACEFORK,
+        PTRACE_O_TRACESYSGOOD,
+        PTRACE_O_TRACEVFORK,
+        PTRACE_SYSCALL,
+        ptrace,
+    )
 
 SOURCE = f"python-ptrace {__version__}"
 

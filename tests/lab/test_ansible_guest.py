@@ -87,7 +87,8 @@ class Runs:
         self._inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))  # JSON is YAML
 
     def playbook(self, name: str | Path, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
-        variables = json.dumps({"kvmprobe_pyz": str(self._pyz), **given})
+        # A number is text where it was given as kvmprobe_timeout=120.
+        variables = json.dumps({"kvmprobe_pyz": str(self._pyz), "kvmprobe_timeout": "120", **given})
         return self.ansible.run(
             "ansible-playbook", name, "-i", self._inventory, "-e", variables, *arguments, env=self._env
         )

@@ -221,7 +221,7 @@ def _write(module, option, content, mode):
     target = module.params[option]
     text = json.dumps(content, indent=1) + "\n"
     try:
-        os.umask(0o022)
+        os.umask(0o777 & ~mode & ~0o111)  # a new file has its mode from the first moment on
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         if _text(target) == text:
             return False

@@ -161,8 +161,19 @@ def test_the_latest_report_of_a_host_counts(tmp_path: Path) -> None:
     data, status = summary(tmp_path)
     assert (status, count(data, "status"), data["reports"]["older"]) == (0, {"confirmed": 1}, 1)
     assert data["several_machines"] == []
+    assert data["failed_elsewhere"] == ["a"]  # mended, or another machine of that name: said, also in the last line
+    assert kvmprobe("summary", "-q", tmp_path).stdout == "CONFIRMED: 1 confirmed, 1 failed in a report left out\n"
     data, status = summary("--all", tmp_path)
+    assert data["failed_elsewhere"] == []
     assert (status, count(data, "status"), data["reports"]["older"]) == (1, {"confirmed": 1, "failed": 1}, 0)
+
+
+def test_of_two_reports_of_one_time_the_failed_one_counts(tmp_path: Path) -> None:
+    for order in (1, -1):
+        names = ("matrix/bookworm/svmdis", "matrix/bookworm/epyc")[::order]
+        write(tmp_path, [host("a", name, taken_at="2026-11-01T00:00:00Z", model_name="EPYC 1") for name in names])
+        data, status = summary(tmp_path)
+        assert (status, count(data, "status")) == (1, {"failed": 1})
 
 
 def test_one_name_with_different_cpus_is_told(tmp_path: Path) -> None:
@@ -290,7 +301,7 @@ def test_hosts_without_a_report_or_with_an_old_one(tmp_path: Path) -> None:
     assert summary(tmp_path, "--max-age", "9d")[0]["stale"][0]["host"] == "ahead"
     text = kvmprobe("summary", tmp_path, "--max-age", "3d", "--expect", names).stdout
     assert "No report of 2 hosts\n  node9, node10\n" in text
-    assert text.endswith("CONFIRMED: 3 confirmed, 2 without a report, 2 too old\n")
+    assert text.endswith("INCONCLUSIVE: 3 confirmed, 2 without a report, 2 too old\n")
     assert summary(tmp_path)[1] == 0  # whatever the time is
 
 

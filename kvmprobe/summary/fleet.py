@@ -32,6 +32,7 @@ class Fleet:
         self._profiles: dict[tuple[Any, ...], Profile] = {}
         self._told: dict[Any, Any] = {}
         self._machines: set[str] = set()
+        self._failed: set[str] = set()  # names of which some report says so
         self._bad: Bad = []
         self.bad_count = 0
         self.reports = 0
@@ -47,11 +48,13 @@ class Fleet:
         kept: Kept = (taken_at, file, line, profile, told)
         self.reports += 1
         key = (name, file, line) if self.every else name
+        if profile.status == "failed" and not self.every:
+            self._failed.add(name)
         other = self._hosts.get(key)
         if other is not None:
             if other[3].model != profile.model:
                 self._machines.add(name)
-            if (*other[:3], _rank(other)) >= (*kept[:3], _rank(kept)):
+            if _rank(other) >= _rank(kept):
                 return
         self._hosts[key] = kept
 
@@ -68,6 +71,10 @@ class Fleet:
     def several_machines(self) -> list[str]:
         """Names whose reports are of different CPU models, so perhaps of different machines."""
         return sorted(self._machines, key=natural)
+
+    def failed_elsewhere(self) -> list[str]:
+        """Names of which a report that was left out says "failed", and the latest does not: mended, or two machines."""
+        return sorted((name for name in self._failed if self._hosts[name][3].status != "failed"), key=natural)
 
     def size(self) -> int:
         return len(self._hosts)
@@ -111,9 +118,19 @@ class Fleet:
 
 
 def _rank(kept: Kept) -> tuple[object, ...]:
-    """Of two reports of one time and place (one file given under two names, say): the same one in every order."""
-    profile = kept[3]
-    return (profile.status, profile.reason, profile.kernel, profile.version, profile.marks, repr(kept[4]))
+    """The latest report is the highest; of one time what failed; the same one in whatever order they are read."""
+    taken_at, file, line, profile, told = kept
+    return (
+        taken_at,
+        profile.status == "failed",
+        file,
+        line,
+        profile.reason,
+        profile.kernel,
+        profile.version,
+        profile.marks,
+        repr(told),
+    )
 
 
 _DIGITS = re.compile(r"([0-9]+)")

@@ -75,6 +75,8 @@ def _notes(summary: Summary, asked: int, shown: int) -> Any:
         yield f"Too old, or from the future, {len(summary.stale):,}: {_names([host.name for host in summary.stale])}"
     if several := fleet.several_machines():
         yield f"One name, different CPU models, so perhaps different machines: {_names(several)}"
+    if failed := fleet.failed_elsewhere():
+        yield f"Failed in a report that was left out, so mended, or two machines of one name: {_names(failed)}"
     if fleet.bad_count:
         yield f"{fleet.bad_count:,} could not be read."
 

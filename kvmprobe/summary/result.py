@@ -79,6 +79,7 @@ class Summary:
             "stale": [{"host": host.name, "taken_at": host.taken_at} for host in self.stale],
             "missing": self.missing,
             "several_machines": fleet.several_machines(),
+            "failed_elsewhere": fleet.failed_elsewhere(),
             "hosts": [_host(host) for host in (self.hosts if every else self.chosen)],
             "bad": [{"file": file, "line": line or None, "error": why} for file, line, why in fleet.bad()],
         }

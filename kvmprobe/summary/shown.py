@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from kvmprobe.digest import Host
+from kvmprobe.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
 from kvmprobe.output import clean
 from kvmprobe.reasons import REASONS
 from kvmprobe.summary.odd import VERDICTS
@@ -13,6 +14,14 @@ from kvmprobe.summary.result import Summary, hint
 _BOLD, _OFF = "\033[1m", "\033[0m"
 _COLOURS = {"failed": "\033[31m", "inconclusive": "\033[33m", "not applicable": "\033[36m", "confirmed": "\033[32m"}
 _ODD = "\033[33m"
+# The last line says what the exit status says.
+_HEADS = {
+    EXIT_CONFIRMED: "confirmed",
+    EXIT_FAILED: "failed",
+    EXIT_INCONCLUSIVE: "inconclusive",
+    EXIT_NOT_APPLICABLE: "not applicable",
+    EXIT_DATA: "incomplete",
+}
 _NAMES, _ENTRIES = 8, 20  # that are told without -v
 _TITLES = {"kernel": "Kernel", "model": "CPU model", "microcode": "Microcode", "version": "Made by kvmprobe"}
 
@@ -123,6 +132,10 @@ def _unknown(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
         yield paint(f"One name, different CPU models: {_number(len(several), 'name')}", _BOLD)
         yield f"  {_list(several, verbose)}"
         yield "  what to do: If they are different machines, --all counts each report."
+    if failed := summary.fleet.failed_elsewhere():
+        yield paint(f"Failed in a report that was left out: {_number(len(failed), 'name')}", _BOLD)
+        yield f"  {_list(failed, verbose)}"
+        yield "  what to do: Mended since, or another machine of the same name: --all counts each report."
 
 
 def _bad(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
@@ -156,16 +169,17 @@ def _chosen(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
 
 def _last(summary: Summary, paint: Paint) -> str:
     statuses = summary.counts["status"]
-    worst = next((verdict for verdict in VERDICTS if verdict in statuses), "")
+    worst = _HEADS[summary.exit_status()]
     told = [f"{statuses[verdict]:,} {verdict}" for verdict in VERDICTS if verdict in statuses]
     more = (
         (sum(len(one.hosts) for one in summary.odd), "odd"),
         (len(summary.missing), "without a report"),
         (len(summary.stale), "too old"),
         (summary.fleet.bad_count, "not read"),
+        (len(summary.fleet.failed_elsewhere()), "failed in a report left out"),
     )
     told += [f"{number:,} {what}" for number, what in more if number]
-    return f"{paint(worst.upper() or 'NOTHING', _BOLD + _COLOURS.get(worst, ''))}: {', '.join(told)}"
+    return f"{paint(worst.upper(), _BOLD + _COLOURS.get(worst, ''))}: {', '.join(told)}"
 
 
 def where(file: str, line: int) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Kept = tuple[str, str, int, Profile, Any]  # time, file, line, profile, told
 
 
+_SPARE = 1000  # what is remembered besides what the hosts have
 NAMED = 1000  # damaged files, and names of several machines, that are remembered by name
 
 
@@ -44,7 +45,6 @@ class Fleet:
         profile = self._profiles.get(fields)
         if profile is None:
             profile = self._profiles[fields] = Profile(*fields)
-        told = self._told.setdefault(told, told)
         kept: Kept = (taken_at, file, line, profile, told)
         self.reports += 1
         key = (name, file, line) if self.every else name
@@ -56,7 +56,9 @@ class Fleet:
                 self._machines.add(name)
             if _rank(other) >= _rank(kept):
                 return
-        self._hosts[key] = kept
+        self._hosts[key] = (*kept[:4], self._told.setdefault(told, told))
+        if len(self._told) > 2 * len(self._hosts) + _SPARE:  # what nobody tells any more, with PIDs in it, say
+            self._told = {kept[4]: kept[4] for kept in self._hosts.values()}
 
     def add_bad(self, bad: Bad) -> None:
         """What could not be read: file, line, why. All are counted; the first by name are remembered."""

@@ -33,7 +33,6 @@ Without a command it is 'check': 'kvmprobe --json' is 'kvmprobe check --json'.
 """
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAGIOS_MAX_AGE_S = 26 * 3600  # a daily timer, its random delay, and a long probe
 
 
@@ -51,13 +50,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         say(self.format_usage().strip())
-        raise UsageProblem(f"{self.prog}: {message}".removeprefix("kvmprobe").lstrip(": "))
+        text = f"{self.prog}: {message}".removeprefix("kvmprobe").lstrip(": ")
+        raise UsageProblem(text, f"'{self.prog} --help' shows what there is.")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parses `arguments` and runs the command. Returns the exit status; raises Problem and Interrupted."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments = [DEFAULT, *arguments]
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     command = None
     if arguments[0] == "watch" and "--" in arguments:  # what follows is another program's, whatever it looks like
         at = arguments.index("--")
@@ -128,12 +130,14 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _add_judge(parser: argparse.ArgumentParser) -> None:
+    from kvmprobe import durations
+
     parser.description = "Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing."
     parser.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
     parser.add_argument(
         "--max-age",
         metavar="DURATION",
-        type=_duration,
+        type=durations.seconds,
         help="no verdict (exit status 3) if the evidence is older, such as 90m, 26h, 7d, or of the future; without, "
         "nagios has 26h, other formats no limit",
     )
@@ -151,14 +155,6 @@ def _judge(options: argparse.Namespace) -> int:
     if max_age is not None:
         report.check_age(evidence, max_age, options.file)
     return report.write(evidence, options)
-
-
-def _duration(text: str) -> int:
-    """Seconds, of a number and its unit."""
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "s")
-    if not (number.isascii() and number.isdigit() and 0 < len(number) < 10 and int(number)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 26h or 7d")
-    return int(number) * _UNITS[unit]
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from kvmprobe import TYPE_CHECKING, formats, judge, output
+from kvmprobe import TYPE_CHECKING, durations, formats, judge, output
 from kvmprobe.errors import DataProblem, Problem, UsageProblem
 from kvmprobe.evidence import seconds_of
 
@@ -42,17 +42,11 @@ def check_age(evidence: Evidence, max_age: int, name: str) -> None:
     if -_SKEW_S <= age <= max_age:
         return
     verdict = judge.judge(evidence)["verdict"]
-    when = f"{_time(age)} old, more than the {_time(max_age)} allowed" if age > 0 else f"{_time(-age)} in the future"
+    shown = durations.text(abs(age))
+    when = f"{shown} old, more than the {durations.text(max_age)} allowed" if age > 0 else f"{shown} in the future"
     hint = "See whether the timer still runs kvmprobe." if age > 0 else "See to the clocks, and probe again."
     was = f"it was {verdict['status']} {verdict['reason']} at {taken_at}"
     raise Problem(f"{name}: the evidence is {when}; {was}", hint)
-
-
-def _time(seconds: int) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 def write(evidence: Evidence, options: argparse.Namespace) -> int:

@@ -54,7 +54,8 @@ def test_what_a_command_does_not_know(command: str) -> None:
     done = kvmprobe(*command.split(), *needed, "--bogus")
     assert done.returncode == 64
     assert done.stderr.startswith(f"usage: kvmprobe {command} ")
-    assert done.stderr.endswith(f"{command}: unrecognized arguments: --bogus\n")
+    assert f"{command}: unrecognized arguments: --bogus\n" in done.stderr
+    assert done.stderr.endswith(f"'kvmprobe {command} --help' shows what there is.\n")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,11 @@ def test_help_goes_to_stdout(arguments: tuple[str, ...]) -> None:
     done = kvmprobe(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage: kvmprobe" in done.stdout
+
+
+@pytest.mark.parametrize("path", ["", "judge", "lab run"])
+def test_help_is_a_command_too(path: str) -> None:
+    assert kvmprobe("help", *path.split()).stdout == kvmprobe(*path.split(), "--help").stdout
 
 
 def test_version() -> None:

@@ -37,6 +37,8 @@ LINES: dict[str, set[str]] = {
     "kvmprobe soak --cycles ": set(),
     "kvmprobe lab run trix": {"trixie", "trixie-backports"},
     "kvmprobe lab run bookworm --cpus 4 trix": {"trixie", "trixie-backports"},
+    "kvmprobe summary --only svme-set-by-c": {"svme-set-by-create-vm"},
+    "kvmprobe summary --only not-a": {"not-applicable"},
     "kvmprobe lab matrix --only held-first,svmdis": _SVMDIS,
     "kvmprobe lab matrix --kernels bookworm,b": {"bookworm,bullseye"},
     "kvmprobe lab soak bookworm -- --cyc": {"--cycles"},  # of soak, in the guest

@@ -125,7 +125,7 @@ def test_this_host() -> None:
         (400 * 86400, (), 0),
         (400 * 86400, ("--max-age", "1d"), 3),
         (400 * 86400, ("--max-age", "401d"), 0),
-        (100, ("--max-age", "90"), 3),
+        (100, ("--max-age", "90s"), 3),
         (100, ("--json", "--max-age", "1000s"), 0),
     ],
 )
@@ -152,7 +152,7 @@ def test_evidence_of_no_time(tmp_path: Path) -> None:
     assert _parse(done.stdout, 3)[0] == f"{path}: taken_at is not a time: 'yesterday/'"
 
 
-@pytest.mark.parametrize("duration", ["", "h", "0", "-1h", "1w", "1.5h", "1h30m", "٣h", "9" * 10])
+@pytest.mark.parametrize("duration", ["", "h", "0", "-1h", "1w", "1.5h", "1h30m", "٣h", "90", "9" * 10 + "s"])
 def test_a_duration_that_is_none(duration: str) -> None:
     assert kvmprobe("judge", f"--max-age={duration}", CONFIRMED).returncode == 64
 

@@ -71,6 +71,15 @@ def test_who_holds_svm_is_not_guessed() -> None:
     assert judge(evidence)["verdict"]["reason"] == "interfered"
 
 
+def test_a_register_that_the_module_should_have_set_is_named() -> None:
+    evidence = passive(recorded("matrix/trixie/epyc"))
+    assert "nothing that was read stands in the way" in judge(evidence)["verdict"]["summary"]
+    set_register(evidence, "before", "EFER", "0xd01", ("1",))
+    verdict = judge(evidence)["verdict"]
+    assert verdict["reason"] == "interfered"
+    assert "kvm.enable_virt_at_load=Y, but EFER.SVME is 0 on cpu1" in verdict["summary"]
+
+
 def test_another_backend_is_seen_where_it_is_registered() -> None:
     evidence = passive(recorded("matrix/bookworm/no-svm"))
     assert judge(evidence)["verdict"]["reason"] == "cpu-lacks-svm"

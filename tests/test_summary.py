@@ -210,6 +210,17 @@ def test_a_damaged_line_hides_no_other(tmp_path: Path) -> None:
     assert [one["line"] for one in data["bad"]] == [3, 5, 8]
 
 
+def test_a_stream_that_is_cut_gives_what_came_before(tmp_path: Path) -> None:
+    packed = gzip.compress(lines(crowd(200)).encode(), compresslevel=1)
+    file = tmp_path / "a.jsonl.gz"
+    file.write_bytes(packed[: len(packed) // 2])
+    data, status = summary(file)
+    assert status == 65
+    assert 20 < data["counts"]["hosts"] < 180
+    assert [one["line"] for one in data["bad"]] == [None, data["counts"]["hosts"] + 1]
+    assert "cannot be read to its end" in data["bad"][0]["error"]
+
+
 def test_a_record_without_end_is_left_out(tmp_path: Path) -> None:
     """Also in a stream, whose end nobody has seen."""
     good = crowd(2)
@@ -267,6 +278,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         (tmp_path, "--only", "broken"),
         (tmp_path, "--max-age", "0d"),
         (tmp_path, "--max-age", "soon"),
+        (tmp_path, "--max-age", "26"),  # hours were meant, or seconds?
         (tmp_path, "--jobs", "0"),
         (tmp_path, "--format", "ktap"),
         (tmp_path, "-o", tmp_path),
@@ -441,7 +453,7 @@ def test_memory_grows_with_hosts_not_with_reports() -> None:
         ],
     )
     hosts = peak_mib("-", feed=[text.replace(b"@", b"h%d" % index) for index in range(8000)])
-    each = (hosts - often) * 1024 / 7900
+    each = (hosts - few) * 1024 / 7900
     NUMBERS.append(
         f"summary: {few:.1f} MiB for 3,000 reports of 100 hosts, {often:.1f} for 16,000, {each:.2f} KiB for each host"
     )

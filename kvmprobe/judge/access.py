@@ -126,5 +126,10 @@ def _not_to_be_made(facts: Facts) -> Result:
             unread = why_unread(facts.register_errors("before", name))
             return Result(UNKNOWN, f"no VM was to be made, and {name} could not be read{unread}", "msr-unreadable")
     efer = fold(facts.register("before", "EFER"))
-    message = f"no VM was to be made; nothing that was read stands in the way (EFER {efer})"
+    clear = [cpu for cpu, value in facts.svme("before").items() if value is False]
+    if facts.has_kvm_amd and facts.enables_at_load() and clear:
+        stands = f"kvm.enable_virt_at_load=Y, but EFER.SVME is 0 on {cpu_names(clear)}"
+    else:
+        stands = "nothing that was read stands in the way"
+    message = f"no VM was to be made; {stands} (EFER {efer})"
     return Result(UNKNOWN, message, "interfered", _ACTIVE_HINT)

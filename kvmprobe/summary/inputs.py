@@ -22,6 +22,7 @@ _STREAMS = (".jsonl", ".ndjson", ".gz")
 _SUMMARY = "summary.json"  # of a lab matrix: about reports, but none
 _FILES = 64  # in a task: some milliseconds
 _BLOCK = 1 << 20
+_PART = 1 << 16  # what is lost at most where a .gz is damaged
 _START = b"\n{"
 
 
@@ -88,18 +89,16 @@ class Inputs:
     def _stream(self, path: str) -> Iterator[Task]:
         name = "standard input" if path == "-" else path
         line = 0
-        try:
-            with _open(path) as file:
-                for line, block in _blocks(file):
-                    if block is None:
-                        self.bad.append((name, line, f"larger than {LIMIT >> 20} MiB: not a report"))
-                    else:
-                        yield (name, line, True), block
-        except (OSError, ValueError, EOFError, zlib.error) as error:
-            why = getattr(error, "strerror", None) or error
+        source = _Source(path)
+        for line, block in _blocks(source):
+            if block is None:
+                self.bad.append((name, line, f"larger than {LIMIT >> 20} MiB: not a report"))
+            else:
+                yield (name, line, True), block
+        if source.error is not None:
+            why = getattr(source.error, "strerror", None) or source.error
             self.bad.append((name, 0, f"cannot be read{' to its end' if line else ''}: {why}"))
-            return
-        if not line:
+        elif not line:
             self.bad.append((name, 0, "is empty"))
 
 
@@ -115,20 +114,36 @@ def _open(path: str) -> BinaryIO:
     return open(path, "rb", buffering=0)
 
 
-def _piece(file: BinaryIO) -> bytes:
-    """Some _BLOCK bytes; less only at the end. A buffered read of so many from a pipe would be deaf to signals."""
-    parts = []
-    size = 0
-    while size < _BLOCK and (part := file.read(_BLOCK)):
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
+class _Source:
+    """A file in pieces. `error`: what ended it early; all that came before it (of a damaged .gz, say) is given."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.error: Exception | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        """Some _BLOCK bytes each; less only at the end. A buffered read of so many from a pipe is deaf to signals."""
+        parts: list[bytes] = []
+        size = 0
+        try:
+            with _open(self._path) as file:
+                read = getattr(file, "read1", file.read)  # of a .gz, to lose nothing when the next part is damaged
+                while part := read(_PART):
+                    parts.append(part)
+                    size += len(part)
+                    if size >= _BLOCK:
+                        yield b"".join(parts)
+                        parts, size = [], 0
+        except (OSError, ValueError, EOFError, zlib.error) as error:
+            self.error = error
+        if parts:
+            yield b"".join(parts)
 
 
-def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+def _blocks(source: _Source) -> Iterator[tuple[int, bytes | None]]:
     """Whole records, many at a time, and the number of their first line; None for one that is too large."""
     line, rest, skipping = 1, b"", False
-    while piece := _piece(file):
+    for piece in source.pieces():
         rest += piece
         cut = rest.rfind(_START) + 1
         if cut and skipping:

@@ -7,8 +7,8 @@ import json
 import os
 import re
 
-from kvmprobe import output
-from kvmprobe.errors import DataProblem, UsageProblem
+from kvmprobe import durations, output
+from kvmprobe.errors import DataProblem
 from kvmprobe.reasons import EXIT_STATUS, REASONS
 from kvmprobe.summary import shown, workers
 from kvmprobe.summary.fleet import Fleet
@@ -42,7 +42,6 @@ exit status:
 """
 
 _SAID = 10  # files that could not be read, without -v
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="count every report, not only a host's latest")
     parser.add_argument("--judge", action="store_true", help="judge all reports anew, whatever they say themselves")
     parser.add_argument(
-        "--only", metavar="WORD", action="append", default=[], help="list the hosts with this verdict or reason"
+        "--only",
+        metavar="VERDICT|REASON",
+        action="append",
+        default=[],
+        type=_verdict_or_reason,
+        help="list the hosts with this verdict or reason",
     )
     parser.add_argument(
         "--max-age",
         metavar="DURATION",
-        type=_duration,
+        type=durations.seconds,
         help="name the hosts whose report is older (90m, 26h, 7d), or of the future",
     )
     parser.add_argument("--expect", metavar="FILE", help="name the hosts in FILE (one a line) that have no report")
@@ -72,12 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=main)
 
 
-def _duration(text: str) -> int:
-    """Seconds, of a number and its unit."""
-    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
-    if not found or not int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90m, 26h or 7d")
-    return int(found[1]) * _UNITS[found[2]]
+def _verdict_or_reason(text: str) -> str:
+    word = text.replace("-", " ") if text.replace("-", " ") in EXIT_STATUS else text
+    if word not in EXIT_STATUS and word not in REASONS:
+        verdicts = ", ".join(status.replace(" ", "-") for status in EXIT_STATUS)
+        raise argparse.ArgumentTypeError(f"{text}: neither {verdicts} nor a reason ('kvmprobe explain' lists these)")
+    return word
 
 
 def _jobs(text: str) -> int:
@@ -90,9 +94,6 @@ def main(options: argparse.Namespace) -> int:
     """Reads, summarizes, writes. Returns the exit status in _EPILOG; raises Problem."""
     if options.output is not None:
         output.check_target(options.output)
-    for word in options.only:
-        if word not in REASONS and word not in EXIT_STATUS:
-            raise UsageProblem(f"--only {word}: neither a verdict nor a reason", "kvmprobe explain lists them.")
     expected = _names(options.expect) if options.expect is not None else []
     summary = read(options, expected)
     fleet = summary.fleet

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from kvmprobe import commands
 from kvmprobe.lab.kernels import DEBIAN
 from kvmprobe.lab.scenarios import SCENARIOS
-from kvmprobe.reasons import REASONS
+from kvmprobe.reasons import EXIT_STATUS, REASONS
 
 # How a shell completes a value: one of `words`; some of them with commas between; one of them, a colon and a file; …
 WORDS, LIST, TAGGED_FILE, FILE, FOLDER, PROCESS, FREE = "words list tagged file folder process free".split()
@@ -23,6 +23,7 @@ _BY_METAVAR: dict[str, tuple[str, tuple[str, ...]]] = {
     "VMLINUZ": (FILE, ()),
     "PID": (PROCESS, ()),
     "REASON": (WORDS, tuple(REASONS)),
+    "VERDICT|REASON": (WORDS, (*(status.replace(" ", "-") for status in EXIT_STATUS), *REASONS)),
     "KERNEL": (WORDS, _KERNELS),
     "KERNEL,…": (LIST, _KERNELS),
     "FORMAT:FILE": (TAGGED_FILE, ()),  # the words are those of --format

@@ -169,7 +169,7 @@ def test_report_and_fact_are_kept(first: subprocess.CompletedProcess[str], runs:
     text, end, modes = rest.partition("\n}\n")
     kept = json.loads(text + end)
     assert (kept["verdict"], kept["reason"], kept["boot_id"]) == (*RIGHT[host.name], boot_id)
-    assert modes.splitlines() == [f"{mode} root {file}" for mode, file in zip((755, 644, 640, 644), files)]
+    assert modes.splitlines() == [f"{mode} root {file}" for mode, file in zip((755, 755, 640, 644), files)]
 
 
 def test_only_a_run_that_may_creates_a_vm(first: subprocess.CompletedProcess[str], runs: Runs, tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.evidence import failure
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from kvmprobe.shape import Reading
 
 
@@ -21,6 +25,19 @@ def close(fd: int) -> None:
         os.close(fd)
     except OSError:
         pass
+
+
+def parts_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """What is in `file`, unbuffered or compressed, up to `size` bytes at a time. Raises OSError.
+
+    Somebody else may have made standard input non-blocking: None is then what has not come yet, not the end.
+    """
+    read = getattr(file, "read1", file.read)  # of a .gz: nothing is lost when the next part is damaged
+    while (part := read(size)) != b"":
+        if part is None:
+            select.select([file], [], [])
+        else:
+            yield part
 
 
 class Root:

@@ -10,6 +10,7 @@ from typing import cast
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import DataProblem
 from kvmprobe.evidence import parse_cpulist
+from kvmprobe.files import parts_of
 from kvmprobe.judge import SCHEMA
 from kvmprobe.schema import first_error, report_schema
 
@@ -54,13 +55,17 @@ def _read(path: str, name: str) -> bytes:
         if path == "-" and sys.stdin is None:
             raise ValueError("it is closed")
         fd = os.dup(sys.stdin.fileno()) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            data = file.read(_LIMIT + 1)
+        data = bytearray()
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            for part in parts_of(file, 1 << 20):
+                data += part
+                if len(data) > _LIMIT:
+                    break
     except (OSError, ValueError) as error:
         raise DataProblem(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > _LIMIT:
         raise DataProblem(f"{name}: larger than {_LIMIT >> 20} MiB: not a report")
-    return data
+    return bytes(data)
 
 
 def parse(text: bytes, name: str) -> object:

@@ -27,6 +27,8 @@ _NO_MODULES = "this kernel has no loadable modules: there is no /proc/modules"
 # Somebody else may be reading an MSR at the moment we want to unload the module.
 _UNLOAD_TRIES = 20
 _UNLOAD_PAUSE_S = 0.1
+# Not /proc/modules: what others may open, they may lock for ever. This one is root's alone, on every kernel.
+_LOCK = "/proc/vmallocinfo"
 _LOCK_DEADLINE_S = 60.0
 _LOCK_PAUSE_S = 0.02
 
@@ -92,7 +94,7 @@ class Borrowed:
         """
         try:
             if self._lock < 0:
-                self._lock = os.open(self._root.path("/proc/modules"), os.O_RDONLY | os.O_CLOEXEC)
+                self._lock = os.open(self._root.path(_LOCK), os.O_RDONLY | os.O_CLOEXEC)
             ends = time.monotonic() + _LOCK_DEADLINE_S
             while time.monotonic() < ends:
                 try:
@@ -101,7 +103,7 @@ class Borrowed:
                 except BlockingIOError:
                     time.sleep(_LOCK_PAUSE_S)
         except OSError:
-            return True  # no modules in this kernel, or no lock to be had: then nobody else borrows either
+            return True  # without the right to it nobody borrows
         return False
 
     def __exit__(

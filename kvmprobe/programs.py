@@ -12,6 +12,7 @@ import time
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _DEADLINE_S = 120.0
+_KILL_S = 2.0  # after that it hangs in the kernel, as a module can whose init does
 
 
 def run(program: str, *arguments: str) -> tuple[int | None, str]:
@@ -38,11 +39,22 @@ def run(program: str, *arguments: str) -> tuple[int | None, str]:
     finally:
         os.close(said)
         if output is None:  # too late, or we are being ended
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
+            is_gone = _kill(pid)
     if output is None:
-        return None, f"{program} did not end within {_DEADLINE_S:.0f} s"
+        return None, f"{program} did not end within {_DEADLINE_S:.0f} s" + ("" if is_gone else ", nor by SIGKILL")
+    _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status), output.decode("utf-8", "replace").strip()
+
+
+def _kill(pid: int) -> bool:
+    """Ends a child, and waits for that, but not for ever: False where it is in the kernel and stays there."""
+    os.kill(pid, signal.SIGKILL)
+    ends = time.monotonic() + _KILL_S
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _read(fd: int) -> bytes | None:

@@ -101,10 +101,10 @@ def find_special(path: str) -> int:
         found = os.open(name, _PART, dir_fd=folder)
     finally:
         os.close(folder)
-    owner = os.fstat(found).st_uid
-    if owner not in (0, os.geteuid()):
+    info = os.fstat(found)
+    if info.st_uid not in (0, os.geteuid()) or stat.S_ISREG(info.st_mode):  # it may have become one since it was seen
         os.close(found)
-        raise PermissionError(errno.EACCES, f"it is no regular file, and another user's (uid {owner})")
+        raise PermissionError(errno.EACCES, f"it is, or was, no regular file, and another user's (uid {info.st_uid})")
     return found
 
 
@@ -140,8 +140,10 @@ def _keep(folder: int, name: str, new: int) -> None:
         old = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
-    mode, made = old.st_mode & 0o777, os.fstat(new)
-    if old.st_uid != made.st_uid or old.st_nlink > 1:  # another user can link a file of ours to this name
+    mode, made, where = old.st_mode & 0o777, os.fstat(new), os.fstat(folder)
+    shared = where.st_mode & 0o022 and not where.st_mode & stat.S_ISVTX
+    others = shared or where.st_uid not in (0, made.st_uid)  # who can rename or link another file of ours to this name
+    if others or old.st_uid != made.st_uid or old.st_nlink > 1:
         mode &= made.st_mode  # others' choice may take rights away, not give them
     elif old.st_gid != made.st_gid:
         try:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from kvmprobe.shape import Evidence, Report
 
-_SKEW_S = 300  # a clock that was set meanwhile
 _DAEMONS_MODE = 0o644  # root writes, another user reads, whatever root's umask is
 
 
@@ -39,7 +38,7 @@ def check_age(evidence: Evidence, max_age: int, name: str) -> None:
     if taken is None:
         raise DataProblem(f"{name}: taken_at is not a time: {taken_at[:60]!r}")
     age = int(time.time()) - taken
-    if -_SKEW_S <= age <= max_age:
+    if -durations.SKEW_S <= age <= max_age:
         return
     verdict = judge.judge(evidence)["verdict"]
     shown = durations.text(abs(age))
@@ -64,22 +63,22 @@ def write(evidence: Evidence, options: argparse.Namespace) -> int:
     if ends_with_main and (has_failed or not problems):
         problems += _write_all(report, [main], options)
     if problems and not has_failed:
-        raise Problem("; ".join(problems))
-    if problems:
-        output.say(f"kvmprobe: {'; '.join(problems)}")
+        raise problems[0] if len(problems) == 1 else Problem("; ".join(problem.message for problem in problems))
+    for problem in problems:
+        output.say(f"kvmprobe: {problem.message}")
     return formats.exit_status(report, options.format)
 
 
-def _write_all(report: Report, targets: Sequence[tuple[str, str | None]], options: argparse.Namespace) -> list[str]:
+def _write_all(report: Report, targets: Sequence[tuple[str, str | None]], options: argparse.Namespace) -> list[Problem]:
     """Writes each of `targets`, a format and a file; returns what could not be done."""
     problems = []
     for name, path in targets:
         colour = path is None and output.wants_colour()
-        text = formats.render(report, name, -1 if options.quiet else options.verbose, colour)
         try:
+            text = formats.render(report, name, -1 if options.quiet else options.verbose, colour)
             output.write(text, path, _DAEMONS_MODE if name in formats.READ_BY_DAEMONS else None)
         except Problem as problem:
-            problems.append(problem.message)
+            problems.append(problem)
     return problems
 
 

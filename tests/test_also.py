@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from kvmprobe.formats import REPORT_FORMATS, SUITE_FORMATS, render
-from kvmprobe.replace import replace
+from kvmprobe.replace import open_special, replace
 from tests.conftest import DEADLINE_S, EVIDENCE, PROJECT, kvmprobe
 
 _HERE = {**os.environ, "PYTHONPATH": str(PROJECT)}
@@ -155,6 +155,42 @@ def test_a_file_with_another_name_may_only_take_rights_away(tmp_path: Path) -> N
     os.link(tmp_path / "elsewhere", tmp_path / "json")
     kvmprobe("judge", CONFIRMED, *_also(tmp_path, "json"), umask=0o077)
     assert (_mode(tmp_path / "json"), _mode(tmp_path / "elsewhere")) == (0o600, 0o666)
+
+
+@needs_root
+@pytest.mark.parametrize(("owner", "mode"), [(NOBODY, 0o755), (0, 0o777)])
+def test_who_may_rename_in_a_folder_gives_no_rights(owner: int, mode: int, tmp_path: Path) -> None:
+    """They can call the metrics, a file of root's that all may read, by the report's name."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    os.chown(folder, owner, NOBODY)
+    folder.chmod(mode)
+    tmp_path.chmod(0o755)
+    kvmprobe("judge", CONFIRMED, *_also(folder, "prometheus"), umask=0o077)
+    os.chown(folder / "prometheus", 0, NOBODY)
+    (folder / "prometheus").rename(folder / "json")
+    assert _mode(folder / "json") == 0o644
+    kvmprobe("judge", CONFIRMED, *_also(folder, "json"), umask=0o077)
+    info = (folder / "json").stat()
+    assert (_mode(folder / "json"), info.st_uid, info.st_gid) == (0o600, 0, 0)
+
+
+@needs_root
+def test_what_was_a_pipe_may_be_a_file_by_now(tmp_path: Path) -> None:
+    """Of root's own, linked there by the folder's owner between the look and the opening."""
+    (tmp_path / "passwd").write_text("root:x:0:0")
+    with pytest.raises(PermissionError):
+        open_special(str(tmp_path / "passwd"))
+
+
+@pytest.mark.parametrize(("report", "status"), [(CONFIRMED, 65), (FAILED, 1)])
+def test_a_format_that_cannot_say_it_keeps_no_other(report: Path, status: int, tmp_path: Path) -> None:
+    """Features need a time to expire; a metric of it can do without."""
+    data = json.loads(report.read_text())
+    data["evidence"]["taken_at"] = "2026-11-22 16:07"
+    done = kvmprobe("judge", "-q", "-", *_also(tmp_path, "nfd", "prometheus"), input=json.dumps(data))
+    assert (done.returncode, {path.name for path in tmp_path.iterdir()}) == (status, {"prometheus"})
+    assert "features need one to expire" in done.stderr
 
 
 def test_a_hyphen_is_standard_output(tmp_path: Path) -> None:

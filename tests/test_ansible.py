@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kvmprobe import __version__
+from kvmprobe.judge.facts import Facts
 from kvmprobe.shape import Report
 from tests.ansible import COLLECTION, Ansible
 from tests.conftest import EVIDENCE, NUMBERS
@@ -171,12 +172,12 @@ def test_check_mode_says_that_it_made_no_vm(ansible: Ansible, built: Path, tmp_p
     assert not (tmp_path / "f").exists()
 
 
-def test_facts_are_passive(ansible: Ansible, built: Path) -> None:
+def test_facts_are_passive(ansible: Ansible, built: Path, host_report: Any) -> None:
     found = results(ansible, "kvmprobe_facts", {"facts": {"path": str(built / "kvmprobe.pyz"), "no_load": True}})
     facts = found["facts"]["ansible_facts"]["kvmprobe"]
     assert facts["verdict"] != "confirmed"
     assert facts["cpus"]
-    assert facts["svm"] in (True, False, None)
+    assert {facts["svm"]} == set(Facts(host_report["evidence"]).svm().values())
 
 
 def test_the_table_does_nothing_to_a_terminal(ansible: Ansible, tmp_path: Path) -> None:

@@ -54,8 +54,7 @@ ALSO = {
     "kvmprobe judge --also json:ne": {"json:new.json"},
     "kvmprobe judge --also=json:ne": {"json:new.json"},
 }
-if "--also" in helped.commands()["check"]:
-    LINES.update(ALSO)
+LINES.update(ALSO)
 
 
 @pytest.fixture(scope="module")

@@ -306,6 +306,18 @@ def test_nothing_outside_is_named(page: Callable[[list[Any]], str]) -> None:
     assert policy[1].startswith("default-src 'none'; style-src 'sha256-")
 
 
+def test_one_of_several_reports_with_a_name_stays_open(browser: Browser, tmp_path: Path) -> None:
+    reports = [host("same", like) for like in ("matrix/bookworm/epyc", "matrix/bookworm/svmdis")]
+    kvmprobe("summary", "--all", "--format", "html", "-o", tmp_path / "p.html", "-", input=lines(reports))
+    browser.open((tmp_path / "p.html").as_uri())
+    for _ in reports:
+        browser.run("document.querySelector('tr.host [aria-expanded=\"false\"]').click()")
+        before = browser.run("document.querySelector('tr.open .said').textContent")
+        browser.click("th[data-key='verdict'] .sort")
+        assert browser.run("document.querySelector('tr.open .said').textContent") == before
+    assert browser.complaints() == []
+
+
 @pytest.mark.parametrize(("number", "width"), [(1, 1400), (1, 360), (20, 360), (1200, 1400)])
 def test_fits_and_stays_quick(browser: Browser, page: Callable[[list[Any]], str], number: int, width: int) -> None:
     fleet = [
@@ -315,7 +327,7 @@ def test_fits_and_stays_quick(browser: Browser, page: Callable[[list[Any]], str]
     browser.open(page(fleet), width=width)
     assert browser.run("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
     rows = browser.run(f"{ROWS}.length")
-    assert rows == min(number, rows)
+    assert rows == (number if number < 1000 else rows) > 0
     if number > 1000:
         assert rows < 600, "rows are made when they are needed"
         browser.run("document.getElementById('scroll').scrollTo(0, 1e6)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,20 @@ def test_it_hangs(fake: Modprobe, monkeypatch: pytest.MonkeyPatch) -> None:
     fake("#!/bin/sh\nexec sleep 600\n")
     monkeypatch.setattr(programs, "_DEADLINE_S", 0.2)
     assert programs.run("modprobe", "msr") == (None, "modprobe did not end within 0 s")
+
+
+def test_it_hangs_in_the_kernel(fake: Modprobe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a module's init does: no signal ends it."""
+    fake("#!/bin/sh\nexec sleep 600\n")
+    killed: list[int] = []
+    with monkeypatch.context() as deaf:
+        deaf.setattr(programs, "_DEADLINE_S", 0.2)
+        deaf.setattr(programs, "_KILL_S", 0.2)
+        deaf.setattr(os, "kill", lambda pid, signum: killed.append(pid))
+        assert programs.run("modprobe", "msr") == (None, "modprobe did not end within 0 s, nor by SIGKILL")
+    (pid,) = killed
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def test_when_one_of_two_fails_each_has_its_own_answer(fake: Modprobe, tmp_path: Path) -> None:

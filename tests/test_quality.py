@@ -21,7 +21,7 @@ SOURCES = sorted((PROJECT / "kvmprobe").rglob("*.py"))
 
 # Who may import whom: a module of a layer imports from its own layer and from those below it.
 LAYERS = (
-    {"errors", "shape", "schema", "evidence", "guard", "programs", "chain", "libraries", "replace"},
+    {"errors", "shape", "schema", "evidence", "guard", "programs", "chain", "libraries", "replace", "durations"},
     {"registers", "files", "reasons"},
     {"msr", "cpuid", "cpus", "modules", "modprobe", "reload", "processes", "devices", "klog", "kvm", "guest", "judge"},
     {"probe", "load", "formats", "output", "digest"},

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,6 +222,48 @@ def test_a_stream_that_is_cut_gives_what_came_before(tmp_path: Path) -> None:
     assert "cannot be read to its end" in data["bad"][0]["error"]
 
 
+@pytest.mark.parametrize("command", ["summary", "judge"])
+def test_what_has_not_come_yet_is_not_the_end(command: str) -> None:
+    """Standard input that somebody else has made non-blocking."""
+    text = lines(crowd(1)).encode()
+    read, write_end = os.pipe()
+    os.set_blocking(read, False)
+    with subprocess.Popen(
+        [sys.executable, "-m", "kvmprobe", command, "--json", "-"], stdin=read, stdout=subprocess.PIPE, cwd=PROJECT
+    ) as process:
+        os.close(read)
+        with os.fdopen(write_end, "wb", buffering=0) as pipe:
+            for part in (text[:100], text[100:5000], text[5000:]):
+                time.sleep(0.3)
+                pipe.write(part)
+        out, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    assert json.loads(out)["schema"] == f"kvmprobe.{'summary' if command == 'summary' else 'report'}/1"
+
+
+def test_a_device_among_reports_is_not_even_opened(tmp_path: Path) -> None:
+    """Some are set going by that, a watchdog is."""
+    write(tmp_path, crowd(1))
+    (tmp_path / "x.json").symlink_to("/dev/zero")
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    log = tmp_path / "calls"
+    command = ["strace", "-f", "-y", "-qq", "-e", "trace=open,openat", "-o", str(log)]
+    command += [sys.executable, "-m", "kvmprobe", "summary", "--jobs", "1", str(tmp_path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 65, done.stderr
+    calls = [line for line in log.read_text().splitlines() if "/dev/zero" in line]
+    assert calls
+    assert all("O_PATH" in call for call in calls)
+
+
+def test_a_link_to_a_folder_is_left_alone_and_counted(tmp_path: Path) -> None:
+    write(tmp_path, crowd(1))
+    (tmp_path / "again").symlink_to(".")
+    assert summary(tmp_path)[0]["counts"]["hosts"] == 1
+    assert "1 other file" in kvmprobe("summary", tmp_path).stdout
+
+
 def test_a_record_without_end_is_left_out(tmp_path: Path) -> None:
     """Also in a stream, whose end nobody has seen."""
     good = crowd(2)
@@ -286,6 +329,8 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         done = kvmprobe("summary", *arguments, stdin=subprocess.DEVNULL)
         assert done.returncode == 64, arguments
         assert "kvmprobe" in done.stderr
+    (tmp_path / "names").write_bytes(b"9" * 5000 + b"\n")  # more digits than int() takes
+    assert kvmprobe("summary", tmp_path, "--expect", tmp_path / "names").returncode == 3
     for names in (b"", b"# none\n", b"\xff\xfe"):
         (tmp_path / "names").write_bytes(names)
         assert kvmprobe("summary", tmp_path, "--expect", tmp_path / "names").returncode == 65
@@ -421,6 +466,19 @@ def test_a_page_keeps_those_worth_a_look(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(int(name[1:]) for name in chosen if name not in ("n199",)) > 150  # a sample of all, not the first
     text = page.render(result)
     assert "20 of 200 hosts are in the table" in text
+
+
+def test_hosts_that_failed_are_in_the_page_before_those_not_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "HOSTS", 20)
+    reports = [host(f"a{index}", "matrix/bookworm/intel") for index in range(30)]
+    reports += [host(f"b{index}", "matrix/bookworm/no-msr-device") for index in range(30)]
+    reports.append(host("z", "matrix/bookworm/svmdis"))
+    found, _, _ = Reader(False, True)((("f", 1, True), lines(reports).encode()))
+    fleet = Fleet()
+    for file, line, digest in found:
+        fleet.add(file, line, digest)
+    chosen = [one.name for one in page.choose(Summary(fleet).hosts, set())]
+    assert [len([name for name in chosen if name[0] == letter]) for letter in "abz"] == [0, 19, 1]
 
 
 def peak_mib(*arguments: str | Path, feed: list[bytes] | None = None) -> float:

@@ -66,7 +66,7 @@ def _comments(report: Report) -> Iterator[str]:
     yield f"# written by kvmprobe {report['tool']['version']} at each run, read by node-feature-discovery"
     for line in (
         f"# host: {evidence['host']['name']}, Linux {evidence['kernel']['release']}, {evidence['taken_at']}",
-        f"# verdict: {verdict['status']} {verdict['reason']}: {verdict['summary']}",
+        f"# verdict: {verdict['status']} {verdict['reason']}",
     ):
         yield clean(line).encode("ascii", "backslashreplace").decode()[:_LONGEST].rstrip()
 

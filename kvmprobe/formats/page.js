@@ -37,6 +37,9 @@
     return { index, name, taken, file, status, reason, kernel, model, microcode, version, cpus, lockdown, parameters, marks,
       odd: odd ? "odd" : "", summary: data.strings[summary], hint: data.strings[hint], messages, registers };
   });
+  const named = new Map();
+  for (const host of hosts) named.set(host.name, (named.get(host.name) || 0) + 1);
+  for (const host of hosts) host.id = named.get(host.name) > 1 ? `${host.name} ${host.file}` : host.name;
   const text = (title, field, more) => ({ key: field, title, value: (host) => String(host[field]), ...more });
   const checks = data.checks
     .map(([id, title, of], index) => ({ key: id, title, of, index, check: true, value: (host) => MARKS[host.marks[index]] }))
@@ -150,7 +153,7 @@
     body.replaceChildren();
     made = 0;
     more(CHUNK);
-    const open = state.open && rows.findIndex((host) => host.name === state.open);
+    const open = state.open && rows.findIndex((host) => host.id === state.open);
     if (state.open && open >= 0) {
       if (open >= made) more(open + 1 - made);
       expand(body.querySelectorAll("tr.host")[open].querySelector("button"), rows[open]);
@@ -192,7 +195,7 @@
     const opened = button.getAttribute("aria-expanded") === "true";
     body.querySelectorAll("tr.open").forEach((other) => other.remove());
     body.querySelectorAll('[aria-expanded="true"]').forEach((other) => other.setAttribute("aria-expanded", "false"));
-    state.open = opened ? "" : host.name;
+    state.open = opened ? "" : host.id;
     save();
     if (!opened) expand(button, host);
   }

@@ -138,7 +138,11 @@ def _rank(kept: Kept) -> tuple[object, ...]:
 _DIGITS = re.compile(r"([0-9]+)")
 
 
-def natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """The key by which node9 comes before node10."""
+def natural(name: str) -> tuple[tuple[int, str, str], ...]:
+    """The key by which node9 comes before node10. Not by int(), which refuses thousands of digits."""
     parts = _DIGITS.split(name)
-    return tuple((1, int(part), part) if index % 2 else (0, 0, part) for index, part in enumerate(parts))
+    numbers = [part.lstrip("0") for part in parts]
+    return tuple(
+        (1 + len(number), number, part) if index % 2 else (0, part, "")
+        for index, (part, number) in enumerate(zip(parts, numbers))
+    )

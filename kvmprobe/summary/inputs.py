@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.errors import UsageProblem
-from kvmprobe.summary.records import LIMIT
+from kvmprobe.files import parts_of
+from kvmprobe.summary.records import LIMIT, START
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -23,7 +24,6 @@ _SUMMARY = "summary.json"  # of a lab matrix: about reports, but none
 _FILES = 64  # in a task: some milliseconds
 _BLOCK = 1 << 20
 _PART = 1 << 16  # what is lost at most where a .gz is damaged
-_START = b"\n{"
 
 
 class Inputs:
@@ -61,7 +61,8 @@ class Inputs:
                 yield path
 
     def _walk(self, top: str) -> Iterator[str]:
-        for folder, _, names in os.walk(top, onerror=self._unreadable):
+        for folder, folders, names in os.walk(top, onerror=self._unreadable):
+            self.others += sum(os.path.islink(os.path.join(folder, name)) for name in folders)  # not followed
             for name in names:
                 if name.endswith(_SUFFIXES) and name != _SUMMARY:
                     path = os.path.join(folder, name)
@@ -127,8 +128,7 @@ class _Source:
         size = 0
         try:
             with _open(self._path) as file:
-                read = getattr(file, "read1", file.read)  # of a .gz, to lose nothing when the next part is damaged
-                while part := read(_PART):
+                for part in parts_of(file, _PART):
                     parts.append(part)
                     size += len(part)
                     if size >= _BLOCK:
@@ -145,9 +145,9 @@ def _blocks(source: _Source) -> Iterator[tuple[int, bytes | None]]:
     line, rest, skipping = 1, b"", False
     for piece in source.pieces():
         rest += piece
-        cut = rest.rfind(_START) + 1
+        cut = rest.rfind(START) + 1
         if cut and skipping:
-            begin = rest.find(_START) + 1
+            begin = rest.find(START) + 1
             line += rest.count(b"\n", 0, begin)
             rest, cut, skipping = rest[begin:], cut - begin, False
         if cut:

@@ -21,7 +21,7 @@ _ENTRIES = 100  # odd kinds, damaged files
 
 
 def render(summary: Summary) -> str:
-    """The page; of a fleet larger than HOSTS the odd ones, those not confirmed, and a sample of the rest."""
+    """The page; of a fleet larger than HOSTS those worth a look, and a sample of the rest."""
     odd = [host for one in summary.odd for host in one.hosts]
     hosts = summary.chosen if summary.only else summary.hosts
     shown = choose(hosts, set(odd))
@@ -42,10 +42,11 @@ def choose(hosts: list[Host], odd: set[Host]) -> list[Host]:
     """At most HOSTS of `hosts`, in their order: first those worth a look, then each so many-th of the others."""
     if len(hosts) <= HOSTS:
         return hosts
-    worth = [host for host in hosts if host in odd or host.profile.status != "confirmed"][:HOSTS]
-    known = set(worth)
+    worth = [host for host in hosts if host in odd or host.profile.status not in ("confirmed", "not applicable")]
+    worth.sort(key=lambda host: host.profile.status != "failed")
+    known = set(worth[:HOSTS])
     others = [host for host in hosts if host not in known]
-    room = HOSTS - len(worth)
+    room = HOSTS - len(known)
     sample = {others[index * len(others) // room] for index in range(room)}
     return [host for host in hosts if host in known or host in sample]
 
@@ -64,8 +65,8 @@ def _notes(summary: Summary, asked: int, shown: int) -> Any:
         yield f"Only the {asked:,} hosts that are {' or '.join(summary.only)} are in the table; the counts are of all."
     if shown < asked:
         yield (
-            f"{shown:,} of {asked:,} hosts are in the table: the odd ones and those that are not confirmed first, then "
-            "a sample of the others; the counts are of all."
+            f"{shown:,} of {asked:,} hosts are in the table: those that failed first, the odd ones and those "
+            "that are inconclusive, then a sample of the others; the counts are of all."
         )
     if older := fleet.reports - len(summary.hosts):
         yield f"{older:,} older reports of the same hosts are left out."

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 LIMIT = 16 << 20  # bytes of one report; one of 1,024 CPUs has 1.5 MiB
-_START = b"\n{"  # where the next record begins: an indented report has no "{" in its first column but the first
+START = b"\n{"  # where the next record begins: an indented report has no "{" in its first column but the first
 
 
 class Reader:
@@ -95,13 +95,13 @@ def _records(task: Task) -> Iterator[tuple[str, int, bytes | str]]:
         if isinstance(text, str):
             yield file, 0, text
         else:
-            yield from ((file, line, record) for line, record in _split(text, 1, _START in text))
+            yield from ((file, line, record) for line, record in _split(text, 1, START in text))
 
 
 def _split(block: bytes, line: int, several: bool) -> Iterator[tuple[int, bytes]]:
     start = 0
     while start < len(block):
-        end = block.find(_START, start) + 1 or len(block)
+        end = block.find(START, start) + 1 or len(block)
         text = block[start:end]
         if not text.isspace():
             yield line if several else 0, text
@@ -113,11 +113,15 @@ def _split(block: bytes, line: int, several: bool) -> Iterator[tuple[int, bytes]
 def _read(path: str) -> bytes | str:
     """A file as a whole, or why not. A pipe among reports is not waited for."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC)  # to open a device can be to set it going
         try:
-            status = os.fstat(fd)
+            status = os.fstat(found)
             if not stat.S_ISREG(status.st_mode):
                 return "is not a file"
+            fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(found)
+        try:
             text = b""
             while len(text) <= LIMIT and (part := os.read(fd, max(status.st_size + 1 - len(text), 1 << 16))):
                 text = text + part if text else part

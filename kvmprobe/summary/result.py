@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.digest import Host
+from kvmprobe.durations import SKEW_S
 from kvmprobe.reasons import REASONS
 from kvmprobe.summary import odd
 from kvmprobe.summary.fleet import Fleet, natural
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 
 SCHEMA = "kvmprobe.summary/1"
-_AHEAD_S = 3600  # so far a host's clock may be ahead of ours
 
 
 class Summary:
@@ -45,7 +45,7 @@ class Summary:
     def _stale(self, max_age: float) -> list[Host]:
         """Those too old; a time to come is no answer either: that host's clock is wrong."""
         now = time.time()
-        oldest, latest = _utc(now - max_age), _utc(now + _AHEAD_S)
+        oldest, latest = _utc(now - max_age), _utc(now + SKEW_S)
         return [host for host in self.hosts if not oldest <= host.taken_at <= latest]
 
     def label(self, host: Host) -> str:

@@ -26,6 +26,7 @@ SETTLED = (0, 4)  # confirmed, not applicable
 RETRY_S = 300.0  # after anything else: a host that was mended is soon said to be
 DEADLINE_S = 600.0  # of one probe; it takes a second, and a minute where KVM hangs
 GRACE_S = 10.0
+LOAD_S = 120.0
 
 # What is kept of a privileged container's rights: to open the msr devices. Kubernetes lets such a container drop none.
 CAP_SYS_RAWIO = 17
@@ -49,9 +50,12 @@ def _load_modules() -> None:
     try:
         os.chroot(HOST)
         os.chdir("/")
-        status = subprocess.run(["modprobe", "-a", "msr", "cpuid"], env={"PATH": PATH}, check=False).returncode
+        command = ["modprobe", "-a", "msr", "cpuid"]
+        status = subprocess.run(command, env={"PATH": PATH}, check=False, timeout=LOAD_S).returncode
         if status:
             _say(f"modprobe ended with {status}: msr and cpuid are as they were")
+    except subprocess.TimeoutExpired:
+        _say(f"modprobe did not end within {LOAD_S} s: msr and cpuid are as they were")
     except OSError as error:
         _say(f"modprobe cannot be run in {HOST}: {error.strerror}: msr and cpuid are as they were")
 

@@ -85,6 +85,34 @@ def test_probes_at_the_same_time_do_not_take_modules_from_each_other(guest: Gues
     assert modules.split() == ["kvm", "kvm_amd"]
 
 
+def test_no_other_user_can_keep_the_modules_loaded(guest: Guest) -> None:
+    """Whoever may open a file may lock it, for ever."""
+    output = guest(
+        f"""
+        cat >/lock.py <<'END'
+import fcntl, os, time
+os.setuid(65534)
+locked = []
+for name in ("/proc/modules", "/proc/vmallocinfo", "/proc", "/proc/cpuinfo", "/sys/module"):
+    try:
+        locked.append(os.open(name, os.O_RDONLY))
+        fcntl.flock(locked[-1], fcntl.LOCK_EX)
+    except OSError:
+        pass
+print("locked", flush=True)
+time.sleep(1000)
+END
+        python3 /lock.py >/locked & user=$!
+        until grep -q locked /locked; do sleep 0.1; done
+        timeout 50 $kvmprobe -q; echo status $?; {_STATE}; echo
+        kill $user
+        """
+    )
+    verdict, status, modules = output.splitlines()
+    assert verdict.startswith("CONFIRMED")
+    assert (status, modules.split()) == ("status 0", ["kvm", "kvm_amd"])
+
+
 def test_load_kvm_loads_it_to_stay_and_keeps_the_answer(guest: Guest) -> None:
     output = guest(
         f"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
@@ -38,6 +39,28 @@ def parts_of(file: BinaryIO, size: int) -> Iterator[bytes]:
             select.select([file], [], [])
         else:
             yield part
+
+
+def read_regular(path: str, limit: int) -> bytes:
+    """A file's content. Raises OSError, and ValueError where it is no regular file (which is not even opened: a pipe
+    would be waited for, a watchdog set going) or larger than `limit`."""
+    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        status = os.fstat(found)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a file")
+        fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        close(found)
+    try:
+        text = b""
+        while len(text) <= limit and (part := os.read(fd, max(status.st_size + 1 - len(text), 1 << 16))):
+            text = text + part if text else part
+    finally:
+        close(fd)
+    if len(text) > limit:
+        raise ValueError(f"larger than {limit >> 20} MiB: not a report")
+    return text
 
 
 class Root:

@@ -30,6 +30,7 @@ _UNLOAD_PAUSE_S = 0.1
 # Not /proc/modules: what others may open, they may lock for ever. This one is root's alone, on every kernel.
 _LOCK = "/proc/vmallocinfo"
 _LOCK_DEADLINE_S = 60.0
+_ALONE_DEADLINE_S = 10.0  # for others to unload; who reads on, as a watch, takes longer and is not waited for
 _LOCK_PAUSE_S = 0.02
 
 
@@ -38,7 +39,7 @@ def load(root: Root, *names: str) -> list[LoadAttempt]:
     if not root.exists("/proc/modules"):
         return _answers(names, None, _NO_MODULES)
     status, output = run("modprobe", "-a", *names)
-    if status != 0 and len(names) > 1:
+    if status not in (0, None) and len(names) > 1:  # None: not run, or in vain
         return [attempt for name in names for attempt in load(root, name)]
     return _answers(names, status, output)
 
@@ -72,22 +73,24 @@ class Borrowed:
             self._names = self._missing()
             alone = bool(self._names) and self._lock >= 0
             if alone:
-                self._share(fcntl.LOCK_EX)
+                self._share(fcntl.LOCK_EX, _ALONE_DEADLINE_S)
                 self._names = self._missing()  # somebody may have loaded them meanwhile, to stay
             if self._names and self._root.exists("/proc/modules"):
                 self._guard = Guard(self._load, self._unload)
                 self.attempts = self._guard.done["attempts"] if self._guard.done else []
             elif self._names:
                 self.attempts = _answers(self._names, None, _NO_MODULES)  # loaded without a guard it would stay
-            if alone:
-                self._share(fcntl.LOCK_SH)
+            if alone:  # where none could be loaded, there is nothing that others could take away
+                in_vain = bool(self._names) and set(self._names) == set(self._missing())
+                self._share(fcntl.LOCK_UN if in_vain else fcntl.LOCK_SH)
         except BaseException:
             self._release()
             raise
         return self
 
-    def _share(self, how: int) -> bool:
-        """Takes the lock of all kvmprobes on this machine, LOCK_SH or LOCK_EX; False when others did not let go of it.
+    def _share(self, how: int, deadline: float = _LOCK_DEADLINE_S) -> bool:
+        """Takes the lock of all kvmprobes on this machine, LOCK_SH or LOCK_EX, or lets go of it, LOCK_UN. False when
+        others did not let go of it.
 
         The guard inherits it, so that it is held until the modules are gone. Waiting has an end: a probe that hangs
         must not hang all others.
@@ -95,7 +98,7 @@ class Borrowed:
         try:
             if self._lock < 0:
                 self._lock = os.open(self._root.path(_LOCK), os.O_RDONLY | os.O_CLOEXEC)
-            ends = time.monotonic() + _LOCK_DEADLINE_S
+            ends = time.monotonic() + deadline
             while time.monotonic() < ends:
                 try:
                     fcntl.flock(self._lock, how | fcntl.LOCK_NB)
@@ -103,7 +106,7 @@ class Borrowed:
                 except BlockingIOError:
                     time.sleep(_LOCK_PAUSE_S)
         except OSError:
-            return True  # without the right to it nobody borrows
+            return True  # without the right to it there is no lock
         return False
 
     def __exit__(

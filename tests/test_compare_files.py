@@ -191,6 +191,8 @@ def test_ktap_and_junit(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "epyc.json").write_text("?" if name == "new" else pair[0].read_text())
+    text = kvmprobe("compare", "--format", "junit", *(MATRIX / f"{name}/epyc.json" for name in ("bookworm", "trixie")))
+    assert "CHANGED    ] registers EFER: was 0xd01" in text.stdout  # and is no worse
     done = kvmprobe("compare", "--format", "junit", tmp_path / "old", tmp_path / "new")
     assert done.returncode == 65
     assert "<error" in done.stdout
@@ -201,6 +203,8 @@ def test_a_pipe_among_the_reports_is_not_waited_for(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         shutil.copy(EVIDENCE / f"{CONFIRMED}.json", tmp_path / name / "epyc.json")
     os.mkfifo(tmp_path / "new/pipe.json")
+    os.mkfifo(tmp_path / "new/summary.json")
+    os.mkfifo(tmp_path / "summary.json")  # anybody's, if the folders are in /tmp
     done = kvmprobe("compare", tmp_path / "old", tmp_path / "new")
     assert done.returncode == 65
     assert "pipe.json: is not a file" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -79,6 +80,24 @@ def test_when_one_of_two_fails_each_has_its_own_answer(fake: Modprobe, tmp_path:
     fake('#!/bin/sh\ncase "$*" in *msr*) echo "no msr"; exit 1;; esac\n')
     attempts = modprobe.load(Root(str(tmp_path)), "msr", "cpuid")
     assert [(a["module"], a["status"], a["output"]) for a in attempts] == [("msr", 1, "no msr"), ("cpuid", 0, "")]
+
+
+def test_one_that_hangs_is_not_tried_again(fake: Modprobe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/modules").touch()
+    fake(f"#!/bin/sh\necho >>{tmp_path}/called; exec sleep 600\n")
+    monkeypatch.setattr(programs, "_DEADLINE_S", 0.5)
+    assert [a["status"] for a in modprobe.load(Root(str(tmp_path)), "msr", "cpuid")] == [None, None]
+    assert (tmp_path / "called").read_text() == "\n"
+
+
+def test_who_could_load_nothing_keeps_no_other_waiting(fake: Modprobe, tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    for name in ("modules", "vmallocinfo"):
+        (tmp_path / "proc" / name).touch()
+    fake("#!/bin/sh\nexit 1\n")
+    with modprobe.Borrowed(Root(str(tmp_path)), lambda: ["msr"]), (tmp_path / "proc/vmallocinfo").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_kernel_without_modules_is_not_asked(tmp_path: Path, fake: Modprobe) -> None:

@@ -21,6 +21,7 @@ from kvmprobe.files import Root
 from kvmprobe.formats import text
 from kvmprobe.judge import judge
 from kvmprobe.soak.cycle import Cycle, Failed
+from kvmprobe.soak.hotplug import Hotplug
 from kvmprobe.soak.registers import Registers
 from kvmprobe.soak.times import Times
 from tests.conftest import EVIDENCE, kvmprobe, recorded
@@ -137,13 +138,20 @@ def test_wrong_amounts(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_registers_that_can_no_longer_be_read_are_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "sys/devices/system/cpu").mkdir(parents=True)
-    (tmp_path / "sys/devices/system/cpu/online").write_text("0-1\n")
+def put_registers(sysroot: Path) -> None:
+    """Two CPUs whose registers are 0."""
+    (sysroot / "sys/devices/system/cpu").mkdir(parents=True)
+    (sysroot / "sys/devices/system/cpu/online").write_text("0-1\n")
     for cpu in (0, 1):
-        (tmp_path / f"dev/cpu/{cpu}").mkdir(parents=True)
-        with (tmp_path / f"dev/cpu/{cpu}/msr").open("wb") as file:
+        (sysroot / f"sys/devices/system/cpu/cpu{cpu}").mkdir()
+        (sysroot / f"sys/devices/system/cpu/cpu{cpu}/online").touch()
+        (sysroot / f"dev/cpu/{cpu}").mkdir(parents=True)
+        with (sysroot / f"dev/cpu/{cpu}/msr").open("wb") as file:
             file.truncate((0xC0010117 + 1) * 8)
+
+
+def test_registers_that_can_no_longer_be_read_are_a_failure(tmp_path: Path) -> None:
+    put_registers(tmp_path)
     root = Root(str(tmp_path))
     with Registers(root) as registers:
         assert registers.readable
@@ -153,6 +161,26 @@ def test_registers_that_can_no_longer_be_read_are_a_failure(tmp_path: Path) -> N
         registers.close()  # as for a CPU that goes offline
         with pytest.raises(Failed, match="can no longer be read"):
             cycle.check_released("closed")
+
+
+def test_a_cpu_of_which_nothing_can_be_read_is_not_done(tmp_path: Path) -> None:
+    """The sysroot's CPU comes online again without its registers."""
+    put_registers(tmp_path)
+    root = Root(str(tmp_path))
+    with Registers(root) as registers:
+        hotplug = Hotplug(root, registers)
+        (tmp_path / "dev/cpu/1/msr").unlink()
+        with pytest.raises(Failed, match="can no longer be read"):
+            hotplug.run()
+        assert hotplug.done == 0
+
+
+def test_a_device_that_is_gone_is_a_failure(tmp_path: Path) -> None:
+    put_registers(tmp_path)
+    with Registers(Root(str(tmp_path))) as registers:
+        cycle = Cycle(Root(str(tmp_path)), None, registers, Udev(Root()), at_load=False, vms=1)  # type: ignore[arg-type]
+        with pytest.raises(Failed, match="kvm cannot be opened again: ENOENT"):
+            cycle.open(str(tmp_path / "dev/kvm"))
 
 
 def test_percentiles_are_right_to_one_in_a_hundred() -> None:
@@ -216,4 +244,6 @@ def test_children_that_a_parent_ignores_are_waited_for_all_the_same() -> None:
 def test_cycles_that_say_nothing_are_no_success() -> None:
     evidence = recorded("soak/bookworm")
     evidence["soak"]["interfered"] = evidence["soak"]["cycles"]
-    assert judge(evidence)["checks"][0]["status"] == "unknown"
+    report = judge(evidence)
+    assert report["checks"][0]["status"] == "unknown"
+    assert (report["verdict"]["status"], report["verdict"]["reason"]) == ("inconclusive", "interfered")

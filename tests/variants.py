@@ -229,6 +229,17 @@ def in_use_out_of_sight(evidence: Evidence) -> None:
     evidence["modules"]["kvm_amd"]["refcount"] = 2
 
 
+def of_one_cpu(change: Callable[[Evidence], None]) -> Callable[[Evidence], None]:
+    """As in a container that has the devices of cpu0 only."""
+
+    def of_one(evidence: Evidence) -> None:
+        change(evidence)
+        for leaf in evidence["cpus"]["cpuid"]["1"]:
+            evidence["cpus"]["cpuid"]["1"][leaf] = {"error": "ENOENT"}
+
+    return of_one
+
+
 def toggled(phase: str) -> Callable[[Evidence], None]:
     def change(evidence: Evidence) -> None:
         for snapshot in evidence["snapshots"]:
@@ -365,6 +376,8 @@ VARIANTS: tuple[tuple[str, str, Callable[[Evidence], None], str], ...] = (
     ("trace without the write", TRACED, trace_shows_no_write, "witnesses-disagree"),
     ("trace of another value", TRACED, trace_shows_another_value, "witnesses-disagree"),
     ("uevent counts another VM", TRACED, trace_counts_another_vm, "witnesses-disagree"),
+    ("raw CPUID of cpu0 alone, no SVM", BASE, of_one_cpu(lacks_svm), "cpu-lacks-svm"),
+    ("raw CPUID of cpu0 alone, kvm_pvm", BASE, of_one_cpu(through_kvm_pvm), "kvm-without-svm"),
     ("raw CPUID unreadable", BASE, without_cpuid, "svme-set-by-create-vm"),
     ("no /sys/module", BASE, without_sysfs, "svme-set-by-create-vm"),
 )

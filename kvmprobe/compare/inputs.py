@@ -7,11 +7,13 @@ import os
 
 from kvmprobe.compare.result import Comparison, Pair, Single
 from kvmprobe.errors import DataProblem, UsageProblem
+from kvmprobe.files import read_regular
 from kvmprobe.judge import judge
 from kvmprobe.load import load
 
 _SUFFIX = ".json"
 _SUMMARY = "summary.json"  # of a lab matrix
+_LIMIT = 16 << 20  # bytes of it
 
 
 def read(old: str, new: str) -> Comparison:
@@ -79,8 +81,7 @@ class _Folder:
 def _cells(folder: str) -> dict[tuple[str, str], str]:
     """By kernel and scenario: how a cell of the lab's matrix ended. Anything else is no summary of a lab."""
     try:
-        with open(os.path.join(folder, _SUMMARY), encoding="utf-8") as file:
-            cells = json.load(file)
+        cells = json.loads(read_regular(os.path.join(folder, _SUMMARY), _LIMIT))
         return {(str(c["kernel"]), str(c["scenario"])): f"{c['verdict']}, {c['reason']}" for c in cells}
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return {}

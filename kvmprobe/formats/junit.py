@@ -69,12 +69,12 @@ def _case(name: str, case: Case, classname: str) -> Element:
     element = _element("testcase", {"classname": classname, "name": name})
     if case.seconds is not None:
         element.set("time", f"{case.seconds:.3f}")
-    lines = [case.message, *case.more]
+    lines = [case.message, *case.more] if case.message else case.more
     if case.status in _ELEMENTS:
         message = case.skip or case.message
         outcome = ElementTree.SubElement(element, _ELEMENTS[case.status], message=_text(message))
         outcome.text = "\n".join(map(_text, lines))
-    elif case.message:
+    elif lines:
         ElementTree.SubElement(element, "system-out").text = "\n".join(map(_text, lines))
     return element
 

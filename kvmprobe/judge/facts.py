@@ -231,16 +231,15 @@ class Facts:
     def other_vms(self) -> str | None:
         """Evidence that other VMs were alive, in words; None where nothing shows any."""
         count = self.vms_alive_at_create()
-        users = self.evidence["vm_users"] or []
-        # Read before /dev/kvm was opened: so many others have it open, perhaps out of this container's sight.
-        references = self.modules["kvm_amd"]["refcount"] or 0 if "kvm_amd" in self.modules else 0
-        if not users and not count and references < 1:
-            return None
-        names = ", ".join(f"{user['comm'] or '?'}[{user['pid']}]" for user in users)
+        names = ", ".join(f"{user['comm'] or '?'}[{user['pid']}]" for user in self.evidence["vm_users"] or [])
         counted = f"KVM's uevent counted {count} other VM(s)" if count else ""
         held = f"VMs are held by {names}" if names else ""
-        used = f"kvm_amd had {references} user(s) before the probe" if references > 0 and not (counted or held) else ""
-        return "; ".join(filter(None, (counted, held, used)))
+        return "; ".join(filter(None, (counted, held))) or None
+
+    def users(self) -> str | None:
+        """That others had /dev/kvm open, perhaps in another container, in words: with a VM or without, nobody knows."""
+        references = self.modules["kvm_amd"]["refcount"] or 0 if "kvm_amd" in self.modules else 0
+        return f"kvm_amd had {references} user(s) before the probe" if references > 0 else None
 
 
 def cpu_names(cpus: Iterable[int]) -> str:

@@ -25,7 +25,7 @@ def cycles(facts: Facts) -> Result:
     if soak["interfered"]:
         told += f"; {soak['interfered']} of them say nothing, because of others' VMs"
     if soak["interfered"] == soak["cycles"]:
-        return Result(UNKNOWN, told)
+        return Result(UNKNOWN, told, "interfered")
     if soak["limits"]:
         return Result(WARN, f"{told}; not done: {'; '.join(soak['limits'])}")
     return Result(WARN if soak["interfered"] else PASS, f"{told}, none failed")

@@ -45,7 +45,7 @@ def svm_bit(facts: Facts) -> Result:
     lacking = [cpu for cpu, value in svm.items() if value is False]
     if svm and all(svm.values()):
         return Result(PASS, f"CPUID 0x80000001 ECX.SVM = 1 on {cpu_names(svm)}")
-    if lacking and len(lacking) < len(svm):
+    if lacking and any(svm.values()):
         return Result(FAIL, f"CPUID 0x80000001 ECX.SVM: {fold(svm)}", "cpus-disagree")
     message = (
         f"CPUID 0x80000001 ECX.SVM = 0 on {cpu_names(lacking)}"

@@ -27,7 +27,8 @@ def _attribute(facts: Facts) -> Result:
     """SVME is 1 on every CPU: who set it, and when?"""
     story = _story(facts)
     before = facts.svme("before")
-    others = facts.other_vms()
+    # A mere user will do: where SVME was not KVM's own, KVM would have refused to make a VM.
+    others = facts.other_vms() or facts.users()
     cpus = cpu_names(facts.cpus)
     if facts.gone:
         story += f"; {cpu_names(facts.gone)} came or went during the probe"

@@ -38,9 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """`verdict`: T = TypeVar("T")
-
-    RIGHT, WRONG or LOST; `reason`: the report's, or why there is none; `lost`: boots before this one."""
+    """`verdict`: RIGHT, WRONG or LOST; `reason`: the report's, or why there is none; `lost`: boots before this one."""
 
     cell: Cell
     verdict: str

@@ -29,6 +29,15 @@ class Failed(Exception):
         self.reason = reason
 
 
+def reopened(read: Registers) -> Raw:
+    """The registers of the CPUs that are online now. Raises Failed."""
+    try:
+        read.open()
+        return read.read()
+    except OSError as error:
+        raise Failed(f"the registers can no longer be read: {error.strerror}", "msr-unreadable") from error
+
+
 class Cycle:
     """`at_load`: SVME stays 1 when the last VM is gone. `vms` are alive at once.
 
@@ -77,6 +86,13 @@ class Cycle:
                 self._close(vms.pop())
         self.check_released("closed")
 
+    def open(self, path: str) -> None:
+        """/dev/kvm anew, after kvm_amd was loaded again. Raises Failed."""
+        try:
+            self.device = kvm.Kvm(path)
+        except OSError as error:
+            raise Failed(f"{path} cannot be opened again: {failure(error)['error']}", "kvm-device-missing") from error
+
     def _create(self) -> kvm.Vm:
         started = time.perf_counter_ns()
         try:
@@ -103,10 +119,7 @@ class Cycle:
         try:
             raw = self.raw[phase] = self._registers.read()
         except OSError:  # a CPU went offline
-            self._registers.open()
-            if not self._registers.readable:
-                raise Failed("the registers can no longer be read", "msr-unreadable") from None
-            raw = self.raw[phase] = self._registers.read()
+            raw = self.raw[phase] = reopened(self._registers)
         return raw
 
     def _check_created(self) -> None:

@@ -11,7 +11,7 @@ from kvmprobe.files import Root, close
 from kvmprobe.guard import Guard
 from kvmprobe.judge.facts import cpu_names
 from kvmprobe.soak import registers
-from kvmprobe.soak.cycle import Failed
+from kvmprobe.soak.cycle import Failed, reopened
 from kvmprobe.soak.registers import Registers
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Hotplug:
     def __init__(self, root: Root, read: Registers) -> None:
         self._root = root
         self._registers = read
+        self._watches = read.readable
         self._online = cpus.online(root)
         self._guard: Guard | None = None
         self.limits: dict[int, str] = {}
@@ -60,8 +61,8 @@ class Hotplug:
         if error:
             self._registers.open()
             raise Failed(f"cpu{cpu} did not come online again while a VM was there: {error}", "svme-not-set")
-        self.done += 1
         self._check(f"cpu{cpu} came online again")
+        self.done += 1
 
     def _switch(self, cpu: int, on: bool) -> str | None:
         """None where it is done, or was so already; else why not."""
@@ -77,10 +78,9 @@ class Hotplug:
         return None
 
     def _check(self, what: str) -> None:
-        self._registers.open()
-        if not self._registers.readable:
+        if not self._watches:
             return
-        raw = self._registers.read()
+        raw = reopened(self._registers)
         clear = registers.clear(raw)
         if clear:
             raise Failed(f"{what} while a VM was there: EFER.SVME is 0 on {cpu_names(clear)}", "svme-not-set")

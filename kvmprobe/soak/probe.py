@@ -94,9 +94,8 @@ class SoakProbe(Probe):
 
     def _soak(self, read: Registers, hotplug: Hotplug | None, at_load: bool) -> None:
         path = self.root.path(self.device["path"])
-        device = kvm.Kvm(path)
+        cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), read, self.udev, at_load, self.plan.vms)
         try:
-            cycle = self._cycle = Cycle(self.root, device, read, self.udev, at_load, self.plan.vms)
             cycle.during = hotplug.run if hotplug else None
             started = time.monotonic()
             self._memory[0] = _resident_kb()
@@ -109,16 +108,17 @@ class SoakProbe(Probe):
                     self._steps["kill"] += 1
                     self._try(cycle, "kill", lambda: kill.run(path, read, cycle, self._born))
                 if self._may_reload and self._is_content():
-                    device.close()
+                    cycle.device.close()
                     self._try(cycle, "reload", lambda: self._reload(cycle))
                     if self._may_reload and not modules.is_present(self.root, KVM_AMD):
                         break  # which is the failure that was kept
-                    device = cycle.device = kvm.Kvm(path)
+                    if not self._try(cycle, "reload", lambda: cycle.open(path)):
+                        break
                 self.seconds = time.monotonic() - started
                 self.plan.progress(self)
             self._memory[1] = _resident_kb()
         finally:
-            device.close()
+            cycle.device.close()
 
     def _is_content(self) -> bool:
         return self.plan.keep_going or not self.failed
@@ -128,20 +128,23 @@ class SoakProbe(Probe):
             return self.cycles < self.plan.cycles
         return self.plan.seconds is None or self.seconds < self.plan.seconds
 
-    def _try(self, cycle: Cycle, step: str, do: Callable[[], None]) -> None:
+    def _try(self, cycle: Cycle, step: str, do: Callable[[], None]) -> bool:
+        """False where `do` raised Failed, which is then kept as it should be."""
         try:
             do()
+            return True
         except Failed as failed:
             events = cycle.events()
             if failed.reason != "kvm-amd-load-failed" and self._others(cycle, events):
                 self.interfered += self._last_interfered != self.cycles
                 self._last_interfered = self.cycles
-                return
+                return False
             self.failed += 1
             if not self.failures:
                 self._keep(cycle, events)
             if len(self.failures) < _MOST_FAILURES:
                 self.failures.append({"cycle": self.cycles, "step": step, "what": failed.what, "reason": failed.reason})
+            return False
 
     def _born(self, pid: int) -> None:
         self._child = pid

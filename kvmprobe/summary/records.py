@@ -6,13 +6,12 @@ is a pure function of the evidence; any other is held to the schema and judged a
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.digest import Malformed, digest
 from kvmprobe.errors import DataProblem
+from kvmprobe.files import read_regular
 from kvmprobe.judge import SCHEMA, judge
 from kvmprobe.load import evidence_of, parse
 from kvmprobe.schema import report_schema
@@ -111,24 +110,11 @@ def _split(block: bytes, line: int, several: bool) -> Iterator[tuple[int, bytes]
 
 
 def _read(path: str) -> bytes | str:
-    """A file as a whole, or why not. A pipe among reports is not waited for."""
+    """A file as a whole, or why not."""
     try:
-        found = os.open(path, os.O_PATH | os.O_CLOEXEC)  # to open a device can be to set it going
-        try:
-            status = os.fstat(found)
-            if not stat.S_ISREG(status.st_mode):
-                return "is not a file"
-            fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.close(found)
-        try:
-            text = b""
-            while len(text) <= LIMIT and (part := os.read(fd, max(status.st_size + 1 - len(text), 1 << 16))):
-                text = text + part if text else part
-        finally:
-            os.close(fd)
-    except (OSError, ValueError) as error:
-        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
-    if len(text) > LIMIT:
-        return f"larger than {LIMIT >> 20} MiB: not a report"
+        text = read_regular(path, LIMIT)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        return str(error)
     return text if text.strip() else "is empty"

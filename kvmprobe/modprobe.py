@@ -5,10 +5,10 @@ Borrowed modules are loaded by a Guard, so that they go away however kvmprobe en
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 
 from kvmprobe import TYPE_CHECKING
@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 
 
 _NO_MODULES = "this kernel has no loadable modules: there is no /proc/modules"
-# Somebody else may be reading an MSR at the moment we want to unload the module.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.ENODEV)
+_LOAD_TRIES = 5
 _UNLOAD_TRIES = 20
-_UNLOAD_PAUSE_S = 0.1
-# Not /proc/modules: what others may open, they may lock for ever. This one is root's alone, on every kernel.
-_LOCK = "/proc/vmallocinfo"
-_LOCK_DEADLINE_S = 60.0
-_ALONE_DEADLINE_S = 10.0  # for others to unload; who reads on, as a watch, takes longer and is not waited for
-_LOCK_PAUSE_S = 0.02
+_UNLOAD_DEADLINE_S = 30.0
+_PAUSE_S = 0.1
 
 
 def load(root: Root, *names: str) -> list[LoadAttempt]:
@@ -49,65 +46,36 @@ def _answers(names: Sequence[str], status: int | None, output: str) -> list[Load
 
 
 class Borrowed:
-    """Modules that are loaded on entry and unloaded on exit; `attempts` says what came of each.
+    """Modules that are there from entry to exit: loaded where they are missing, and unloaded again.
 
-    `missing` says which are not there. Kvmprobes share a lock, so that they do not take modules away from each other:
-    one alone has it to load and to unload, all in between, for a watch may last for days. A module that was there
-    before stays, and so does one that others still use. `attempts[i]["unloaded"]` is known after exit.
+    `devices`: by module, a device of it. As long as that is open the kernel unloads the module for nobody. So
+    kvmprobes take no modules away from each other, in whatever container or sandbox, and no user without a right to
+    the device has a say in it. A module that was there before stays, and so does one that others go on using.
+    `attempts` says what came of each; their "unloaded" is known after exit.
     """
 
-    def __init__(self, root: Root, missing: Callable[[], Sequence[str]], may_load: bool = True) -> None:
+    def __init__(self, root: Root, devices: Mapping[str, str], may_load: bool = True) -> None:
         self.attempts: list[LoadAttempt] = []
         self._root = root
-        self._missing = missing
+        self._devices = devices
         self._may_load = may_load
-        self._names: Sequence[str] = ()
-        self._lock = -1
+        self._missing: list[str] = []
+        self._open: list[int] = []
         self._guard: Guard | None = None
 
     def __enter__(self) -> Borrowed:
-        if not self._may_load:
-            return self
         try:
-            self._share(fcntl.LOCK_SH)
-            self._names = self._missing()
-            alone = bool(self._names) and self._lock >= 0
-            if alone:
-                self._share(fcntl.LOCK_EX, _ALONE_DEADLINE_S)
-                self._names = self._missing()  # somebody may have loaded them meanwhile, to stay
-            if self._names and self._root.exists("/proc/modules"):
-                self._guard = Guard(self._load, self._unload)
-                self.attempts = self._guard.done["attempts"] if self._guard.done else []
-            elif self._names:
-                self.attempts = _answers(self._names, None, _NO_MODULES)  # loaded without a guard it would stay
-            if alone:  # where none could be loaded, there is nothing that others could take away
-                in_vain = bool(self._names) and set(self._names) == set(self._missing())
-                self._share(fcntl.LOCK_UN if in_vain else fcntl.LOCK_SH)
+            self._missing = self._hold(self._devices)
+            if self._missing and self._may_load:
+                if self._root.exists("/proc/modules"):
+                    self._guard = Guard(self._load, self._unload)
+                    self.attempts = self._guard.done["attempts"] if self._guard.done else []
+                else:
+                    self.attempts = _answers(self._missing, None, _NO_MODULES)
         except BaseException:
             self._release()
             raise
         return self
-
-    def _share(self, how: int, deadline: float = _LOCK_DEADLINE_S) -> bool:
-        """Takes the lock of all kvmprobes on this machine, LOCK_SH or LOCK_EX, or lets go of it, LOCK_UN. False when
-        others did not let go of it.
-
-        The guard inherits it, so that it is held until the modules are gone. Waiting has an end: a probe that hangs
-        must not hang all others.
-        """
-        try:
-            if self._lock < 0:
-                self._lock = os.open(self._root.path(_LOCK), os.O_RDONLY | os.O_CLOEXEC)
-            ends = time.monotonic() + deadline
-            while time.monotonic() < ends:
-                try:
-                    fcntl.flock(self._lock, how | fcntl.LOCK_NB)
-                    return True
-                except BlockingIOError:
-                    time.sleep(_LOCK_PAUSE_S)
-        except OSError:
-            return True  # without the right to it there is no lock
-        return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -118,29 +86,58 @@ class Borrowed:
         if self._guard is not None:
             self.attempts = self._guard.release() or self.attempts
             self._guard = None
-        if self._lock >= 0:
-            close(self._lock)
-            self._lock = -1
+        self._let_go()
+
+    def _hold(self, names: Iterable[str]) -> list[str]:
+        """Opens devices, and returns the modules whose are not there."""
+        missing = []
+        for name in names:
+            try:
+                path = self._root.path(self._devices[name])
+                self._open.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+            except OSError as error:  # what cannot be opened for another reason is there
+                if error.errno in _ABSENT:
+                    missing.append(name)
+        return missing
+
+    def _let_go(self) -> None:
+        while self._open:
+            close(self._open.pop())
 
     # These two run in the guard.
 
     def _load(self) -> dict[str, Any]:
-        absent = [name for name in self._names if not is_loaded(self._root, name)]
-        attempts = load(self._root, *self._names)
-        return {"attempts": attempts, "ours": [name for name in absent if is_loaded(self._root, name)]}
+        absent = [name for name in self._missing if not is_loaded(self._root, name)]
+        found: dict[str, LoadAttempt] = {}
+        missing = self._missing
+        for _ in range(_LOAD_TRIES):
+            found.update((attempt["module"], attempt) for attempt in load(self._root, *missing))
+            missing = self._hold(missing)
+            if not any(found[name]["status"] == 0 for name in missing):
+                break
+            time.sleep(_PAUSE_S)  # it was still there for modprobe, and another kvmprobe was unloading it
+        ours = [name for name in absent if is_loaded(self._root, name)]
+        return {"attempts": list(found.values()), "ours": ours}
 
     def _unload(self, done: dict[str, Any]) -> list[LoadAttempt]:
         attempts: list[LoadAttempt] = done["attempts"]
-        if done["ours"] and self._share(fcntl.LOCK_EX):
-            _unload(done["ours"])
+        self._let_go()
+        _unload(self._root, done["ours"])
         for attempt in attempts:
             if attempt["module"] in done["ours"]:
                 attempt["unloaded"] = not is_loaded(self._root, attempt["module"])
         return attempts
 
 
-def _unload(names: list[str]) -> None:
-    for _ in range(_UNLOAD_TRIES):
-        if run("modprobe", "-r", *names)[0] == 0:
-            return
-        time.sleep(_UNLOAD_PAUSE_S)
+def _unload(root: Root, names: Sequence[str]) -> None:
+    """As soon as nobody uses them; waiting for that has an end, for a watch may last for days."""
+    ends = time.monotonic() + _UNLOAD_DEADLINE_S
+    tries = 0
+    while (left := [name for name in names if is_loaded(root, name)]) and time.monotonic() < ends:
+        unused = [name for name in left if root.text_or_none(f"/sys/module/{name}/refcnt") in ("0", None)]
+        if unused:
+            tries += 1
+            status, _ = run("modprobe", "-r", *unused)
+            if (status == 0 and unused == left) or tries == _UNLOAD_TRIES:
+                return
+        time.sleep(_PAUSE_S)

@@ -34,9 +34,8 @@ def observe(options: Options, make: Callable[[Root], Probe] = Probe) -> Evidence
     root = Root(options.sysroot)
     online = cpus.online(root)
     loads = modprobe.load(root, "kvm_amd") if options.load_kvm and not modules.is_present(root, "kvm_amd") else []
-    # Who may not load takes no part in the lock either: a long watch, or anybody's, would keep others waiting.
     may_load = options.load and root.is_real and os.geteuid() == 0
-    with modprobe.Borrowed(root, lambda: _missing(root, online[0]), may_load) as borrowed:
+    with modprobe.Borrowed(root, _devices(online[0]) if root.is_real else {}, may_load) as borrowed:
         probe = make(root)
         probe.prepare()
         cpu_evidence = cpus.observe(root, online)
@@ -62,9 +61,9 @@ def observe(options: Options, make: Callable[[Root], Probe] = Probe) -> Evidence
     }
 
 
-def _missing(root: Root, cpu: int) -> list[str]:
-    """The modules whose devices are not there."""
-    return [module.__name__.rpartition(".")[2] for module in (msr, cpuid) if not root.exists(module.device(cpu))]
+def _devices(cpu: int) -> dict[str, str]:
+    """The modules that evidence is read through, and a device of each."""
+    return {"msr": msr.device(cpu), "cpuid": cpuid.device(cpu)}
 
 
 def _host(root: Root) -> Host:

@@ -24,7 +24,7 @@ BORROWED = ("msr", "cpuid")
 
 # Whose calls are of interest, and what strace calls them.
 _PATH = re.compile(
-    r"/dev/kvm\b|anon_inode:kvm-[\w:]+|/dev/cpu/\d+/\w+|/dev/kmsg|/sys/[^\"<>]*|(?:/usr)?/sbin/modprobe|/proc/vmallocinfo|/proc/cpuinfo"
+    r"/dev/kvm\b|anon_inode:kvm-[\w:]+|/dev/cpu/\d+/\w+|/dev/kmsg|/sys/[^\"<>]*|(?:/usr)?/sbin/modprobe|/proc/modules|/proc/cpuinfo"
 )
 _CALL = re.compile(r"\d+\s+(\w+)\(")
 _STAT = ("ENOENT", "EACCES", "ELOOP")
@@ -42,7 +42,6 @@ ERRORS: dict[str, tuple[str, ...]] = {
     "access": _STAT,
     "readlink": _STAT,
     "getdents64": ("EIO", "ENOENT"),
-    "flock": ("EINTR", "ENOLCK"),
     "close": ("EIO", "EINTR"),
     "execve": ("ENOENT", "EACCES", "ENOMEM"),
     "finit_module": _MODULE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -91,18 +90,44 @@ def test_one_that_hangs_is_not_tried_again(fake: Modprobe, tmp_path: Path, monke
     assert (tmp_path / "called").read_text() == "\n"
 
 
-def test_who_could_load_nothing_keeps_no_other_waiting(fake: Modprobe, tmp_path: Path) -> None:
-    (tmp_path / "proc").mkdir()
-    for name in ("modules", "vmallocinfo"):
-        (tmp_path / "proc" / name).touch()
-    fake("#!/bin/sh\nexit 1\n")
-    with modprobe.Borrowed(Root(str(tmp_path)), lambda: ["msr"]), (tmp_path / "proc/vmallocinfo").open() as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+DEVICES = {"msr": "/dev/cpu/0/msr", "cpuid": "/dev/cpu/0/cpuid"}
+
+
+def test_what_is_there_is_held_and_not_loaded(tmp_path: Path, fake: Modprobe) -> None:
+    (tmp_path / "dev/cpu/0").mkdir(parents=True)
+    for device in DEVICES.values():
+        (tmp_path / device[1:]).touch()
+    fake(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    with modprobe.Borrowed(Root(str(tmp_path)), DEVICES) as borrowed:
+        held = {os.readlink(f"/proc/self/fd/{fd}") for fd in borrowed._open}
+    assert held == {f"{tmp_path}{device}" for device in DEVICES.values()}
+    assert (borrowed.attempts, borrowed._open) == ([], [])
+    assert not (tmp_path / "called").exists()
+
+
+def test_what_is_being_unloaded_is_loaded_once_more(tmp_path: Path, fake: Modprobe) -> None:
+    """modprobe finds it there, and a moment later it is gone."""
+    for name in ("proc", "dev/cpu/0", "sys/module/msr"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "proc/modules").touch()
+    fake(
+        f"""#!/bin/sh
+        cd {tmp_path}
+        if [ $1 = -r ]; then rm sys/module/msr/initstate; exit; fi
+        echo >>called
+        [ "$(wc -l <called)" = 1 ] || {{ touch dev/cpu/0/msr sys/module/msr/initstate; echo 0 >sys/module/msr/refcnt; }}
+        """
+    )
+    with modprobe.Borrowed(Root(str(tmp_path)), {"msr": DEVICES["msr"]}) as borrowed:
+        assert (tmp_path / "sys/module/msr/initstate").exists()
+    assert borrowed.attempts == [{"module": "msr", "status": 0, "output": "", "unloaded": True}]
+    assert (tmp_path / "called").read_text() == "\n\n"
+    assert not (tmp_path / "sys/module/msr/initstate").exists()
 
 
 def test_a_kernel_without_modules_is_not_asked(tmp_path: Path, fake: Modprobe) -> None:
     fake(f"#!/bin/sh\ntouch {tmp_path}/called\n")
-    with modprobe.Borrowed(Root(str(tmp_path)), lambda: ["msr"]) as borrowed:
+    with modprobe.Borrowed(Root(str(tmp_path)), {"msr": DEVICES["msr"]}) as borrowed:
         pass
     assert borrowed.attempts[0]["status"] is None
     assert "no loadable modules" in borrowed.attempts[0]["output"]
@@ -114,7 +139,7 @@ def test_a_guard_that_cannot_load_says_so(tmp_path: Path, fake: Modprobe) -> Non
     (tmp_path / "proc/modules").touch()
     fake("#!/bin/sh\necho refused; exit 1\n")
     before = set(os.listdir("/proc/self/fd"))
-    with modprobe.Borrowed(Root(str(tmp_path)), lambda: ["msr", "cpuid"]) as borrowed:
+    with modprobe.Borrowed(Root(str(tmp_path)), DEVICES) as borrowed:
         assert [a["output"] for a in borrowed.attempts] == ["refused", "refused"]
     assert [a["unloaded"] for a in borrowed.attempts] == [None, None]
     assert set(os.listdir("/proc/self/fd")) == before

@@ -85,6 +85,19 @@ def test_probes_at_the_same_time_do_not_take_modules_from_each_other(guest: Gues
     assert modules.split() == ["kvm", "kvm_amd"]
 
 
+def test_nobody_takes_away_what_is_being_read(guest: Guest) -> None:
+    output = guest(
+        f"""
+        modprobe -a msr cpuid
+        $kvmprobe watch -q -o /watched -- sleep 30 & watch=$!
+        until ls -l /proc/$watch/fd | grep -q cpu/0/msr; do sleep 0.2; done
+        modprobe -r msr 2>/dev/null; echo status $?
+        kill $watch; wait $watch; modprobe -r msr; echo status $?; {_STATE}; echo
+        """
+    )
+    assert output.splitlines() == ["status 1", "status 0", "cpuid kvm kvm_amd "]
+
+
 def test_no_other_user_can_keep_the_modules_loaded(guest: Guest) -> None:
     """Whoever may open a file may lock it, for ever."""
     output = guest(
@@ -93,7 +106,7 @@ def test_no_other_user_can_keep_the_modules_loaded(guest: Guest) -> None:
 import fcntl, os, time
 os.setuid(65534)
 locked = []
-for name in ("/proc/modules", "/proc/vmallocinfo", "/proc", "/proc/cpuinfo", "/sys/module"):
+for name in ("/proc/modules", "/proc", "/proc/cpuinfo", "/sys/module", "/dev/kvm", "/dev"):
     try:
         locked.append(os.open(name, os.O_RDONLY))
         fcntl.flock(locked[-1], fcntl.LOCK_EX)

@@ -108,13 +108,6 @@ def test_a_host_that_can(booted: Booted) -> None:
         kill $holder
         echo == inconclusive
         options --no-load; try restart libvirtd; verdict
-        echo == lock
-        flock -x /proc/vmallocinfo sleep 1000 & sleep 1
-        printf '[Service]\nExecStartPre=-/usr/bin/flock -n /proc/vmallocinfo echo free\n' \
-            >/run/systemd/system/kvmprobe.service.d/lock.conf
-        options --no-load; try start kvmprobe; kill $!
-        rm /run/systemd/system/kvmprobe.service.d/lock.conf
-        journalctl --sync; journalctl -o cat -u kvmprobe | grep -c '^free'
         echo == not-applicable
         mkdir -p /opt/intel/proc; sed s/AuthenticAMD/GenuineIntel/ /proc/cpuinfo >/opt/intel/proc/cpuinfo
         options --sysroot /opt/intel; try restart libvirtd; verdict

@@ -15,13 +15,13 @@ import sys
 import time
 from pathlib import Path
 
-from kvmprobe.errors import Problem
-from kvmprobe.lab import cache, kernels, matrix, program
-from kvmprobe.lab import probe as lab_probe
+from kvmprobe.lab import booted_probe as lab_probe
+from kvmprobe.lab import cache, guest_program, kernels, matrix
 from kvmprobe.lab.matrix import Cell, Lab
 from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.scenarios import BY_NAME, SCENARIOS
-from kvmprobe.output import say
+from kvmprobe.model.errors import Problem
+from kvmprobe.report.messages import say
 
 PAGE = Path(__file__).parent.parent / "docs" / "neighbours.md"
 TOOLS = ("kvm-ok", "virt-host-validate", "kvmprobe")
@@ -54,7 +54,7 @@ def boot(lab: Lab, cell: Cell) -> tuple[Cell, Said]:
         # kvmprobe last: where --load-kvm is asked of it, it changes what the others see
         "kvm-ok": ["kvm-ok"],
         "virt-host-validate": ["virt-host-validate", "qemu"],
-        "kvmprobe": program.python(guest.root).command(*arguments),
+        "kvmprobe": guest_program.python(guest.root).command(*arguments),
     }
     script = "PATH=$PATH:/usr/sbin:/sbin\n" + "".join(
         f"echo {_MARK}{tool}; {shlex.join(command)} 2>&1; echo {_MARK}$?\n" for tool, command in commands.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import subprocess
@@ -14,34 +13,8 @@ from typing import Any
 
 import pytest
 
-EVIDENCE = Path(__file__).parent / "evidence"
-RECORDED = sorted(path for path in EVIDENCE.rglob("*.json") if path.name != "summary.json")
-PROJECT = Path(__file__).parent.parent
-DEADLINE_S = 120  # generous: only against hanging
-
-
-def recorded(name: str) -> Any:
-    """A copy of the evidence in a recorded report, to be judged as it is or changed first."""
-    return copy.deepcopy(json.loads((EVIDENCE / f"{name}.json").read_text())["evidence"])
-
-
-def recorded_name(path: Path) -> str:
-    return str(path.relative_to(EVIDENCE).with_suffix(""))
-
-
-def kvmprobe(*arguments: str | Path, deadline: float = DEADLINE_S, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs kvmprobe as a process of its own; never lets a traceback pass."""
-    done = subprocess.run(
-        [sys.executable, "-m", "kvmprobe", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=deadline,
-        check=False,
-        **{"cwd": PROJECT, **options},
-    )
-    assert "Traceback" not in done.stderr + done.stdout, done.stderr
-    assert "internal error" not in done.stderr, done.stderr
-    return done
+from tests.helpers.counted import NUMBERS
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 
 
 @pytest.fixture(scope="session")
@@ -109,10 +82,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("KVMPROBE_REQUIRE_KERNELS") and not chosen and not _kernels_passed:
         print("\nno real kernel was booted, and KVMPROBE_REQUIRE_KERNELS is set", file=sys.stderr)
         session.exitstatus = 1
-
-
-# What tests have counted, for people to see whether they pass or fail.
-NUMBERS: list[str] = []
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

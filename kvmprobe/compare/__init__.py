@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.difference import Difference, Side
-from kvmprobe.compare.features import features
-from kvmprobe.compare.judged import checks, verdict
-from kvmprobe.compare.parameters import parameters
-from kvmprobe.compare.registers import registers
-from kvmprobe.compare.timing import timing
-from kvmprobe.compare.traced import traces
+from kvmprobe.compare.feature_changes import features
+from kvmprobe.compare.parameter_changes import parameters
+from kvmprobe.compare.register_changes import registers
+from kvmprobe.compare.time_changes import timing
+from kvmprobe.compare.trace_changes import traces
+from kvmprobe.compare.verdict_changes import checks, verdict
 
 if TYPE_CHECKING:
-    from kvmprobe.shape import Report
+    from kvmprobe.model.evidence import Report
 
 
 # In the order in which they are shown.

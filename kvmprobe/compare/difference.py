@@ -10,7 +10,7 @@ from kvmprobe.judge.facts import Facts
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.shape import Report
+    from kvmprobe.model.evidence import Report
 
 
 WORSE, BETTER, CHANGED, NOT_COMPARABLE, SAME = "worse", "better", "changed", "not comparable", "same"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.reasons import EXIT_STATUS
+from kvmprobe.model.reasons import EXIT_STATUS
 
 if TYPE_CHECKING:
-    from kvmprobe.formats.cases import Suite
-    from kvmprobe.shape import Report
+    from kvmprobe.formats.harness_cases import Suite
+    from kvmprobe.model.evidence import Report
 
 
 def render(report: Report, name: str, verbose: int = 0, colour: bool = False) -> str:
     """The report in one of REPORT_FORMATS. `verbose` and `colour` are for people: see text.py."""
     if name in SUITE_FORMATS:
-        from kvmprobe.formats.cases import of_report
+        from kvmprobe.formats.harness_cases import of_report
 
         return SUITE_FORMATS[name](of_report(report))
     return _OF_A_REPORT[name](report, verbose, colour)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.facts import Facts, group
-from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, Result
+from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, Result
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import group
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.judge.result import Check
-    from kvmprobe.shape import Evidence
+    from kvmprobe.judge.check import Check
+    from kvmprobe.model.evidence import Evidence
 
 
 def results(check: Check, found: Mapping[str, Any], reason: str, facts: Facts) -> dict[int, Result]:

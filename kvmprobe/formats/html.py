@@ -13,15 +13,15 @@ import pkgutil
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.digest import CHECK_IDS, Host, Malformed, Profile, counts, digest
-from kvmprobe.errors import DataProblem
-from kvmprobe.judge.tree import CHECKS
-from kvmprobe.reasons import REASONS
+from kvmprobe.formats.host_row import CHECK_IDS, Host, Malformed, Profile, counts, digest
+from kvmprobe.judge.check_table import CHECKS
+from kvmprobe.model.errors import DataProblem
+from kvmprobe.model.reasons import REASONS
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.shape import Report
+    from kvmprobe.model.evidence import Report
 
 
 def render(report: Report) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.formats.cases import ERROR, Suite
-from kvmprobe.judge.result import FAIL, SKIP
-from kvmprobe.output import clean
+from kvmprobe.formats.harness_cases import ERROR, Suite
+from kvmprobe.judge.check import FAIL, SKIP
+from kvmprobe.model.printable import clean
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from kvmprobe.formats.cases import Case
+    from kvmprobe.formats.harness_cases import Case
 
 _ELEMENTS = {FAIL: "failure", ERROR: "error", SKIP: "skipped"}
 _NOT_XML = re.compile("[\ufffe\uffff]")  # what `clean` leaves and XML forbids

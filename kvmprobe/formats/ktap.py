@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.formats.cases import Suite
-from kvmprobe.judge.result import PASS, SKIP
-from kvmprobe.output import clean
+from kvmprobe.formats.harness_cases import Suite
+from kvmprobe.judge.check import PASS, SKIP
+from kvmprobe.model.printable import clean
 
 if TYPE_CHECKING:
-    from kvmprobe.formats.cases import Case
+    from kvmprobe.formats.harness_cases import Case
 
 _INDENT = "  "
 

@@ -14,17 +14,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.errors import DataProblem
-from kvmprobe.evidence import error_of
+from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, WARN
-from kvmprobe.output import clean
-from kvmprobe.registers import CPUID_SEV, LEAF_MEMORY_ENCRYPTION, LEAF_SVM, VM_CR, CpuidBit
+from kvmprobe.model.errors import DataProblem
+from kvmprobe.model.printable import clean
+from kvmprobe.model.registers import CPUID_SEV, LEAF_MEMORY_ENCRYPTION, LEAF_SVM, VM_CR, CpuidBit
+from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
     from typing import Union
 
-    from kvmprobe.shape import Report
+    from kvmprobe.model.evidence import Report
 
     Value = Union[str, int, None]
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.evidence import PHASES, parse_cpulist, seconds_of
 from kvmprobe.judge.facts import Facts
-from kvmprobe.output import clean
-from kvmprobe.reasons import EXIT_STATUS
-from kvmprobe.registers import VM_CR
+from kvmprobe.model.cpu_lists import parse_cpulist
+from kvmprobe.model.printable import clean
+from kvmprobe.model.reasons import EXIT_STATUS
+from kvmprobe.model.registers import VM_CR
+from kvmprobe.model.times import seconds_of
+from kvmprobe.model.values import SNAPSHOT_PHASES
 
 if TYPE_CHECKING:
-    from kvmprobe.shape import Report
+    from kvmprobe.model.evidence import Report
 
     Sample = tuple[Mapping[str, object], float]
 
@@ -66,7 +68,7 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
         "Online CPUs by EFER.SVME before KVM_CREATE_VM, after it, and with the VM closed.",
         [
             ({"phase": phase, **labels}, count)
-            for phase in PHASES
+            for phase in SNAPSHOT_PHASES
             if facts.has_snapshot(phase)
             for labels, count in _count(facts.svme(phase))
         ],

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.evidence import PHASES, error_of, format_cpulist
-from kvmprobe.judge.facts import Facts, cpu_names, group
-from kvmprobe.judge.tree import CHECKS
-from kvmprobe.output import clean
-from kvmprobe.registers import SNAPSHOT_REGISTERS, VM_HSAVE_PA
+from kvmprobe.judge.check_table import CHECKS
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, group
+from kvmprobe.model.printable import clean
+from kvmprobe.model.registers import SNAPSHOT_REGISTERS, VM_HSAVE_PA
+from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.shape import Report
+    from kvmprobe.model.evidence import Report
 
 
 _GREEN, _RED, _YELLOW, _CYAN, _BOLD, _OFF = "\033[32m", "\033[31m", "\033[33m", "\033[36m", "\033[1m", "\033[0m"
@@ -46,17 +47,17 @@ def _of_others(facts: Facts, verbose: int) -> Iterator[str]:
     """What commands other than check add."""
     evidence = facts.evidence
     if "trace" in evidence:
-        from kvmprobe.formats import trace
+        from kvmprobe.formats import text_trace
 
-        yield from trace.lines(evidence["trace"], verbose)
+        yield from text_trace.lines(evidence["trace"], verbose)
     if "watch" in evidence:
-        from kvmprobe.formats import watched
+        from kvmprobe.formats import text_watch
 
-        yield from (*watched.section(evidence["watch"]), "")
+        yield from (*text_watch.section(evidence["watch"]), "")
     if "soak" in evidence:
-        from kvmprobe.formats import soak
+        from kvmprobe.formats import text_soak
 
-        yield from soak.lines(evidence["soak"])
+        yield from text_soak.lines(evidence["soak"])
 
 
 def _paint(text: str, colour: str) -> str:
@@ -97,7 +98,7 @@ def _tree(report: Report, facts: Facts, paint: Any) -> Iterator[str]:
 
 def _table(facts: Facts, verbose: int) -> Iterator[str]:
     """Register by register: before, created, closed; CPUs with the same row fold into one."""
-    phases = [phase for phase in PHASES if facts.has_snapshot(phase)]
+    phases = [phase for phase in SNAPSHOT_PHASES if facts.has_snapshot(phase)]
     if not phases:
         return
     rows = [["", "", *phases]]

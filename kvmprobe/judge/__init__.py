@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING, __version__
+from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN, Check, Result
+from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, WARN, Check, Result
-from kvmprobe.judge.tree import CHECKS
-from kvmprobe.reasons import REASONS
+from kvmprobe.model.reasons import REASONS
 
 if TYPE_CHECKING:
-    from kvmprobe.shape import Evidence, Report
+    from kvmprobe.model.evidence import Evidence, Report
 
 
 SCHEMA = "kvmprobe.report/1"

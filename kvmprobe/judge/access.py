@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.evidence import HELD_ERRORS, KVM_API_VERSION, OTHER_OWNERS, error_of
-from kvmprobe.judge.facts import Facts, cpu_names, fold
-from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, Result, why_unread
+from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, Result, why_unread
+from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.watched import without_vm
+from kvmprobe.model.cpu_lists import cpu_names, fold
+from kvmprobe.model.values import HELD_ERRORS, KVM_API_VERSION, OTHER_OWNERS, error_of
 
 if TYPE_CHECKING:
-    from kvmprobe.shape import LoadAttempt
+    from kvmprobe.model.evidence import LoadAttempt
 
 
 def module(facts: Facts) -> Result:

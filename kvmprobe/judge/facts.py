@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.evidence import as_int, error_of, format_cpulist, is_failure, parse_cpulist
-from kvmprobe.registers import (
+from kvmprobe.model.cpu_lists import parse_cpulist, shown
+from kvmprobe.model.registers import (
     CPUID_HYPERVISOR,
     CPUID_SVM,
     CPUID_SVML,
@@ -20,11 +20,12 @@ from kvmprobe.registers import (
     has_bit,
     word,
 )
+from kvmprobe.model.values import as_int, error_of, is_failure
 
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from kvmprobe.shape import CpuInfo, Evidence, Leaf, Uevent
+    from kvmprobe.model.evidence import CpuInfo, Evidence, Leaf, Uevent
 
     _T = TypeVar("_T")
 
@@ -130,7 +131,7 @@ class Facts:
     def shown(self, phase: str, name: str) -> dict[int, str]:
         """A register for people: its value, or why there is none."""
         values, errors = self.register(phase, name), self.register_errors(phase, name)
-        return {cpu: errors.get(cpu, _show(value)) for cpu, value in values.items()}
+        return {cpu: errors.get(cpu, shown(value)) for cpu, value in values.items()}
 
     def svme(self, phase: str) -> dict[int, bool | None]:
         values = self.register(phase, "EFER")
@@ -240,31 +241,3 @@ class Facts:
         """That others had /dev/kvm open, perhaps in another container, in words: with a VM or without, nobody knows."""
         references = self.modules["kvm_amd"]["refcount"] or 0 if "kvm_amd" in self.modules else 0
         return f"kvm_amd had {references} user(s) before the probe" if references > 0 else None
-
-
-def cpu_names(cpus: Iterable[int]) -> str:
-    """ "cpu0-3,8"; "no CPU" for none."""
-    text = format_cpulist(cpus)
-    return f"cpu{text}" if text else "no CPU"
-
-
-def group(values: Mapping[int, _T]) -> dict[_T, list[int]]:
-    """CPUs by value, in the order in which the values are first met."""
-    groups: dict[_T, list[int]] = {}
-    for cpu, value in values.items():
-        groups.setdefault(value, []).append(cpu)
-    return groups
-
-
-def fold(values: Mapping[int, object]) -> str:
-    """ "0xd01" where all CPUs have the same value, else "0xd01 on cpu0-2, 0x1d01 on cpu3"; integers hexadecimal."""
-    groups = group({cpu: _show(value) for cpu, value in values.items()})
-    if len(groups) == 1:
-        return next(iter(groups))
-    return ", ".join(f"{value} on {cpu_names(cpus)}" for value, cpus in groups.items())
-
-
-def _show(value: object) -> str:
-    if value is None:
-        return "unknown"
-    return hex(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)

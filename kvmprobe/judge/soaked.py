@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kvmprobe.judge.check import FAIL, PASS, UNKNOWN, WARN, Result
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, WARN, Result
 
 
 def done(facts: Facts) -> bool:

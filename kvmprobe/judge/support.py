@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kvmprobe.evidence import error_of
-from kvmprobe.judge.facts import Facts, cpu_names, fold, group
-from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, WARN, Result, why_unread
-from kvmprobe.registers import CPUID_HYPERVISOR, CPUID_SEV, LEAF_SVM, VM_CR
+from kvmprobe.judge.check import FAIL, PASS, UNKNOWN, WARN, Result, why_unread
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, fold, group
+from kvmprobe.model.registers import CPUID_HYPERVISOR, CPUID_SEV, LEAF_SVM, VM_CR
+from kvmprobe.model.values import error_of
 
 _VENDORS = ("AuthenticAMD", "HygonGenuine")
 _X86 = ("x86_64", "i686", "i586", "i386")

@@ -3,9 +3,10 @@ its pair in arch/x86/kvm/svm/svm.c."""
 
 from __future__ import annotations
 
-from kvmprobe.evidence import PHASES
-from kvmprobe.judge.facts import Facts, cpu_names, fold, group
-from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, WARN, Result, why_unread
+from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN, Result, why_unread
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, fold, group
+from kvmprobe.model.values import SNAPSHOT_PHASES
 
 
 def svme(facts: Facts) -> Result:
@@ -64,7 +65,7 @@ def _needs_guest(facts: Facts, result: Result) -> Result:
 
 def _story(facts: Facts) -> str:
     # Without the last snapshot the VM of a watched process is alive still.
-    phases = [phase for phase in PHASES if phase != "closed" or not facts.watch or facts.has_snapshot(phase)]
+    phases = [phase for phase in SNAPSHOT_PHASES if phase != "closed" or not facts.watch or facts.has_snapshot(phase)]
     steps = {phase: fold(facts.register(phase, "EFER")) for phase in phases}
     if any(", " in step for step in steps.values()):
         return "EFER " + "; ".join(f"{phase}: {step}" for phase, step in steps.items())

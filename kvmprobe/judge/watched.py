@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.evidence import as_int, error_of
-from kvmprobe.judge.facts import Facts, cpu_names, fold
-from kvmprobe.judge.result import FAIL, PASS, SKIP, UNKNOWN, WARN, Result
+from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN, Result
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, fold
+from kvmprobe.model.values import as_int, error_of
 
 if TYPE_CHECKING:
-    from kvmprobe.shape import Answer, OwnView, Watch
+    from kvmprobe.model.evidence import Answer, OwnView, Watch
 
 
 _NO_VM_HINT = "Watch a command that makes a VM, or give none: kvmprobe watches its own guest then."

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.chain import CLOSE, CREATE, LOAD
-from kvmprobe.evidence import as_int
-from kvmprobe.judge.facts import Facts, cpu_names, group
-from kvmprobe.judge.result import FAIL, PASS, UNKNOWN, WARN, Result
-from kvmprobe.registers import EFER, VM_HSAVE_PA
+from kvmprobe.judge.check import FAIL, PASS, UNKNOWN, WARN, Result
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, group
+from kvmprobe.model.kernel_steps import CLOSE, CREATE, LOAD
+from kvmprobe.model.registers import EFER, VM_HSAVE_PA
+from kvmprobe.model.values import as_int
 
 if TYPE_CHECKING:
-    from kvmprobe.shape import Trace
+    from kvmprobe.model.evidence import Trace
 
 
 class _Window:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab import tools
 from kvmprobe.lab.tools import Say
+from kvmprobe.model.errors import Problem
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _OWN_KERNEL = "Or boot a kernel of your own with --kernel and --modules."

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab.tools import Say
+from kvmprobe.model.errors import Problem
 
 Meta = dict[str, str]
 

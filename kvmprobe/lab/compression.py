@@ -6,8 +6,8 @@ import lzma
 import shutil
 import zlib
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab import tools
+from kvmprobe.model.errors import Problem
 
 _XZ = b"\xfd7zXZ\x00"
 _GZIP = b"\x1f\x8b"

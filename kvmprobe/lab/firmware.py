@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from kvmprobe.registers import VM_CR
+from kvmprobe.model.registers import VM_CR
 
 _SIZE = 512  # the least; the third byte of a ROM counts in these
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path, PurePosixPath
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab import elf, tools
+from kvmprobe.model.errors import Problem
 
 # What init.sh calls; links, for this busybox may be built without looking for its applets by itself.
 _APPLETS = ("cat", "chroot", "echo", "grep", "mkdir", "modprobe", "mount", "mv", "poweroff", "sh", "sync")

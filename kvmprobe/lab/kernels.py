@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvmprobe.errors import DataProblem, Problem, UsageProblem
-from kvmprobe.lab import cache, image, initramfs, modules, tools
+from kvmprobe.lab import cache, guest_modules, initramfs, kernel_image, tools
 from kvmprobe.lab.apt import Apt
 from kvmprobe.lab.tools import Say
+from kvmprobe.model.errors import DataProblem, Problem, UsageProblem
 
 # Raise the number when the entries change: old ones are not looked at any more.
 _FOLDER = "kernels-3"
@@ -97,7 +97,7 @@ def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
     The user's files are only read. Raises DataProblem where they are not a kernel and its modules.
     """
     modules_dir = Path(os.path.abspath(modules_dir))  # resolve() would lose the name of a link
-    release = image.release(vmlinuz)
+    release = kernel_image.release(vmlinuz)
     if not modules_dir.is_dir():
         raise DataProblem(f"{modules_dir} is not a folder", "It has to be the kernel's /lib/modules/RELEASE.")
     if release not in (None, modules_dir.name):
@@ -127,11 +127,11 @@ def _only(folder: Path, *patterns: str) -> Path:
 
 def _keep(new: Path, modules_dir: Path, work: Path) -> cache.Meta:
     release = modules_dir.name
-    image.unpack(new / _VMLINUZ, new / _VMLINUX)
-    root = modules.root(modules_dir, release, work / "root")
-    trimmed = modules.trim(root, release, work / "trimmed")
+    kernel_image.unpack(new / _VMLINUZ, new / _VMLINUX)
+    root = guest_modules.root(modules_dir, release, work / "root")
+    trimmed = guest_modules.trim(root, release, work / "trimmed")
     (new / _BASE).write_bytes(initramfs.base(trimmed))
-    return {"release": release, "parameters": " ".join(modules.parameters(trimmed, "kvm"))}
+    return {"release": release, "parameters": " ".join(guest_modules.parameters(trimmed, "kvm"))}
 
 
 def _cached(name: str, key: str, folder: Path, make: Callable[[Path], cache.Meta], say: Say, userspace: str) -> Kernel:
@@ -145,7 +145,7 @@ def _cached(name: str, key: str, folder: Path, make: Callable[[Path], cache.Meta
 def _fingerprint(vmlinuz: Path, modules_dir: Path) -> str:
     """Different for every build: names, sizes and times of all files."""
     digest = hashlib.sha256()
-    for path in (vmlinuz.resolve(), *modules.files(modules_dir)):
+    for path in (vmlinuz.resolve(), *guest_modules.files(modules_dir)):
         state = path.stat()
         digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab import kernels, nested, qemu, userspace
+from kvmprobe.lab.booted_probe import Answer, Guest, probe
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED
-from kvmprobe.lab.probe import Answer, Guest, probe
 from kvmprobe.lab.scenarios import Scenario
 from kvmprobe.lab.tools import Say
 from kvmprobe.lab.userspace import Userspace
+from kvmprobe.model.errors import Problem
 
 _TRIES = 2  # a guest that is lost says nothing about kvmprobe; that it was lost is told
 _TICK_S = 1.0

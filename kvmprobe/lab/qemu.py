@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab import outcome, tools
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import BootResult
+from kvmprobe.model.errors import Problem
 
 DEADLINE_S = 120.0  # some twenty times what a boot takes
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kvmprobe.kvm import REQUESTS
+from kvmprobe.host.kvm import REQUESTS
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import MACHINE, Machine
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from kvmprobe.errors import Problem
+from kvmprobe.model.errors import Problem
 
 Say = Callable[[str], None]  # takes one line about the progress
 

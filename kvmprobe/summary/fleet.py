@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 
-from kvmprobe import TYPE_CHECKING, digest
-from kvmprobe.digest import Host, Profile
-from kvmprobe.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats import host_row
+from kvmprobe.formats.host_row import Host, Profile
+from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.digest import Digest
-    from kvmprobe.summary.records import Bad
+    from kvmprobe.formats.host_row import Digest
+    from kvmprobe.summary.report_records import Bad
 
     Kept = tuple[str, str, int, Profile, Any]  # time, file, line, profile, told
 
@@ -100,7 +101,7 @@ class Fleet:
         return list(numbers.items())
 
     def counts(self) -> dict[str, dict[str, int]]:
-        return digest.counts(self.profiles())
+        return host_row.counts(self.profiles())
 
     def span(self) -> tuple[str, str] | None:
         """The time of the oldest and of the latest of the hosts' reports."""

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterable, Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.errors import EXIT_SOFTWARE, Problem
+from kvmprobe.model.errors import EXIT_SOFTWARE, Problem
 
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn

@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from kvmprobe import cpuid, msr
-from kvmprobe.files import Root
-from kvmprobe.registers import LEAVES, SNAPSHOT_REGISTERS
+from kvmprobe.host import cpuid, msr
+from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.model.registers import LEAVES, SNAPSHOT_REGISTERS
 
 CPUS = (2, 16, 128, 1024)
 SNAPSHOTS = ("before", "created", "closed")
@@ -51,7 +51,7 @@ def in_c(program: str, folder: Path, cpus: int) -> float:
 
 def in_kvmprobe(folder: Path, cpus: int) -> float:
     """The same reads by kvmprobe's own functions, results included."""
-    root = Root(str(folder))
+    root = Sysroot(str(folder))
     started = time.perf_counter()
     for cpu in range(cpus):
         cpuid.read(root, cpu)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 import sys
 
-from kvmprobe.errors import Problem
-from kvmprobe.lab import cache, kernels, program
+from kvmprobe.lab import cache, guest_program, kernels
+from kvmprobe.lab.booted_probe import GUEST, boot
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED
-from kvmprobe.lab.probe import GUEST, boot
+from kvmprobe.model.errors import Problem
 
 KERNEL = "bookworm"
 AIM = 1.3
@@ -26,7 +26,7 @@ def seconds(kernel: Kernel, command: list[str]) -> float:
 
 def main(rounds: int) -> None:
     """Prints both, interleaved, and their ratio."""
-    probe = program.python(GUEST.root).command("-m", "kvmprobe", "check", "--json")
+    probe = guest_program.python(GUEST.root).command("-m", "kvmprobe", "check", "--json")
     try:
         kernel = kernels.fetch(kernels.debian(KERNEL), cache.default(), lambda line: print(line, file=sys.stderr))
         pairs = [(seconds(kernel, ["true"]), seconds(kernel, probe)) for _ in range(rounds)]

@@ -63,6 +63,6 @@ def main(rounds: int) -> None:
             print(f"{PROBE} takes {medians[PROBE] / medians[name]:.2f} times {name}")
         else:
             print(f"{name} is not installed")
-    memory = peak_memory("from kvmprobe import commands; commands.run(['check', '--json'])")
+    memory = peak_memory("from kvmprobe.cli import parser; parser.run(['check', '--json'])")
     base = peak_memory("import ctypes, json")
     print(f"its peak memory is {memory:.1f} MiB (aim: under 30), {memory / base:.2f} times the base's {base:.1f} MiB")

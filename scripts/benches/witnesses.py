@@ -13,16 +13,16 @@ import sys
 import time
 from contextlib import ExitStack
 
-from kvmprobe import chain
-from kvmprobe.errors import Problem
-from kvmprobe.trace import entries, tracefs
+from kvmprobe.collect.trace import trace_lines, tracefs
+from kvmprobe.model import kernel_steps
+from kvmprobe.model.errors import Problem
 
 PYTHON = [sys.executable, "-I", "-c"]
 # Prints the seconds of one KVM_CREATE_VM.
 CREATE_VM = [
     *PYTHON,
     (
-        "from kvmprobe.kvm import Kvm; import time; kvm = Kvm('/dev/kvm'); started = time.perf_counter(); "
+        "from kvmprobe.host.kvm import Kvm; import time; kvm = Kvm('/dev/kvm'); started = time.perf_counter(); "
         "vm = kvm.create_vm(); print(time.perf_counter() - started, flush=True); vm.close()"
     ),
 ]
@@ -85,6 +85,6 @@ def main(rounds: int) -> None:
 
 def _record(instance: tracefs.Instance) -> None:
     """Traces what `kvmprobe trace` traces."""
-    instance.trace_writes(entries.REGISTERS)
-    instance.trace_functions(name for name, _ in instance.available_functions() if chain.step_of(name))
+    instance.trace_writes(trace_lines.REGISTERS)
+    instance.trace_functions(name for name, _ in instance.available_functions() if kernel_steps.step_of(name))
     instance.record(True)

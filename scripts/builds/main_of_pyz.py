@@ -29,6 +29,6 @@ try:
 except OSError:
     pass
 
-from kvmprobe.cli import entry
+from kvmprobe.cli.main import entry
 
 entry()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator
 
-from kvmprobe import commands
+from kvmprobe.cli import parser
 from kvmprobe.lab.kernels import DEBIAN
 from kvmprobe.lab.scenarios import SCENARIOS
-from kvmprobe.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import EXIT_STATUS, REASONS
 
 # How a shell completes a value: one of `words`; some of them with commas between; one of them, a colon and a file; …
 WORDS, LIST, TAGGED_FILE, FILE, FOLDER, PROCESS, FREE = "words list tagged file folder process free".split()
@@ -107,12 +107,12 @@ class Command:
 
 def read() -> Command:
     """kvmprobe's whole command line."""
-    return Command("", "", commands.parser())
+    return Command("", "", parser.parser())
 
 
 def default(top: Command) -> Command:
     """The command that runs where none is named."""
-    return next(command for command in top.commands if command.path == commands.DEFAULT)
+    return next(command for command in top.commands if command.path == parser.DEFAULT)
 
 
 def _metavar(action: argparse.Action) -> str:

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from kvmprobe import __version__
-from kvmprobe.commands import DEFAULT
-from kvmprobe.reasons import EXIT_STATUS, REASONS
+from kvmprobe.cli.parser import DEFAULT
+from kvmprobe.model.reasons import EXIT_STATUS, REASONS
 from manuals import texts
 from manuals.model import Argument, Command
 

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
-from kvmprobe.errors import Problem
-from kvmprobe.lab import cache, kernels, payload, program, qemu, tools
+from kvmprobe.lab import cache, guest_program, kernels, payload, qemu, tools
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import DEADLINE_S, Boot, Machine
-
-Guest = Callable[..., str]
-
-
-def unavailable(problem: Problem) -> NoReturn:
-    """Skips with the reason; fails where real kernels are required."""
-    reason = f"no real kernel here: {problem.message}"
-    if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+from kvmprobe.model.errors import Problem
+from tests.helpers.real_kernels import Guest, unavailable
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +83,9 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         parameters: str = "",
         deadline: float = DEADLINE_S,
     ) -> str:
-        python = program.python(Path("/"))
+        python = guest_program.python(Path("/"))
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))
-        added = program.archive(python, payload.LAB, cache.default(), print)
+        added = guest_program.archive(python, payload.LAB, cache.default(), print)
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
         plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline)
         result = qemu.boot(plan, tmp_path)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab.scenarios import BY_NAME
-from tests.ansible import COLLECTION, Ansible
-from tests.lab import conftest, fleet
-from tests.lab.fleet import Fleet, Host
+from kvmprobe.model.errors import Problem
+from tests.helpers import lab_fleet, real_kernels
+from tests.helpers.ansible import COLLECTION, Ansible
+from tests.helpers.lab_fleet import Fleet, Host
 
 pytestmark = pytest.mark.kernel
 
@@ -127,16 +127,16 @@ def runs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
     ansible.collection.symlink_to(COLLECTION)
     with tempfile.TemporaryDirectory(prefix="kvmprobe-") as sockets:
         try:
-            with fleet.running(folder, HOSTS) as guests:
+            with lab_fleet.running(folder, HOSTS) as guests:
                 yield Runs(guests, ansible, built / "kvmprobe.pyz", folder, sockets)
         except Problem as problem:
-            conftest.unavailable(problem)
+            real_kernels.unavailable(problem)
 
 
 @pytest.fixture(scope="module")
 def first(runs: Runs) -> subprocess.CompletedProcess[str]:
-    with fleet.silent_port() as silent:
-        runs.inventory({**{host.name: host.port for host in HOSTS}, "down": fleet.free_port(), "hangs": silent})
+    with lab_fleet.silent_port() as silent:
+        runs.inventory({**{host.name: host.port for host in HOSTS}, "down": lab_fleet.free_port(), "hangs": silent})
         return runs.playbook(CHECK, kvmprobe_fetch_to=str(runs.reports))
 
 

@@ -15,12 +15,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kvmprobe.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, Problem
 from kvmprobe.lab import kernels, payload, qemu
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, LOST
 from kvmprobe.lab.qemu import Boot
-from tests.conftest import DEADLINE_S, PROJECT, kvmprobe
+from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, Problem
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 
 pytestmark = pytest.mark.kernel
 

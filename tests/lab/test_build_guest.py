@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import yaml
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab import cache, payload, qemu, tools, userspace
 from kvmprobe.lab.apt import Apt
 from kvmprobe.lab.initramfs import Archive
@@ -22,9 +21,10 @@ from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import Boot
 from kvmprobe.lab.scenarios import BY_NAME
-from tests.conftest import DEADLINE_S, PROJECT
-from tests.lab.conftest import unavailable
-from tests.test_build import PINS
+from kvmprobe.model.errors import Problem
+from tests.helpers.built_files import PINS
+from tests.helpers.real_kernels import unavailable
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT
 
 pytestmark = pytest.mark.kernel
 

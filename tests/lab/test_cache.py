@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.errors import Interrupted, Problem
 from kvmprobe.lab import cache
+from kvmprobe.model.errors import Interrupted, Problem
 
 
 def _make(new: Path) -> cache.Meta:

@@ -6,13 +6,14 @@ import json
 
 import pytest
 
-from tests.conftest import NUMBERS, PROJECT
-from tests.lab.conftest import Guest
+from tests.helpers.counted import NUMBERS
+from tests.helpers.real_kernels import Guest
+from tests.helpers.run_kvmprobe import PROJECT
 
 pytestmark = pytest.mark.kernel
 
 _CALLS = "^(openat|pread64) /dev/(cpu/|kvm)|^ioctl|^execve|_module|/proc/modules"
-_SWEEP = f"python3 -S {PROJECT}/tests/sweep.py --first"
+_SWEEP = f"python3 -S {PROJECT}/tests/helpers/sweep.py --first"
 
 
 def test_every_call_on_registers_devices_and_modules_fails(guest: Guest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab.conftest import Guest
+from tests.helpers.real_kernels import Guest
 
 pytestmark = pytest.mark.kernel
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.errors import DataProblem
-from kvmprobe.lab import image, kernels
+from kvmprobe.lab import kernel_image, kernels
 from kvmprobe.lab.kernels import Kernel
-from tests.lab import images
+from kvmprobe.model.errors import DataProblem
+from tests.helpers import lab_images
 
 
 def _zstd(data: bytes) -> bytes:
@@ -34,28 +34,28 @@ def _with_size(data: bytes, whole: bytes) -> bytes:
     ids=["xz", "gzip", "zstd"],
 )
 def test_unpacks_what_is_inside(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    (tmp_path / "vmlinuz").write_bytes(images.bzimage(compress(images.vmlinux())))
-    image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
-    assert (tmp_path / "vmlinux").read_bytes() == images.vmlinux()
-    assert image.release(tmp_path / "vmlinuz") == "6.1.0-test"
-    assert image.release(tmp_path / "vmlinux") is None
+    (tmp_path / "vmlinuz").write_bytes(lab_images.bzimage(compress(lab_images.vmlinux())))
+    kernel_image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
+    assert (tmp_path / "vmlinux").read_bytes() == lab_images.vmlinux()
+    assert kernel_image.release(tmp_path / "vmlinuz") == "6.1.0-test"
+    assert kernel_image.release(tmp_path / "vmlinux") is None
 
 
 @pytest.mark.parametrize(
     "payload",
     [
-        lzma.compress(images.elf((1, b"code"))),  # no PVH entry
+        lzma.compress(lab_images.elf((1, b"code"))),  # no PVH entry
         lzma.compress(b"no kernel" * 1000),
-        lzma.compress(images.vmlinux())[:-40],
-        lzma.compress(images.vmlinux())[:100] + b"damage" * 100,
+        lzma.compress(lab_images.vmlinux())[:-40],
+        lzma.compress(lab_images.vmlinux())[:100] + b"damage" * 100,
         b"\x28\xb5\x2f\xfd is not zstd",
         b"an unknown compression",
         b"",
     ],
 )
 def test_what_does_not_unpack_is_booted_as_it_is(payload: bytes, tmp_path: Path) -> None:
-    (tmp_path / "vmlinuz").write_bytes(images.bzimage(payload))
-    image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
+    (tmp_path / "vmlinuz").write_bytes(lab_images.bzimage(payload))
+    kernel_image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
     assert not (tmp_path / "vmlinux").exists()
 
 
@@ -64,24 +64,24 @@ def test_what_does_not_unpack_is_booted_as_it_is(payload: bytes, tmp_path: Path)
     [
         (b"", "not an x86 kernel image"),
         (b"#!/bin/sh\n" * 1000, "not an x86 kernel image"),
-        (images.elf((1, b"code")), "no PVH entry"),
-        (images.elf((4, images.note(b"Xen", 17))), "no PVH entry"),
-        (images.elf((4, images.note(b"Xen", 18)), machine=183), "not an x86 kernel image"),
-        (images.elf((4, b"\xff" * 20)), "no PVH entry"),
-        (images.vmlinux()[:64] + b"\xff" * 8000, "no PVH entry"),
+        (lab_images.elf((1, b"code")), "no PVH entry"),
+        (lab_images.elf((4, lab_images.note(b"Xen", 17))), "no PVH entry"),
+        (lab_images.elf((4, lab_images.note(b"Xen", 18)), machine=183), "not an x86 kernel image"),
+        (lab_images.elf((4, b"\xff" * 20)), "no PVH entry"),
+        (lab_images.vmlinux()[:64] + b"\xff" * 8000, "no PVH entry"),
     ],
 )
 def test_not_a_kernel(content: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(DataProblem, match=says):
-        image.release(tmp_path / "file")
+        kernel_image.release(tmp_path / "file")
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataProblem, match="cannot be read"):
-        image.release(tmp_path / "missing")
+        kernel_image.release(tmp_path / "missing")
     with pytest.raises(DataProblem, match="cannot be read"):
-        image.release(tmp_path)
+        kernel_image.release(tmp_path)
 
 
 @pytest.mark.kernel
@@ -89,4 +89,4 @@ def test_no_file(tmp_path: Path) -> None:
 def test_real_kernels_unpack(name: str, real_kernel: Callable[[str], Kernel]) -> None:
     kernel = real_kernel(name)
     assert kernel.image.name == "vmlinux"
-    assert image.release(kernel.image.with_name("vmlinuz")) == kernel.release
+    assert kernel_image.release(kernel.image.with_name("vmlinuz")) == kernel.release

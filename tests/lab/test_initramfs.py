@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab import initramfs, tools
 from kvmprobe.lab.initramfs import Archive
-from tests.lab import images
-from tests.lab.conftest import unavailable
+from kvmprobe.model.errors import Problem
+from tests.helpers import lab_images
+from tests.helpers.real_kernels import unavailable
 
 
 def _busybox() -> str:
@@ -76,7 +76,7 @@ def test_busybox_missing(tmp_path: Path, only: Callable[..., None]) -> None:
     assert "busybox-static" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("content", [images.elf((3, b"/lib64/ld-linux-x86-64.so.2\0")), b"#!/bin/sh\n"])
+@pytest.mark.parametrize("content", [lab_images.elf((3, b"/lib64/ld-linux-x86-64.so.2\0")), b"#!/bin/sh\n"])
 def test_busybox_not_static(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "busybox").write_bytes(content)
     (tmp_path / "busybox").chmod(0o755)

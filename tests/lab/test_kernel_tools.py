@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.errors import Problem
 from kvmprobe.formats import render
-from kvmprobe.formats.cases import ERROR, Case, Suite
+from kvmprobe.formats.harness_cases import ERROR, Case, Suite
 from kvmprobe.formats.ktap import render as render_suite
 from kvmprobe.lab import tools
-from tests import strict_ktap
-from tests.conftest import PROJECT, RECORDED, recorded_name
-from tests.lab import source
-from tests.lab.conftest import Guest, unavailable
+from kvmprobe.model.errors import Problem
+from tests.helpers import kernel_source, strict_ktap
+from tests.helpers.real_kernels import Guest, unavailable
+from tests.helpers.recorded_evidence import RECORDED, recorded_name
+from tests.helpers.run_kvmprobe import PROJECT
 
 _DEADLINE_S = 120
 _TEST = "selftests: kvmprobe: kvmprobe.sh"
@@ -31,7 +31,7 @@ _TEST = "selftests: kvmprobe: kvmprobe.sh"
 def tree() -> Path:
     """The kernel's source, as much of it as is needed."""
     try:
-        return source.fetch()
+        return kernel_source.fetch()
     except Problem as problem:
         unavailable(problem)
 

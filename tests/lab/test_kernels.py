@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.errors import DataProblem, Problem, UsageProblem
 from kvmprobe.lab import apt, kernels
-from tests.lab import images
+from kvmprobe.model.errors import DataProblem, Problem, UsageProblem
+from tests.helpers import lab_images
 
 
 def _ignore(line: str) -> None:
@@ -25,7 +25,7 @@ def test_unknown_name() -> None:
 @pytest.mark.parametrize("modules", ["missing", "file", "6.2.0"])
 def test_modules_that_are_not_the_kernels(modules: str, tmp_path: Path) -> None:
     vmlinuz = tmp_path / "vmlinuz"
-    vmlinuz.write_bytes(images.bzimage(b"", release="6.1.0"))
+    vmlinuz.write_bytes(lab_images.bzimage(b"", release="6.1.0"))
     (tmp_path / "file").write_text("")
     (tmp_path / "6.2.0").mkdir()
     with pytest.raises(DataProblem, match=modules) as caught:

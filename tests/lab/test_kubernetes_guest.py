@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests import container, manifests
-from tests import nfd as reader
-from tests.lab.conftest import Guest
+from tests.helpers import container, manifests
+from tests.helpers import nfd_rules as reader
+from tests.helpers.real_kernels import Guest
 
 PREFIX = "feature.node.kubernetes.io/"
 

@@ -12,17 +12,18 @@ from xml.etree import ElementTree
 
 import pytest
 
+from kvmprobe.cli.lab_matrix import table
 from kvmprobe.formats import SUITE_FORMATS
-from kvmprobe.lab import cache, cases, matrix
+from kvmprobe.lab import cache, lab_cases, matrix
 from kvmprobe.lab.firmware import option_rom
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Cell, Lab, Result
-from kvmprobe.lab.matrix_run import table
 from kvmprobe.lab.qemu import Machine
 from kvmprobe.lab.scenarios import AT_LOAD, BY_NAME, SCENARIOS, Scenario
-from kvmprobe.reasons import REASONS
-from tests import strict_ktap
-from tests.conftest import EVIDENCE, PROJECT, kvmprobe
+from kvmprobe.model.reasons import REASONS
+from tests.helpers import strict_ktap
+from tests.helpers.recorded_evidence import EVIDENCE
+from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 
 # What no emulated machine has: these are judged from evidence changed by hand (tests/variants.py).
 NOT_IN_THE_LAB = {
@@ -80,7 +81,7 @@ def test_the_table_shows_right_wrong_lost_and_senseless() -> None:
 
 
 def test_as_ktap_every_kernel_has_all_rows() -> None:
-    whole = strict_ktap.parse(SUITE_FORMATS["ktap"](cases.of_matrix(_RESULTS, [_OLD, _NEW], _ROWS)))
+    whole = strict_ktap.parse(SUITE_FORMATS["ktap"](lab_cases.of_matrix(_RESULTS, [_OLD, _NEW], _ROWS)))
     old, new = whole.tests
     assert [(kernel.name, kernel.ok, kernel.names()) for kernel in (old, new)] == [
         ("old", True, ["epyc", "no-virt-at-load"]),
@@ -93,13 +94,13 @@ def test_as_ktap_every_kernel_has_all_rows() -> None:
 
 
 def test_as_junit_every_kernel_is_a_suite() -> None:
-    root = ElementTree.fromstring(SUITE_FORMATS["junit"](cases.of_matrix(_RESULTS, [_OLD, _NEW], _ROWS)))
+    root = ElementTree.fromstring(SUITE_FORMATS["junit"](lab_cases.of_matrix(_RESULTS, [_OLD, _NEW], _ROWS)))
     counts = [[suite.attrib[name] for name in ("name", "tests", "failures", "errors", "skipped")] for suite in root]
     assert counts == [["old", "2", "0", "0", "1"], ["new", "2", "1", "1", "0"]]
 
 
 def test_a_kernel_for_which_no_row_is_counts_as_skipped() -> None:
-    (old,) = strict_ktap.parse(SUITE_FORMATS["ktap"](cases.of_matrix([], [_OLD], _ROWS[1:]))).tests
+    (old,) = strict_ktap.parse(SUITE_FORMATS["ktap"](lab_cases.of_matrix([], [_OLD], _ROWS[1:]))).tests
     assert (old.skip, old.names()) == ("nothing-ran", ["no-virt-at-load"])
 
 

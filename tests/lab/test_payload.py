@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from kvmprobe import __version__
-from kvmprobe.errors import Problem
-from kvmprobe.lab import payload, program
+from kvmprobe.lab import guest_program, payload
+from kvmprobe.model.errors import Problem
 
 
 def test_kvmprobe_runs_from_the_archive(tmp_path: Path) -> None:
-    python = program.python(Path("/"))
-    made = program.archive(python, payload.LAB, tmp_path / "cache", print)
-    assert program.archive(python, payload.LAB, tmp_path / "cache", print) == made
+    python = guest_program.python(Path("/"))
+    made = guest_program.archive(python, payload.LAB, tmp_path / "cache", print)
+    assert guest_program.archive(python, payload.LAB, tmp_path / "cache", print) == made
     if not shutil.which("cpio"):
         pytest.skip("cpio is not installed")
     subprocess.run(["cpio", "-i", "-d", "--quiet"], input=made, check=True, cwd=tmp_path)
@@ -32,7 +32,7 @@ def test_kvmprobe_runs_from_the_archive(tmp_path: Path) -> None:
 
 def test_a_userspace_without_python(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"has no Python of 3\.9 or later"):
-        program.python(tmp_path)
+        guest_program.python(tmp_path)
 
 
 def test_the_command_is_quoted() -> None:

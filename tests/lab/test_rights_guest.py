@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import Guest
+from tests.helpers.real_kernels import Guest
 
 pytestmark = pytest.mark.kernel
 

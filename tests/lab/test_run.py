@@ -8,19 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.errors import EXIT_USAGE
+from kvmprobe.cli import lab
 from kvmprobe.formats import SUITE_FORMATS
-from kvmprobe.lab import cases, run
+from kvmprobe.lab import lab_cases
+from kvmprobe.lab.booted_probe import Answer
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
-from kvmprobe.lab.probe import Answer
-from tests import strict_ktap
-from tests.conftest import EVIDENCE, kvmprobe
+from kvmprobe.model.errors import EXIT_USAGE
+from tests.helpers import strict_ktap
+from tests.helpers.recorded_evidence import EVIDENCE
+from tests.helpers.run_kvmprobe import kvmprobe
 
 
 def _parse(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    run.add_arguments(parser)
+    lab.add_arguments(parser)
     return parser.parse_args(["run", *arguments])
 
 
@@ -69,7 +71,7 @@ def test_wrong_arguments(arguments: str) -> None:
     [([0], 0), ([0, 4], 4), ([4, 3, 0], 3), ([3, 1, 0], 1), ([1, 70, 0], 70), ([127, 1], 127), ([64, 70], 64)],
 )
 def test_the_worst_status(statuses: list[int], worst: int) -> None:
-    assert run.worst(statuses) == worst
+    assert lab.worst(statuses) == worst
 
 
 def test_as_ktap_a_kernel_without_a_report_is_not_ok() -> None:
@@ -79,7 +81,7 @@ def test_as_ktap_a_kernel_without_a_report_is_not_ok() -> None:
         (_kernel("lost"), Answer(_boot(LOST, None, "the kernel never reached init"), None)),
         (_kernel("broken"), Answer(_boot(ANSWERED, 127), None)),
     ]
-    good, lost, broken = strict_ktap.parse(SUITE_FORMATS["ktap"](cases.of_run(answers))).tests
+    good, lost, broken = strict_ktap.parse(SUITE_FORMATS["ktap"](lab_cases.of_run(answers))).tests
     assert (good.ok, good.names()) == (True, [check["id"] for check in report["checks"]])
     assert (lost.ok, lost.tests[0].comments[-1]) == (False, "# boot: lost: the kernel never reached init")
     assert (broken.ok, broken.tests[0].comments[-1]) == (False, "# boot: kvmprobe ended with status 127")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvmprobe.lab.scenarios import BY_NAME
-from tests.lab.conftest import Guest
+from tests.helpers.real_kernels import Guest
 
 pytestmark = pytest.mark.kernel
 
@@ -104,11 +104,9 @@ def test_kvm_amd_that_cannot_be_loaded_again_is_a_failure(guest: Guest) -> None:
 
 def test_reports_of_the_lab(tmp_path: Path) -> None:
     """`lab soak` brings the report back as `lab run` does."""
-    from kvmprobe import commands
+    from kvmprobe.cli import parser
 
-    status = commands.run(
-        ["lab", "soak", "bookworm", "--reports", str(tmp_path), "-q", "--", "--cycles", "5", "--kill"]
-    )
+    status = parser.run(["lab", "soak", "bookworm", "--reports", str(tmp_path), "-q", "--", "--cycles", "5", "--kill"])
     assert status == 0
     report = json.loads((tmp_path / "bookworm.json").read_text())
     assert report["evidence"]["soak"]["steps"] == {"kill": 5}

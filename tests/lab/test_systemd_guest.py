@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.errors import Problem
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.scenarios import BY_NAME
-from tests.lab import under_systemd
-from tests.lab.conftest import unavailable
-from tests.lab.under_systemd import Answer
+from kvmprobe.model.errors import Problem
+from tests.helpers import under_systemd
+from tests.helpers.real_kernels import unavailable
+from tests.helpers.under_systemd import Answer
 
 pytestmark = pytest.mark.kernel
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.lab.conftest import Guest
+from tests.helpers.real_kernels import Guest
 
 pytestmark = pytest.mark.kernel
 

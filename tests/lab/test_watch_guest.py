@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.lab import program
-from tests.lab.conftest import Guest
-from tests.test_watch import CALLS, check_report
-from tests.watching import VMM, names
-from tests.watching import qemu as vmm
+from kvmprobe.lab import guest_program
+from tests.helpers.real_kernels import Guest
+from tests.helpers.watched_calls import CALLS, check_report
+from tests.helpers.watching import VMM, names
+from tests.helpers.watching import qemu as vmm
 
 pytestmark = pytest.mark.kernel
 
@@ -70,7 +70,7 @@ def test_qemu_and_the_own_guest(name: str, reason: str, guest: Guest, tmp_path: 
 
 def test_other_ends(guest: Guest, tmp_path: Path) -> None:
     """No VM at all, death with a VM, a VM that lives on, SVM held by somebody else."""
-    python = " ".join(program.python(Path("/")).command())
+    python = " ".join(guest_program.python(Path("/")).command())
     script = f"""
         watch() {{ name=$1; shift; $kvmprobe watch --json -o /$name "$@"; echo $name $? >>/status; }}
         cat >/kvmprobe-lab/vmm.py <<END
@@ -111,7 +111,7 @@ END
 
 
 def test_others_probe_while_one_watches(guest: Guest, tmp_path: Path) -> None:
-    """Borrowed modules are for all, and the one that loaded them waits with unloading for those that use them."""
+    """Temporarily loaded modules are for all. Who loaded them unloads them only when nobody uses them."""
     script = """
         msr() { grep -c '^msr ' /proc/modules; }
         $kvmprobe watch -q -o /first -- sleep 50 & first=$!

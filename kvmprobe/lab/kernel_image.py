@@ -1,0 +1,76 @@
+"""Kernel images: is it one, which release is it, and what QEMU boots quickest.
+
+A bzImage contains a compressed vmlinux and unpacks itself, which takes seconds under TCG. So it is unpacked here, and
+QEMU boots the vmlinux through its PVH entry. The layout is that of Documentation/arch/x86/boot.rst.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from kvmprobe.lab import elf
+from kvmprobe.lab.compression import ZSTD, decompress
+from kvmprobe.model.errors import DataProblem, Problem
+
+_SETUP_SECTS = 0x1F1
+_HEADER = 0x202
+_VERSION = 0x206
+_KERNEL_VERSION = 0x20E
+_PAYLOAD = 0x248  # payload_offset and payload_length, since boot protocol 2.08
+_SIZE_APPENDED = 4  # the kernel's build appends the unpacked size, which the zstd program takes for damage
+
+
+def release(vmlinuz: Path) -> str | None:
+    """The release (`uname -r`) that a kernel image says it is; None where it does not say.
+
+    Raises DataProblem for a file that cannot be read or is no kernel that QEMU can boot.
+    """
+    data = _read(vmlinuz)
+    if elf.is_x86_64(data):
+        if not _has_pvh_entry(data):
+            raise DataProblem(f"{vmlinuz} has no PVH entry, so QEMU cannot boot it", "Give the bzImage of this kernel.")
+        return None
+    if data[_HEADER : _HEADER + 4] != b"HdrS":
+        raise DataProblem(f"{vmlinuz} is not an x86 kernel image", "Give a bzImage (vmlinuz) or a vmlinux.")
+    (version,) = struct.unpack_from("<H", data, _KERNEL_VERSION)
+    if version == 0:
+        return None
+    return data[0x200 + version :][:256].split(b"\0")[0].decode("ascii", "replace").split(" ")[0] or None
+
+
+def unpack(vmlinuz: Path, vmlinux: Path) -> None:
+    """Writes the file `vmlinux` where a kernel that QEMU can boot as it is comes out of `vmlinuz`."""
+    data = _read(vmlinuz)
+    if elf.is_x86_64(data):
+        return
+    try:
+        unpacked = decompress(_payload(data))
+    except Problem:
+        return  # booting says more about a damaged kernel
+    if unpacked is not None and elf.is_x86_64(unpacked) and _has_pvh_entry(unpacked):
+        vmlinux.write_bytes(unpacked)
+
+
+def _has_pvh_entry(data: bytes) -> bool:
+    return elf.has_note(data, b"Xen", elf.XEN_ELFNOTE_PHYS32_ENTRY)
+
+
+def _payload(bzimage: bytes) -> bytes:
+    (protocol,) = struct.unpack_from("<H", bzimage, _VERSION)
+    if protocol < 0x208:
+        return b""
+    start = ((bzimage[_SETUP_SECTS] or 4) + 1) * 512
+    offset, length = struct.unpack_from("<II", bzimage, _PAYLOAD)
+    payload = bzimage[start + offset : start + offset + length]
+    return payload[:-_SIZE_APPENDED] if payload.startswith(ZSTD) else payload
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataProblem(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) < 4096:
+        raise DataProblem(f"{path} is not an x86 kernel image: it has only {len(data)} bytes")
+    return data

@@ -1,0 +1,92 @@
+"""The registers and CPUID leaves that decide about SVM, each described once.
+
+Sources: AMD64 Architecture Programmer's Manual (APM) volume 2, sections 3.1.7, 15.4, 15.30, 15.34; the kernel's
+`arch/x86/include/asm/msr-index.h` and `cpufeatures.h`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.model.values import as_int
+
+if TYPE_CHECKING:
+    from kvmprobe.model.evidence import Leaf
+
+
+class Register:
+    """A model-specific register: its kernel name without `MSR_`, its number, and its bits by name."""
+
+    def __init__(self, name: str, number: int, bits: Mapping[str, int]) -> None:
+        self.name = name
+        self.number = number
+        self.bits = bits
+
+    def bit(self, value: int, bit: str) -> bool:
+        return bool(value >> self.bits[bit] & 1)
+
+
+EFER = Register("EFER", 0xC0000080, {"SVME": 12})
+VM_CR = Register("VM_CR", 0xC0010114, {"LOCK": 3, "SVMDIS": 4})
+VM_HSAVE_PA = Register("VM_HSAVE_PA", 0xC0010117, {})
+SEV_STATUS = Register("SEV_STATUS", 0xC0010131, {"SEV": 0, "SEV_ES": 1, "SEV_SNP": 2})
+
+# Read on every CPU for every snapshot. SVM_KEY (0xC0010118) is for writing only and never touched.
+SNAPSHOT_REGISTERS = (EFER, VM_CR, VM_HSAVE_PA)
+
+
+class CpuidBit:
+    """One bit of a CPUID leaf; `register` is the index in (EAX, EBX, ECX, EDX)."""
+
+    def __init__(self, leaf: int, register: int, bit: int) -> None:
+        self.leaf = leaf
+        self.register = register
+        self.bit = bit
+
+
+LEAF_VENDOR = 0x0
+LEAF_FEATURES = 0x1
+LEAF_HYPERVISOR = 0x40000000
+LEAF_HIGHEST_EXTENDED = 0x80000000
+LEAF_EXTENDED_FEATURES = 0x80000001
+LEAF_SVM = 0x8000000A
+LEAF_MEMORY_ENCRYPTION = 0x8000001F
+
+LEAVES = (
+    LEAF_VENDOR,
+    LEAF_FEATURES,
+    LEAF_HYPERVISOR,
+    LEAF_HIGHEST_EXTENDED,
+    LEAF_EXTENDED_FEATURES,
+    LEAF_SVM,
+    LEAF_MEMORY_ENCRYPTION,
+)
+
+CPUID_HYPERVISOR = CpuidBit(LEAF_FEATURES, 2, 31)
+CPUID_SVM = CpuidBit(LEAF_EXTENDED_FEATURES, 2, 2)
+CPUID_SVML = CpuidBit(LEAF_SVM, 3, 2)
+CPUID_SEV = CpuidBit(LEAF_MEMORY_ENCRYPTION, 0, 1)
+
+
+def has_bit(leaves: Mapping[str, Leaf], bit: CpuidBit) -> bool | None:
+    """One bit of CPUID; None when its leaf could not be read; False when an extended leaf is above the highest."""
+    highest = word(leaves, LEAF_HIGHEST_EXTENDED, 0)
+    value = word(leaves, bit.leaf, bit.register)
+    if bit.leaf > LEAF_HIGHEST_EXTENDED and highest is not None and highest < bit.leaf:
+        return False  # beyond its highest leaf a processor answers with something else
+    if value is None or (bit.leaf > LEAF_HIGHEST_EXTENDED and highest is None):
+        return None
+    return bool(value >> bit.bit & 1)
+
+
+def word(leaves: Mapping[str, Leaf], leaf: int, register: int) -> int | None:
+    """One of EAX, EBX, ECX, EDX (0 to 3) of a leaf; None when it could not be read."""
+    words = leaves.get(hex(leaf))
+    return as_int(words[register]) if isinstance(words, list) and len(words) == 4 else None
+
+
+# The flags of /proc/cpuinfo that bear on virtualization (arch/x86/include/asm/cpufeatures.h).
+CPUINFO_FLAGS = frozenset(
+    "svm vmx hypervisor npt lbrv svm_lock nrip_save avic vgif vnmi x2avic sme sev sev_es sev_snp ept".split()
+)

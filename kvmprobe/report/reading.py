@@ -1,0 +1,48 @@
+"""Reading files that people name, and files in folders that others may write to."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Iterator
+
+from kvmprobe import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+
+def parts_of(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """What is in `file`, unbuffered or compressed, up to `size` bytes at a time. Raises OSError.
+
+    Somebody else may have made standard input non-blocking: None is then what has not come yet, not the end.
+    """
+    read = getattr(file, "read1", file.read)  # of a .gz: nothing is lost when the next part is damaged
+    while (part := read(size)) != b"":
+        if part is None:
+            select.select([file], [], [])
+        else:
+            yield part
+
+
+def read_regular(path: str, limit: int) -> bytes:
+    """A file's content. Raises OSError, and ValueError where it is no regular file (which is not even opened: a pipe
+    would be waited for, a watchdog set going) or larger than `limit`."""
+    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        status = os.fstat(found)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a file")
+        fd = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+    try:
+        text = b""
+        while len(text) <= limit and (part := os.read(fd, max(status.st_size + 1 - len(text), 1 << 16))):
+            text = text + part if text else part
+    finally:
+        os.close(fd)
+    if len(text) > limit:
+        raise ValueError(f"larger than {limit >> 20} MiB: not a report")
+    return text

@@ -1,0 +1,251 @@
+"""Odd hosts, made of files below --sysroot: missing, empty, wrong, short. The program itself reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.run_kvmprobe import kvmprobe
+
+CPUINFO = """\
+processor	: {cpu}
+vendor_id	: AuthenticAMD
+cpu family	: 23
+model		: 1
+model name	: AMD EPYC Processor
+stepping	: 2
+microcode	: 0x1000065
+flags		: fpu svm npt lm hypervisor
+
+"""
+
+MSRS = {0xC0000080: 0xD01, 0xC0010114: 0x0, 0xC0010117: 0x0}
+LEAVES = {
+    0x0: (0xD, 0x68747541, 0x444D4163, 0x69746E65),
+    0x1: (0x800F12, 0, 0, 0),
+    0x80000000: (0x8000001F, 0, 0, 0),
+    0x80000001: (0, 0, 0x4, 0),
+    0x8000000A: (1, 16, 0, 0x1),
+}
+
+
+class Host:
+    """A folder that looks like / of a two-CPU EPYC host on which kvm_amd is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.write("/sys/devices/system/cpu/online", "0-1\n")
+        self.write("/sys/devices/system/cpu/offline", "\n")
+        self.write("/proc/cpuinfo", "".join(CPUINFO.format(cpu=cpu) for cpu in (0, 1)))
+        self.write("/proc/modules", "kvm_amd 163840 0 - Live 0x0\n")
+        self.write("/sys/module/kvm/initstate", "live\n")
+        self.write("/sys/module/kvm/refcnt", "1\n")
+        self.write("/sys/module/kvm/parameters/enable_virt_at_load", "Y\n")
+        self.write("/sys/module/kvm_amd/initstate", "live\n")
+        self.write("/sys/module/kvm_amd/parameters/npt", "Y\n")
+        self.write("/sys/class/misc/kvm/dev", "10:232\n")
+        self.write("/sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+        for cpu in (0, 1):
+            self.registers(cpu, MSRS)
+            self.sparse(f"/dev/cpu/{cpu}/cpuid", {leaf: struct.pack("<4I", *words) for leaf, words in LEAVES.items()})
+
+    def write(self, name: str, content: str | bytes) -> None:
+        path = self.path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def sparse(self, name: str, content: dict[int, bytes], size: int = 16) -> None:
+        """A file with a slot of `size` bytes for every number, in place of an msr or cpuid device."""
+        path = self.path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for number, data in content.items():
+                os.pwrite(file.fileno(), data, number * size)
+
+    def registers(self, cpu: int, values: dict[int, int]) -> None:
+        self.sparse(f"/dev/cpu/{cpu}/msr", {msr: struct.pack("<Q", value) for msr, value in values.items()}, 8)
+
+    def remove(self, name: str) -> None:
+        (self.path / name.lstrip("/")).unlink()
+
+    def probe(self) -> Any:
+        done = kvmprobe("--json", "--sysroot", self.path)
+        report = json.loads(done.stdout)
+        assert done.returncode == {"failed": 1, "inconclusive": 3, "not applicable": 4}[report["verdict"]["status"]]
+        for verbosity in ("-v", "-q"):
+            assert kvmprobe(verbosity, "--sysroot", self.path).returncode == done.returncode
+        return report
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def check(report: Any, name: str) -> Any:
+    return next(check for check in report["checks"] if check["id"] == name)
+
+
+def test_files_are_read_below_the_root(host: Host) -> None:
+    report = host.probe()
+    evidence = report["evidence"]
+    assert evidence["snapshots"][0]["cpus"]["1"] == {"EFER": "0xd01", "VM_CR": "0x0", "VM_HSAVE_PA": "0x0"}
+    assert evidence["kernel"]["lockdown"] == "integrity"
+    assert evidence["modules"]["kvm"]["refcount"] == 1
+    assert check(report, "svm-bit")["status"] == "pass"
+    # There is no /dev/kvm below this root; this machine's own is not touched.
+    assert report["verdict"]["reason"] == "kvm-device-missing"
+
+
+def test_a_node_that_is_not_kvm(host: Host) -> None:
+    host.write("/dev/kvm", "")
+    report = host.probe()
+    assert report["evidence"]["device"]["type"] == "file"
+    assert report["verdict"]["reason"] == "api-version"
+    assert "ENOTTY" in report["verdict"]["summary"]
+
+
+def test_a_folder_for_a_node(host: Host) -> None:
+    (host.path / "dev/kvm").mkdir()
+    report = host.probe()
+    assert report["verdict"]["reason"] == "kvm-device-missing"
+    assert "EISDIR" in report["verdict"]["summary"]
+
+
+def test_a_node_without_its_driver_is_not_opened(host: Host) -> None:
+    """systemd-tmpfiles makes the node at boot; opening it would load kvm.ko, which nobody asked for."""
+    host.write("/dev/kvm", "")
+    host.remove("/sys/class/misc/kvm/dev")
+    (host.path / "sys/class/misc/kvm").rmdir()
+    host.write("/sys/class/misc/fuse/dev", "10:229")
+    report = host.probe()
+    assert report["evidence"]["device"]["opened"] is None
+    assert report["verdict"]["reason"] == "kvm-device-missing"
+
+
+@pytest.mark.parametrize("content", ["", "\n", "garbage", "0-", "1-0", "0-99999999", "-1", "0,,1", b"\xff\xfe", "٣"])
+def test_odd_list_of_cpus(host: Host, content: str | bytes) -> None:
+    """What sysfs cannot tell, /proc/cpuinfo does."""
+    host.write("/sys/devices/system/cpu/online", content)
+    assert host.probe()["evidence"]["cpus"]["online"] == "0-1"
+
+
+def test_no_cpus_anywhere(host: Host) -> None:
+    host.remove("/sys/devices/system/cpu/online")
+    host.remove("/proc/cpuinfo")
+    report = host.probe()
+    assert report["evidence"]["cpus"]["cpuinfo"] == {"error": "ENOENT"}
+    assert check(report, "cpuinfo-flag")["status"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n\n\n", "processor\n", "processor : x\n", "processor : 0", ":", "a:b:c\n\n: :", b"\xff" * 1000]
+)
+def test_odd_cpuinfo(host: Host, content: str | bytes) -> None:
+    host.write("/proc/cpuinfo", content)
+    report = host.probe()
+    assert check(report, "svm-bit")["status"] == "pass"  # raw CPUID says so
+    assert check(report, "cpuinfo-flag")["status"] == "unknown"
+
+
+@pytest.mark.parametrize("name", ["refcnt", "initstate", "parameters/npt", "parameters/nested"])
+@pytest.mark.parametrize("content", ["", "garbage\n", b"\x00\xff", "-1"])
+def test_odd_module_files(host: Host, name: str, content: str | bytes) -> None:
+    host.write(f"/sys/module/kvm_amd/{name}", content)
+    assert check(host.probe(), "kvm-amd")["status"] == "pass"
+
+
+def test_a_folder_where_a_file_should_be(host: Host) -> None:
+    host.remove("/sys/module/kvm_amd/parameters/npt")
+    (host.path / "sys/module/kvm_amd/parameters/npt").mkdir()
+    assert host.probe()["evidence"]["modules"]["kvm_amd"]["parameters"]["npt"] == {"error": "EISDIR"}
+
+
+def test_no_sysfs_means_unknown_not_absent(host: Host) -> None:
+    os.rename(host.path / "sys", host.path / "elsewhere")
+    report = host.probe()
+    assert report["evidence"]["modules"] is None
+    assert check(report, "kvm-amd")["status"] == "unknown"
+
+
+def test_an_empty_root(tmp_path: Path) -> None:
+    report = Host.probe(_bare(tmp_path))
+    assert report["verdict"]["status"] in ("failed", "inconclusive")
+    assert {c["status"] for c in report["checks"]} & {"pass", "warn"} <= {"pass"}
+
+
+def _bare(path: Path) -> Host:
+    host = Host.__new__(Host)
+    host.path = path
+    return host
+
+
+def test_registers_of_one_cpu_only(host: Host) -> None:
+    host.remove("/dev/cpu/1/msr")
+    report = host.probe()
+    assert report["evidence"]["snapshots"][0]["cpus"]["1"]["VM_CR"] == {"error": "ENOENT"}
+    assert check(report, "firmware")["status"] == "unknown"
+    assert "0x0 on cpu0, unknown on cpu1" in check(report, "firmware")["message"]
+
+
+def test_a_short_read_is_not_a_value(host: Host) -> None:
+    host.sparse("/dev/cpu/1/msr", {0xC0010114: b"\x18\x00\x00"}, 8)
+    vm_cr = host.probe()["evidence"]["snapshots"][0]["cpus"]["1"]["VM_CR"]
+    assert vm_cr == {"error": "short read: 3 of 8 bytes"}
+
+
+def test_a_pipe_in_place_of_a_device_does_not_hang(host: Host) -> None:
+    host.remove("/dev/cpu/0/msr")
+    os.mkfifo(host.path / "dev/cpu/0/msr")
+    assert host.probe()["evidence"]["snapshots"][0]["cpus"]["0"]["EFER"] == {"error": "ESPIPE"}
+
+
+def test_nothing_read_is_not_zero(host: Host) -> None:
+    host.write("/dev/cpu/0/msr", "")
+    host.write("/dev/cpu/0/cpuid", "")
+    evidence = host.probe()["evidence"]
+    assert evidence["snapshots"][0]["cpus"]["0"]["EFER"] == {"error": "short read: 0 of 8 bytes"}
+    assert evidence["cpus"]["cpuid"]["0"]["0x0"] == {"error": "short read: 0 of 16 bytes"}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "vm_cr", "leaf", "reason"),
+    [
+        ((0, 1), 0x18, 0x0, "firmware-disabled"),
+        ((0, 1), 0x10, 0x0, "firmware-disabled"),
+        ((0, 1), 0x18, 0x4, "firmware-disabled-with-key"),
+        ((1,), 0x18, 0x0, "cpus-disagree"),
+        ((0, 1), 0x8, 0x0, "kvm-amd-not-loaded"),
+    ],
+)
+def test_what_the_firmware_says(host: Host, cpus: tuple[int, ...], vm_cr: int, leaf: int, reason: str) -> None:
+    for name in ("initstate", "parameters/npt"):
+        host.remove(f"/sys/module/kvm_amd/{name}")
+    (host.path / "sys/module/kvm_amd/parameters").rmdir()
+    (host.path / "sys/module/kvm_amd").rmdir()
+    for cpu in (0, 1):
+        host.registers(cpu, {**MSRS, 0xC0010114: vm_cr if cpu in cpus else 0})
+        leaves = {**LEAVES, 0x8000000A: (1, 16, 0, leaf)}
+        host.sparse(f"/dev/cpu/{cpu}/cpuid", {n: struct.pack("<4I", *words) for n, words in leaves.items()})
+    assert host.probe()["verdict"]["reason"] == reason
+
+
+def test_the_host_is_itself_an_sev_guest(host: Host) -> None:
+    for cpu in (0, 1):
+        leaves = {**LEAVES, 0x1: (0x800F12, 0, 1 << 31, 0), 0x8000001F: (0x2, 0, 0, 0)}
+        host.sparse(f"/dev/cpu/{cpu}/cpuid", {n: struct.pack("<4I", *words) for n, words in leaves.items()})
+        host.registers(cpu, {**MSRS, 0xC0010131: 0x1})
+    assert host.probe()["verdict"]["reason"] == "sev-guest"
+
+
+def test_a_thousand_cpus_fold_into_one_line(host: Host) -> None:
+    host.write("/sys/devices/system/cpu/online", "0-1023\n")
+    for cpu in range(1024):
+        host.registers(cpu, MSRS)
+    done = kvmprobe("--sysroot", host.path)
+    assert ["EFER", "cpu0-1023", "0xd01"] in [line.split() for line in done.stdout.splitlines()]

@@ -1,0 +1,349 @@
+"""A Nagios plugin's output and exit status, for every recorded report, every variant, and whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from kvmprobe.formats import exit_status, nagios, render
+from kvmprobe.judge import judge
+from tests.helpers.judged_variants import VARIANTS, variant
+from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded, recorded_name
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
+
+CONFIRMED = EVIDENCE / "matrix/bookworm/epyc.json"
+EVIL = "a|b=1\nKVMPROBE OK - \x1b[31m\ud800Ä→" + "x" * 5000
+NOBODY = 65534
+
+_STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_FIRST = re.compile(r"KVMPROBE (OK|WARNING|CRITICAL|UNKNOWN) - ([^|]+)(?:\|(.+))?")
+_NUMBER = re.compile(r"([a-z_]+)=([0-9]+(?:\.[0-9]+)?)(s?);;;0(?:;[0-9]+)?")
+
+
+def _parse(text: str, status: int) -> tuple[str, dict[str, float]]:
+    """The first line's text and its numbers, by the Monitoring Plugins Development Guidelines; strictly."""
+    assert text.isascii()
+    assert text.endswith("\n")
+    lines = text.split("\n")[:-1]
+    assert all(line.isprintable() and 0 < len(line) < 700 for line in lines), lines
+    first = _FIRST.fullmatch(lines[0])
+    assert first is not None, lines[0]
+    assert _STATES[status] == first[1]
+    assert not any("|" in line for line in lines[1:])
+    numbers = [_NUMBER.fullmatch(number) for number in first[3].split(" ")] if first[3] else []
+    assert None not in numbers, lines[0]
+    return first[2], {number[1]: float(number[2]) for number in numbers if number}
+
+
+def _all_reports() -> list[Any]:
+    reports = [pytest.param(json.loads(path.read_text()), id=recorded_name(path)) for path in RECORDED]
+    return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
+
+
+@pytest.mark.parametrize("report", _all_reports())
+def test_every_report(report: Any) -> None:
+    verdict = report["verdict"]
+    warns = any(check["status"] == "warn" for check in report["checks"])
+    expected = {"confirmed": int(warns), "failed": 2, "inconclusive": 3, "not applicable": 0}[verdict["status"]]
+    assert exit_status(report, "nagios") == expected
+    text, numbers = _parse(render(report, "nagios"), expected)
+    assert text.startswith(f"{verdict['status']} {verdict['reason']}: ")
+    assert numbers["duration"] == pytest.approx(report["evidence"]["duration_ms"] / 1000, abs=1e-3)
+    assert set(numbers) - {"svme_cpus"} == {"duration", "age", "cpus"}
+
+
+def test_there_is_a_report_of_each_state() -> None:
+    """Else the test above would not say much."""
+    states = {exit_status(json.loads(path.read_text()), "nagios") for path in RECORDED}
+    assert states == {0, 1, 2, 3}
+
+
+def _fresh(tmp_path: Path, name: str = "matrix/bookworm/epyc", age: float = 0.0, **changes: Any) -> Path:
+    evidence = recorded(name)
+    evidence["taken_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
+    evidence.update(changes)
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(evidence))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("matrix/bookworm/epyc", 0),
+        ("matrix/bookworm/intel", 0),
+        ("matrix/bookworm/low-highest-leaf", 1),
+        ("matrix/bookworm/no-svm", 2),
+        ("matrix/bookworm/no-msr-device", 3),
+    ],
+)
+def test_a_stored_report(name: str, status: int, tmp_path: Path) -> None:
+    done = kvmprobe("judge", "--format", "nagios", _fresh(tmp_path, name, age=3600))
+    assert (done.returncode, done.stderr) == (status, "")
+    _, numbers = _parse(done.stdout, status)
+    assert 3600 <= numbers["age"] < 3600 + DEADLINE_S
+
+
+def test_what_did_not_pass_is_in_the_details() -> None:
+    lines = render(json.loads((EVIDENCE / "matrix/bookworm/held-second.json").read_text()), "nagios").splitlines()
+    assert lines[1] == "kvmprobe-lab: Linux 6.1.0-50-amd64, 2026-11-22T16:15:38Z"
+    assert lines[2].startswith("fail create-vm: KVM_CREATE_VM failed: EBUSY")
+    assert lines[-1].startswith("what to do: Find who else uses SVM")
+
+
+def test_this_host() -> None:
+    done = kvmprobe("--format", "nagios")
+    assert done.stderr == ""
+    _, numbers = _parse(done.stdout, done.returncode)
+    assert numbers["age"] < DEADLINE_S
+
+
+# Age
+
+
+@pytest.mark.parametrize(
+    ("age", "arguments", "status"),
+    [
+        (25 * 3600, ("--format", "nagios"), 0),
+        (27 * 3600, ("--format", "nagios"), 3),
+        (27 * 3600, ("--format", "nagios", "--max-age", "2d"), 0),
+        (3700, ("--format", "nagios", "--max-age", "60m"), 3),
+        (-100, ("--format", "nagios"), 0),
+        (-3600, ("--format", "nagios"), 3),
+        (-3600, ("--max-age", "1h"), 3),
+        (400 * 86400, (), 0),
+        (400 * 86400, ("--max-age", "1d"), 3),
+        (400 * 86400, ("--max-age", "401d"), 0),
+        (100, ("--max-age", "90s"), 3),
+        (100, ("--json", "--max-age", "1000s"), 0),
+    ],
+)
+def test_evidence_too_old_or_of_the_future(age: float, arguments: tuple[str, ...], status: int, tmp_path: Path) -> None:
+    path = _fresh(tmp_path, age=age)
+    done = kvmprobe("judge", *arguments, path)
+    assert done.returncode == status
+    if status:
+        said = done.stdout if "nagios" in arguments else done.stderr
+        assert f"{path}: the evidence is " in said
+        assert ("in the future" if age < 0 else "old, more than the") in said
+        assert "it was confirmed svme-set-by-create-vm" in said
+    if "nagios" in arguments:
+        _parse(done.stdout, status)
+
+
+def test_evidence_of_no_time(tmp_path: Path) -> None:
+    path = _fresh(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "taken_at": "yesterday|"}))
+    assert kvmprobe("judge", path).returncode == 0
+    assert kvmprobe("judge", "--max-age", "1d", path).returncode == 65
+    done = kvmprobe("judge", "--format", "nagios", path)
+    assert done.returncode == 3
+    assert _parse(done.stdout, 3)[0] == f"{path}: taken_at is not a time: 'yesterday/'"
+
+
+@pytest.mark.parametrize("duration", ["", "h", "0", "-1h", "1w", "1.5h", "1h30m", "٣h", "90", "9" * 10 + "s"])
+def test_a_duration_that_is_none(duration: str) -> None:
+    assert kvmprobe("judge", f"--max-age={duration}", CONFIRMED).returncode == 64
+
+
+# Whatever goes wrong is a line on standard output, and UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("judge", "--format", "nagios"),
+        ("judge", "--format", "nagios", "/nonexistent"),
+        ("judge", "--format=nagios", "/dev/null"),
+        ("judge", "--form", "nagios", "-"),
+        ("judge", "--format", "nagios", "--bogus", "x"),
+        ("judge", "--format", "nagios", "--max-age", "never", "x"),
+        ("judge", "--format", "nagios", "-v", "-q", "x"),
+        ("judge", "--json", "--format", "nagios", "x|y\n\x1b[31m"),
+        ("--format", "nagios", "--sysroot", "/nonexistent"),
+        ("check", "--format", "nagios", "extra"),
+        ("--format", "nagios", "-o", "/nonexistent/x"),
+        ("--format", "nagios", "--also", "json:/nonexistent/x"),
+        ("--format", "nagios", "--also", "bogus"),
+        ("watch", "--format", "nagios", "--", "/nonexistent"),
+        ("watch", "--format", "nagios", "--exit-status", "command", "--", "/bin/sh", "-c", "exit 99"),
+        ("bogus", "--format", "nagios"),
+        ("compare", "--format", "nagios"),
+    ],
+)
+def test_a_complaint_is_a_line_on_stdout_and_3(arguments: tuple[str, ...]) -> None:
+    done = kvmprobe(*arguments, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (3, "")
+    if "command" not in arguments:
+        _parse(done.stdout, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("judge", "--format", "nagios", "--json", "/nonexistent"),
+        ("judge", "--format", "json", "nagios"),
+        ("watch", "--pid", "1", "--", "x", "--format", "nagios"),
+        ("judge", "nagios"),
+    ],
+)
+def test_other_formats_complain_as_ever(arguments: tuple[str, ...]) -> None:
+    done = kvmprobe(*arguments)
+    assert done.returncode in (64, 65)
+    assert done.stdout == ""
+    assert done.stderr.startswith("kvmprobe: ")
+
+
+@pytest.mark.parametrize("damage", ["cut", "not JSON", "other schema", "no CPU"])
+def test_a_damaged_stored_report(damage: str, tmp_path: Path) -> None:
+    path = _fresh(tmp_path)
+    data = json.loads(path.read_text())
+    if damage == "no CPU":
+        data["cpus"]["online_at_end"] = "7"
+    whole = json.dumps({"schema": "other/1", "evidence": data} if damage == "other schema" else data)
+    path.write_text({"cut": whole[:-100], "not JSON": "KVMPROBE OK|x=1\n"}.get(damage, whole))
+    done = kvmprobe("judge", "--format", "nagios", path)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert _parse(done.stdout, 3)[0].startswith(f"{path}: ")
+
+
+def test_a_defect() -> None:
+    """Also one of kvmprobe itself; KVMPROBE_DEBUG shows it where it always does."""
+    code = "import kvmprobe.report.stored_report as stored, kvmprobe.cli.main as cli\n"
+    code += "stored.load = lambda path: 1 / 0\ncli.entry()"
+    command = [sys.executable, "-c", code, "judge", "--format", "nagios", "x"]
+    shown = {"capture_output": True, "text": True, "cwd": PROJECT, "timeout": DEADLINE_S, "check": False}
+    done = subprocess.run(command, **shown)  # type: ignore[call-overload]
+    assert (done.returncode, done.stderr) == (3, "")
+    assert _parse(done.stdout, 3)[0] == "internal error: ZeroDivisionError: division by zero"
+    done = subprocess.run(command, env={**os.environ, "KVMPROBE_DEBUG": "1"}, **shown)  # type: ignore[call-overload]
+    assert done.stderr.startswith("Traceback")
+
+
+def test_a_file_of_also_that_cannot_be_written_is_the_result(tmp_path: Path) -> None:
+    """What the agent reads first must not say OK where the exit status does not."""
+    targets = ("--also", "json:/dev/full", "--also", f"ktap:{tmp_path / 'ktap'}")
+    done = kvmprobe("judge", "--format", "nagios", _fresh(tmp_path), *targets)
+    assert (done.returncode, done.stderr) == (3, "")
+    text, _ = _parse(done.stdout, 3)
+    assert text == "the result cannot be written to /dev/full: No space left on device"
+    assert (tmp_path / "ktap").read_text().startswith("KTAP version 1\n")
+
+
+def test_also_nagios_leaves_the_exit_status_alone(tmp_path: Path) -> None:
+    path = _fresh(tmp_path, "matrix/bookworm/no-svm")
+    done = kvmprobe("judge", "-q", path, "--also", f"nagios:{tmp_path / 'nagios'}")
+    assert (done.returncode, done.stdout[:6]) == (1, "FAILED")
+    _parse((tmp_path / "nagios").read_text(), 2)
+
+
+@pytest.mark.parametrize(("redirection", "status"), [(">&-", 3), ("| true; exit ${PIPESTATUS[0]}", 0), ("2>&-", 0)])
+def test_closed_streams(redirection: str, status: int, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m kvmprobe judge --format nagios {_fresh(tmp_path)} {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=PROJECT, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    return any(os.path.realpath(fd) == str(path) for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_terminated(tmp_path: Path) -> None:
+    """An agent that has waited too long asks it to end, and may still read what it says."""
+    fifo = tmp_path / "report"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-m", "kvmprobe", "judge", "--format", "nagios", str(fifo)]
+    with (
+        fifo.open("rb+", buffering=0),
+        subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as run,
+    ):
+        ends = time.monotonic() + DEADLINE_S
+        while not _has_open(run.pid, fifo) and run.poll() is None and time.monotonic() < ends:
+            time.sleep(0.01)
+        run.send_signal(signal.SIGTERM)
+        said, _ = run.communicate(timeout=DEADLINE_S)
+    assert run.returncode == 3
+    assert _parse(said, 3)[0] == "ended by SIGTERM, nothing is left behind"
+
+
+def test_hostile_evidence_makes_no_line_and_no_number() -> None:
+    evidence = recorded("matrix/bookworm/held-second")
+    evidence["host"]["name"] = evidence["kernel"]["release"] = evidence["taken_at"] = EVIL
+    evidence["uevents"]["error"] = evidence["device"]["mode"] = EVIL
+    for table in evidence["cpus"]["cpuinfo"].values():
+        table["vendor_id"] = EVIL
+    evidence["cpus"]["cpuid"] = {}
+    report = judge(evidence)
+    text, numbers = _parse(render(report, "nagios"), exit_status(report, "nagios"))
+    assert set(numbers) == {"duration", "cpus", "svme_cpus"}
+    assert len(text) < 500
+
+
+def test_a_complaint_stays_on_its_lines() -> None:
+    assert nagios.complaint("a|b\nc", EVIL).count("\n") == 3
+    _parse(nagios.complaint(EVIL, None), 3)
+
+
+# Who may read it
+
+
+@pytest.fixture
+def installed() -> Iterator[Path]:
+    """A folder that everybody may enter, with kvmprobe in it: a checkout may be root's alone."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be other users")
+    with TemporaryDirectory(prefix="kvmprobe-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copytree(PROJECT / "kvmprobe", folder / "kvmprobe", ignore=shutil.ignore_patterns("__pycache__"))
+        yield folder
+
+
+def _run_as(user: int, command: list[str]) -> subprocess.CompletedProcess[str]:
+    options: dict[str, Any] = {"user": user, "group": user, "extra_groups": [], "cwd": "/", "check": False}
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, **options)
+
+
+def _python() -> str:
+    """A Python that other users may run, too: that of the tests may be in root's home."""
+    for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        try:
+            if _run_as(NOBODY, [python, "-I", "-c", "import json"]).returncode == 0:
+                return python
+        except OSError:
+            pass
+    pytest.skip("no Python that every user may run")
+
+
+def test_an_agent_without_rights_reads_what_its_group_may(installed: Path) -> None:
+    """The folder of the reports: root's, with the agent's group, which new files get from it."""
+    reports = installed / "reports"
+    reports.mkdir()
+    os.chown(reports, 0, NOBODY)
+    reports.chmod(0o2750)
+    stored = reports / "report.json"
+    fresh = _fresh(installed)
+    for _ in range(2):
+        kvmprobe("judge", fresh, "--json", "-o", stored, umask=0o027)
+        assert (stored.stat().st_mode & 0o777, stored.stat().st_gid) == (0o640, NOBODY)
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); import kvmprobe.cli.main as cli; cli.entry()"
+    command = [_python(), "-I", "-c", code, "judge", "--format", "nagios", str(stored)]
+    for user, status in ((NOBODY, 0), (NOBODY - 1, 3)):
+        done = _run_as(user, command)
+        assert (done.returncode, done.stderr) == (status, "")
+        text, _ = _parse(done.stdout, status)
+        assert ("cannot be read: Permission denied" in text) == (status == 3)

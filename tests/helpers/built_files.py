@@ -1,0 +1,9 @@
+"""What scripts/build pins."""
+
+from __future__ import annotations
+
+import re
+
+from tests.helpers.run_kvmprobe import PROJECT
+
+PINS = dict(re.findall(r"^(\S+)==(\S+)", (PROJECT / "scripts/builds/requirements.txt").read_text(), re.MULTILINE))

@@ -1,0 +1,163 @@
+"""Guests that stay up and are reached over ssh, several at once, for as long as a test needs them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kvmprobe.lab import cache, kernels, payload, qemu, userspace
+from kvmprobe.lab.qemu import Boot, Machine
+from kvmprobe.model.errors import Problem
+
+DEADLINE_S = 1200.0  # generous: only against hanging
+_CONNECT_S = 30  # on a loaded machine an emulated one takes its time for the keys
+_SSHD = ("openssh-server", "iproute2")
+_NETWORK = (
+    "modprobe virtio_net",
+    "ip link set lo up",
+    "ip link set eth0 up",
+    "ip addr add 10.0.2.15/24 dev eth0",
+)
+_SSHD_CONFIG = """\
+HostKey /etc/ssh/lab_key
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+UsePAM no
+UseDNS no
+Subsystem sftp internal-sftp
+"""
+
+
+@dataclass
+class Host:
+    """A guest: Debian's kernel and programs of `suite`; `prepare` are lines of sh that run in it before sshd."""
+
+    name: str
+    suite: str
+    cpu: str = "EPYC,+svm"
+    cpus: int = 1
+    prepare: Sequence[str] = ("modprobe kvm_amd",)
+    port: int = field(default=0, init=False)
+
+
+class Fleet:
+    """Running guests; `folder` has the key to log in with (`key`) and the guests' own (`known_hosts`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key = folder / "key"
+        self.known_hosts = folder / "known_hosts"
+        self._folder = folder
+        self._logs = folder / "logs"
+        self._threads: list[threading.Thread] = []
+        self._ended: dict[str, object] = {}
+        self._stopping = threading.Event()
+        _keygen(self.key)
+
+    def ssh(self, host: Host, *command: str, deadline: float = 4 * _CONNECT_S) -> subprocess.CompletedProcess[str]:
+        options = [
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            f"UserKnownHostsFile={self.known_hosts}",
+            "-o",
+            f"ConnectTimeout={_CONNECT_S}",
+        ]
+        argv = ["ssh", "-F", "/dev/null", *options, "-i", str(self.key), "-p", str(host.port), "root@127.0.0.1"]
+        return subprocess.run([*argv, *command], capture_output=True, text=True, timeout=deadline, check=False)
+
+    def start(self, host: Host) -> None:
+        """Boots a guest and returns while it boots. Raises Problem where kernel or programs cannot be had."""
+        kernel = kernels.fetch(kernels.debian(host.suite), cache.default(), print)
+        root = userspace.fetch(host.suite, cache.default(), print, more=_SSHD)
+        host.port = free_port()
+        own = self._folder / f"{host.name}.key"
+        _keygen(own)
+        with self.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{host.port} {own.with_suffix('.key.pub').read_text()}")
+        prepare = [
+            *_NETWORK,
+            *_file("/etc/ssh/lab_key", own.read_text()),
+            *_file("/etc/ssh/lab_config", _SSHD_CONFIG),
+            "mkdir -m 700 -p /root/.ssh /run/sshd",
+            *_file("/root/.ssh/authorized_keys", self.key.with_suffix(".pub").read_text()),
+            *host.prepare,
+        ]
+        added = payload.archive(prepare, ["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/lab_config"])
+        machine = Machine(host.cpu, host.cpus, "512M", ssh_port=host.port)
+        plan = Boot(kernel, added, machine, root.image, DEADLINE_S)
+        thread = threading.Thread(target=self._boot, args=(host, plan))
+        self._threads.append(thread)
+        thread.start()
+
+    def _boot(self, host: Host, plan: Boot) -> None:
+        result: object = None
+        for _ in range(2):  # QEMU itself may fail, or somebody take the port; a defect of ours would fail again
+            if not self._stopping.is_set():
+                try:
+                    result = qemu.boot(plan, self._logs)
+                except Problem as problem:
+                    result = problem
+        self._ended[host.name] = result
+
+    def wait(self, hosts: Sequence[Host]) -> None:
+        """Until each lets us in. Fails where one does not."""
+        ends = time.monotonic() + DEADLINE_S / 4
+        for host in hosts:
+            while self.ssh(host, "true").returncode != 0:
+                log = "".join(path.read_text(errors="replace") for path in self._logs.glob("*.log"))
+                assert host.name not in self._ended, (self._ended, log)
+                assert time.monotonic() < ends, (f"{host.name} does not answer", log)
+                time.sleep(0.5)
+
+    def stop(self) -> None:
+        """All guests are gone when it returns."""
+        self._stopping.set()
+        while any(thread.is_alive() for thread in self._threads):  # one may be about to start its QEMU
+            for process in list(qemu._running):  # stop_all would keep the tests that follow from booting
+                process.kill()
+            time.sleep(0.1)
+
+
+@contextmanager
+def running(folder: Path, hosts: Sequence[Host]) -> Iterator[Fleet]:
+    """Boots all `hosts` at once; they are gone at the end, however it comes."""
+    fleet = Fleet(folder)
+    try:
+        for host in hosts:
+            fleet.start(host)
+        fleet.wait(hosts)
+        yield fleet
+    finally:
+        fleet.stop()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never says a word, as a host does that hangs."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield int(listener.getsockname()[1])
+
+
+def _keygen(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(path)], check=True)
+
+
+def _file(path: str, text: str) -> list[str]:
+    """Lines of sh that write a file for its owner alone."""
+    return [f"umask 077; cat >{path} <<'END'", *text.splitlines(), "END"]

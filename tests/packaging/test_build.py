@@ -1,0 +1,280 @@
+"""What scripts/build makes: the same wherever it is made, whole, and working where nothing else is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmprobe import __version__
+from tests.helpers.built_files import PINS
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
+
+WHEEL = f"kvmprobe-{__version__}-py3-none-any.whl"
+NAMES = (WHEEL, "kvmprobe-maas.py", "kvmprobe.pyz")
+GOOD = PROJECT / "tests/evidence/matrix/bookworm/epyc.json"
+HELD = PROJECT / "tests/evidence/matrix/bookworm/held-first.json"
+
+
+def pyz(built: Path, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs kvmprobe.pyz as a host does that has nothing else, from / and without an environment."""
+    done = subprocess.run(
+        ["/usr/bin/python3", "-I", str(built / "kvmprobe.pyz"), *map(str, arguments)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=DEADLINE_S,
+        check=False,
+        **{"cwd": "/", "env": {}, **options},
+    )
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert "internal error" not in done.stderr, done.stderr
+    return done
+
+
+def copy_of_the_checkout(folder: Path) -> Path:
+    """As from an unpacked tarball: no git, other times, another umask."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, capture_output=True, text=True, cwd=PROJECT, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copyfile(PROJECT / name, folder / name)
+            (folder / name).chmod(0o700 if os.access(PROJECT / name, os.X_OK) else 0o600)
+            os.utime(folder / name, (1, 1))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Modes and bytes of the three files."""
+    paths = [folder / name for name in NAMES]
+    return {path.name: (path.stat().st_mode & 0o7777, path.read_bytes()) for path in paths}
+
+
+def test_the_same_bytes_from_another_folder_and_user(built: Path, tmp_path: Path) -> None:
+    """By scripts/build itself, which sets up what it needs."""
+    copy = copy_of_the_checkout(tmp_path / "another folder")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".pydistutils.cfg").write_text("[bdist_wheel]\nbuild_number = 7\n")
+    (copy / "kvmprobe/__pycache__").mkdir()
+    (copy / "kvmprobe/__pycache__/left.cpython-39.pyc").write_bytes(b"left")
+    env = {**os.environ, "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(home), "PYTHONHASHSEED": "7"}
+    done = subprocess.run(
+        ["sh", "-c", f"umask 077; exec '{copy}/scripts/build'"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=env,
+        timeout=2 * DEADLINE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert contents(copy / "dist") == contents(built)
+    assert sorted(path.name for path in built.iterdir()) == sorted(NAMES)
+    with zipfile.ZipFile(built / WHEEL) as wheel:
+        for path in filter(Path.is_file, (copy / "dist/share").rglob("*")):
+            assert path.stat().st_mode & 0o7777 == 0o644
+            inside = f"{WHEEL.removesuffix('-py3-none-any.whl')}.data/data/{path.relative_to(copy / 'dist')}"
+            assert path.read_bytes() == wheel.read(inside)
+        assert (copy / "dist/share/man/man8/kvmprobe.8").exists()
+    summed = subprocess.run(["sha256sum", "-c"], input=done.stdout, capture_output=True, text=True, check=False)
+    assert summed.stdout.count(": OK") == 3
+    assert not (copy / "build/lib").exists()  # what setuptools would leave, and take up the next time
+
+
+def test_a_time_that_is_given(built: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(tmp_path)]
+    env = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    subprocess.run(command, env=env, capture_output=True, check=True, timeout=DEADLINE_S)
+    for name in (WHEEL, "kvmprobe.pyz"):
+        with zipfile.ZipFile(tmp_path / name) as given, zipfile.ZipFile(built / name) as usual:
+            assert {info.date_time for info in given.infolist()} == {(2023, 11, 14, 22, 13, 20)}
+            assert {info.date_time for info in usual.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"SOURCE_DATE_EPOCH": "soon"}, "build: SOURCE_DATE_EPOCH=soon: is not a time in seconds"),
+        ({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"}, "build: pip failed:\n"),
+    ],
+)
+def test_what_cannot_be_built(env: dict[str, str], said: str, tmp_path: Path) -> None:
+    """Says why, and leaves nothing behind."""
+    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(tmp_path)]
+    done = subprocess.run(
+        command, env={**os.environ, **env}, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["a", "b"]])
+def test_wrong_arguments_of_build(arguments: Sequence[str]) -> None:
+    done = subprocess.run([PROJECT / "scripts/build", *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (64, "build: usage: scripts/build [DIR]\n")
+
+
+@pytest.mark.parametrize("name", [WHEEL, "kvmprobe.pyz"])
+def test_what_is_inside(name: str, built: Path) -> None:
+    with zipfile.ZipFile(built / name) as archive:
+        assert archive.testzip() is None
+        infos = {info.filename: info for info in archive.infolist()}
+        everything = b"".join(map(archive.read, infos))
+    assert {info.external_attr >> 16 for info in infos.values()} == {0o100644}
+    assert {info.compress_type for info in infos.values()} == {zipfile.ZIP_STORED}
+    assert {
+        "kvmprobe/model/report.schema.json",
+        "kvmprobe/model/compare.schema.json",
+        "kvmprobe/py.typed",
+    } <= infos.keys()
+    assert not [name for name in infos if "__pycache__" in name or name.endswith(".pyc")]
+    for of_this_machine in (str(PROJECT), str(built), socket.gethostname() if len(socket.gethostname()) > 5 else None):
+        assert of_this_machine is None or of_this_machine.encode() not in everything
+
+
+def test_the_licences_are_in_the_pyz(built: Path) -> None:
+    with zipfile.ZipFile(built / "kvmprobe.pyz") as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
+        of_libraries = {name.split("/")[0] for name in archive.namelist()} - {"__main__.py"}
+    expected = {
+        f"kvmprobe-{__version__}": (f"Version: {__version__}\n", "GNU GENERAL PUBLIC LICENSE"),
+        f"pyudev-{PINS['pyudev']}": (f"Version: {PINS['pyudev']}\n", "GNU LESSER GENERAL PUBLIC LICENSE"),
+        f"python_ptrace-{PINS['python-ptrace']}": ("License: GNU GPL v2\n", "GNU GENERAL PUBLIC LICENSE"),
+    }
+    assert of_libraries == {"kvmprobe", "pyudev", "ptrace", *(f"{name}.dist-info" for name in expected)}
+    for name, words in expected.items():
+        together = "".join(text for path, text in texts.items() if path.startswith(name))
+        assert all(word in together for word in words), name
+
+
+def test_the_same_verdict_as_from_the_checkout(built: Path, host_report: Any) -> None:
+    report = json.loads(pyz(built, "check", "--json").stdout)
+    assert report["verdict"] == host_report["verdict"]
+    assert [(check["id"], check["status"]) for check in report["checks"]] == [
+        (check["id"], check["status"]) for check in host_report["checks"]
+    ]
+    if host_report["evidence"]["uevents"]["source"]:
+        assert report["evidence"]["uevents"]["source"] == f"pyudev {PINS['pyudev']}, kernel monitor"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["explain", "svmdis"],
+        ["explain", "firmware-disabled"],
+        ["judge", GOOD],
+        ["judge", HELD, "--format", "junit"],
+        ["judge", "/nowhere"],
+        ["compare", GOOD, HELD],
+        ["check", "--bad"],
+    ],
+    ids=lambda arguments: " ".join(Path(word).name for word in arguments),
+)
+def test_what_needs_no_kvm(arguments: Sequence[str | Path], built: Path) -> None:
+    done, wanted = pyz(built, *arguments), kvmprobe(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (wanted.returncode, wanted.stdout, wanted.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["watch"], ["watch", "--", "true"], ["soak", "--kill", "--cycles", "3"], ["trace"], ["trace", "--mount"]],
+    ids=" ".join,
+)
+def test_what_asks_kvm(arguments: Sequence[str], built: Path, kvm_device: str, tmp_path: Path) -> None:
+    """Children, lazy imports and the schema work from inside the file as from the checkout."""
+    reports: list[Any] = []
+    for run in (lambda *words: pyz(built, *words), kvmprobe):
+        name, *rest = arguments
+        done = run(name, "--json", "-o", str(tmp_path / "report.json"), *rest)
+        if done.returncode == 3:
+            reports.append(done.stderr)  # tracing needs rights
+        else:
+            report = json.loads((tmp_path / "report.json").read_text())
+            reports.append([done.returncode, report["verdict"]["reason"], [check["id"] for check in report["checks"]]])
+    assert reports[0] == reports[1]
+
+
+def test_the_lab_is_not_inside(built: Path) -> None:
+    done = pyz(built, "lab", "run")
+    assert done.returncode == 64
+    assert done.stderr.startswith("kvmprobe: lab is not in kvmprobe.pyz")
+
+
+def test_it_runs_by_itself_and_by_no_name(built: Path, tmp_path: Path) -> None:
+    """By its first line, and from a pipe's descriptor; a library beside it is not its own."""
+    shutil.copy2(built / "kvmprobe.pyz", tmp_path / "probe")
+    (tmp_path / "json.py").write_text("raise SystemExit(99)\n")
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([tmp_path / "probe", "--version"], capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"kvmprobe {__version__}\n")
+    with (tmp_path / "probe").open("rb") as file:
+        path = f"/proc/self/fd/{file.fileno()}"
+        command = ["/usr/bin/python3", "-I", path, "judge", "-q", str(GOOD)]
+        done = subprocess.run(command, capture_output=True, text=True, pass_fds=[file.fileno()])
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors(closed: str, built: Path, tmp_path: Path) -> None:
+    """Its own file must not become descriptor 0, 1 or 2."""
+    command = f"/usr/bin/python3 -I {built}/kvmprobe.pyz judge -o {tmp_path}/report --json {GOOD} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "report").read_text())["verdict"]["status"] == "confirmed"
+
+
+def test_an_update_does_not_harm_what_runs(built: Path, tmp_path: Path) -> None:
+    """A new file in the place of the one that runs; what it needs at its end is still the old one's."""
+    program = tmp_path / "kvmprobe.pyz"
+    shutil.copy2(built / "kvmprobe.pyz", program)
+    started, replaced = tmp_path / "started", tmp_path / "replaced"
+    waits = f"touch {started}; while ! [ -e {replaced} ]; do sleep 0.05; done"
+    command = ["/usr/bin/python3", "-I", str(program), "watch", "--json", "--no-load", "--", "sh", "-c", waits]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        ends = time.monotonic() + DEADLINE_S
+        while not started.exists() and process.poll() is None and time.monotonic() < ends:
+            time.sleep(0.05)
+        new = tmp_path / "new"
+        new.write_bytes(b"not what it was" * 100000)
+        new.replace(program)
+        replaced.touch()
+        stdout, stderr = process.communicate(timeout=DEADLINE_S)
+    assert json.loads(stdout)["verdict"], stderr
+
+
+@pytest.mark.parametrize("python", [sys.executable, "python3.9"], ids=["this", "3.9"])
+def test_the_wheel_can_be_installed(python: str, built: Path, tmp_path: Path) -> None:
+    try:
+        subprocess.run([python, "-c", "import ensurepip"], check=True, capture_output=True, timeout=DEADLINE_S)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"there is no {python} with venv")
+    subprocess.run([python, "-m", "venv", tmp_path], check=True, timeout=DEADLINE_S)
+    install = ("install", "-q", "--disable-pip-version-check")
+    pip = [str(tmp_path / "bin/python"), "-m", "pip", *install, str(built / WHEEL)]
+    done = subprocess.run(pip, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    for arguments in (["--version"], ["judge", GOOD], ["lab", "--help"], ["watch", "--help"]):
+        command = [str(tmp_path / "bin/kvmprobe"), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=DEADLINE_S, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), arguments
+    metadata = next(tmp_path.glob("lib/python3*/site-packages/kvmprobe-*.dist-info"))
+    installed = importlib.metadata.Distribution.at(metadata)
+    assert installed.metadata["License-File"] == "LICENSE"
+    (site,) = tmp_path.glob("lib/python3*/site-packages")
+    assert {path.name for path in site.iterdir()} >= {"pyudev", "ptrace"}

@@ -1,0 +1,205 @@
+"""kvmprobe-maas.py against MAAS's own rules: its header, its results, its exit status.
+
+The rules are those of MAAS's ScriptForm (what may be uploaded), ScriptResult.read_results (what may come back) and
+maas_run_remote_scripts.py (how scripts are run).
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import bz2
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kvmprobe import __version__
+from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from tests.helpers.recorded_evidence import RECORDED
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT
+
+TEMPLATE = PROJECT / "scripts/maas/kvmprobe-maas.py"
+RESULTS = {"verdict", "reason", "summary", "hint", "kernel", "version"}
+MOST = 1024 * 1024  # of what MAAS keeps of each output
+
+_DELIMITER = re.compile(r"\s*#\s*-+\s*(Start|End) MAAS (\d+\.\d+) script metadata\s+-+", re.IGNORECASE)
+
+
+def metadata(script: str) -> dict[str, Any]:
+    """The header, found as MAAS finds it."""
+    first, *lines = script.splitlines()
+    assert first.startswith("#!/")
+    marks = [index for index, line in enumerate(lines) if _DELIMITER.search(line)]
+    assert len(marks) == 2
+    header = lines[marks[0] + 1 : marks[1]]
+    assert all("#" in line for line in header if line.strip())
+    parsed = yaml.safe_load("\n".join(line.partition("#")[2] for line in header))
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def result(path: Path) -> dict[str, Any]:
+    """What the script left, held to what MAAS takes."""
+    data = path.read_bytes()
+    assert len(data) < MOST
+    parsed = yaml.safe_load(data)
+    assert parsed.keys() == {"status", "results"}
+    assert parsed["status"] in ("passed", "failed", "degraded", "timedout", "skipped")
+    assert parsed["results"].keys() <= RESULTS
+    for value in parsed["results"].values():
+        assert isinstance(value, str)
+        assert value.isprintable()
+        assert json.loads(json.dumps(value)) == value == value.encode("utf-8").decode()
+    return dict(parsed)
+
+
+def run(script: Path, path: Path | None, **env: str) -> subprocess.CompletedProcess[str]:
+    """As MAAS runs it: by its first line, with its variables."""
+    if path:
+        env["RESULT_PATH"] = str(path)
+    done = subprocess.run(
+        [script], env=env, cwd="/", capture_output=True, encoding="utf-8", timeout=DEADLINE_S, check=False
+    )
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    return done
+
+
+def test_the_header(built: Path) -> None:
+    script = (built / "kvmprobe-maas.py").read_bytes().decode("ascii")
+    assert "\r" not in script
+    assert "\0" not in script
+    assert max(map(len, script.splitlines())) <= 120
+    found = metadata(script)
+    assert found == metadata(TEMPLATE.read_text())
+    name = found["name"]
+    assert shlex.quote(name) == name
+    assert not name.isdigit()
+    assert name.lower() != "none"
+    assert all(0 < len(found[field]) <= 255 for field in ("name", "title"))
+    assert isinstance(found["description"], str)
+    assert found["script_type"] == "commissioning"
+    assert found["hardware_type"] == "cpu"
+    assert found["parallel"] == "disabled"  # alone: another's VMs would interfere
+    assert isinstance(found["timeout"], int)  # seconds; 00:05:00 would be YAML's sexagesimal in some spellings
+    assert isinstance(found["tags"], str)
+    assert not any(found[field] for field in ("destructive", "may_reboot", "recommission"))
+    for declared in found["results"].values():
+        assert declared.keys() == {"title", "description"}
+        assert all(isinstance(text, str) for text in declared.values())
+    assert found["results"].keys() == RESULTS
+    assert not found.keys() & {"packages", "for_hardware", "parameters"}  # it is alone, and for any machine
+    assert "DEADLINE_S" in script
+    deadline = re.search(r"^DEADLINE_S = (\d+)", script, re.MULTILINE)
+    assert deadline
+    assert int(deadline[1]) < found["timeout"]
+
+
+def test_the_pyz_is_inside(built: Path) -> None:
+    payload = (built / "kvmprobe-maas.py").read_text().split('PYZ = """')[1].split('"""')[0]
+    assert bz2.decompress(base64.b64decode(payload)) == (built / "kvmprobe.pyz").read_bytes()
+
+
+def test_on_this_host(built: Path, host_report: Any, tmp_path: Path) -> None:
+    verdict = host_report["verdict"]
+    done = run(built / "kvmprobe-maas.py", tmp_path / "result.yaml")
+    found = result(tmp_path / "result.yaml")
+    assert found["results"] == {
+        "verdict": verdict["status"],
+        "kernel": os.uname().release,
+        "version": __version__,
+        **{name: verdict[name] for name in ("reason", "summary", "hint")},
+    }
+    expected = {"confirmed": "passed", "not applicable": "skipped", "inconclusive": "degraded", "failed": "failed"}
+    assert found["status"] == expected[verdict["status"]]
+    assert done.returncode == (1 if verdict["status"] == "failed" else 0)
+    assert f"{verdict['status'].upper()} {verdict['reason']}: " in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["result.yaml"]
+
+
+def test_without_maas(built: Path, kvm_device: str) -> None:
+    """By hand, with nobody who wants results."""
+    assert run(built / "kvmprobe-maas.py", None).stdout.endswith("\n")
+
+
+@pytest.fixture
+def script_with(tmp_path: Path) -> Callable[..., Path]:
+    """A function that gives the script with another program in the place of kvmprobe, and a shorter deadline."""
+
+    def make(program: str, deadline: int = 60) -> Path:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as made:
+            made.writestr("__main__.py", program)
+        payload = base64.b64encode(bz2.compress(archive.getvalue())).decode()
+        text = TEMPLATE.read_text().replace('PYZ = """', f'PYZ = """{payload}')
+        text = re.sub(r"(?m)^DEADLINE_S = \d+", f"DEADLINE_S = {deadline}", text)
+        path = tmp_path / "script"
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("status", EXIT_STATUS)
+def test_each_verdict(status: str, script_with: Callable[..., Path], tmp_path: Path) -> None:
+    """By reports that were recorded on real kernels."""
+    recorded = next(
+        path for path in RECORDED if json.loads(path.read_text()).get("verdict", {}).get("status") == status
+    )
+    report = json.loads(recorded.read_text())
+    program = f"import sys; print(open({str(recorded)!r}).read()) if 'check' in sys.argv else print('the report')"
+    done = run(script_with(f"{program}; sys.exit({EXIT_STATUS[status]})"), tmp_path / "result.yaml")
+    found = result(tmp_path / "result.yaml")
+    expected = {
+        "confirmed": ("passed", 0),
+        "not applicable": ("skipped", 0),
+        "inconclusive": ("degraded", 0),
+        "failed": ("failed", 1),
+    }
+    assert (found["status"], done.returncode) == expected[status]
+    assert found["results"]["reason"] in REASONS
+    assert found["results"]["kernel"] == report["evidence"]["kernel"]["release"]
+    assert done.stdout == "the report\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "deadline", "status", "exit_status", "summary"),
+    [
+        ("import sys; sys.stderr.write('no\\n  hint\\n'); sys.exit(3)", 60, "degraded", 0, "no"),
+        ("import sys; sys.stderr.write('a defect\\n'); sys.exit(70)", 60, "failed", 1, "a defect"),
+        ("import os; os.kill(os.getpid(), 9)", 60, "failed", 1, "kvmprobe gave no report"),
+        ("import time; time.sleep(600)", 1, "timedout", 1, "kvmprobe did not end within 1 s"),
+        ("import sys; sys.stderr.write('\\x1b[31m: [x]\\udc80 \\U0001f600'); sys.exit(70)", 60, "failed", 1, None),
+    ],
+    ids=["could not begin", "defect", "killed", "too long", "hostile"],
+)
+def test_without_a_report(
+    program: str,
+    deadline: int,
+    status: str,
+    exit_status: int,
+    summary: str | None,
+    script_with: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    done = run(script_with(program, deadline), tmp_path / "result.yaml")
+    found = result(tmp_path / "result.yaml")
+    assert (found["status"], done.returncode) == (status, exit_status)
+    if summary:
+        assert found["results"]["summary"] == summary
+
+
+def test_older_pythons_can_read_it() -> None:
+    """So that they can say what they lack; Python 2.7 itself is tried in tests/lab."""
+    for path in (TEMPLATE, PROJECT / "scripts/builds/main_of_pyz.py"):
+        ast.parse(path.read_text(), feature_version=(3, 6))

@@ -12,7 +12,7 @@ from kvmprobe.compare.trace_changes import traces
 from kvmprobe.compare.verdict_changes import checks, verdict
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
 
 # In the order in which they are shown.

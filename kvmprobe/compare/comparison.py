@@ -10,7 +10,7 @@ from kvmprobe.compare.difference import NOT_COMPARABLE, RATINGS, SAME, WORSE, Di
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
 
 class Pair:

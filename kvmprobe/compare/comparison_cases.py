@@ -9,7 +9,7 @@ from kvmprobe.compare.comparison import Comparison
 from kvmprobe.compare.comparison_text import lines_of
 from kvmprobe.compare.difference import NOT_COMPARABLE, SAME, WORSE, Difference
 from kvmprobe.formats.harness_cases import ERROR, Case, Suite
-from kvmprobe.judge.check import FAIL, PASS, SKIP
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP
 
 _NAME = "kvmprobe-compare"
 

@@ -10,7 +10,7 @@ from kvmprobe.judge.facts import Facts
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
 
 WORSE, BETTER, CHANGED, NOT_COMPARABLE, SAME = "worse", "better", "changed", "not comparable", "same"
@@ -46,8 +46,8 @@ class Side:
     def __init__(self, report: Report) -> None:
         self.evidence: Any = report["evidence"]
         self.facts = Facts(self.evidence)
-        self.verdict: dict[str, str] = report["verdict"]
-        self.checks: dict[str, dict[str, Any]] = {check["id"]: check for check in report["checks"]}
+        self.verdict = report["verdict"]
+        self.checks = {check["id"]: check for check in report["checks"]}
 
     def cpu(self) -> tuple[str | None, ...]:
         """What CPU it is, by /proc/cpuinfo; vendor alone where that could not be read."""

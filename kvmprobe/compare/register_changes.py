@@ -47,7 +47,7 @@ def _register(register: Register, phases: Sequence[str], old: Side, new: Side) -
 
 def _stories(side: Side, register: Register, phases: Sequence[str]) -> dict[int, tuple[str, ...]]:
     """By CPU: what the register was in each phase."""
-    shown = {phase: side.facts.shown(phase, register.name) for phase in phases}
+    shown = {phase: side.facts.register_texts(phase, register.name) for phase in phases}
     if register is VM_HSAVE_PA:
         shown = {phase: pages(values) for phase, values in shown.items()}
     return {cpu: tuple(shown[phase][cpu] for phase in phases) for cpu in side.facts.cpus}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, SAME, WORSE, Difference, Side, quiet
-from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.check_table import CHECKS
 
 # From good to bad. What can be said of a step down: only to what is known to be good is it better.

@@ -9,7 +9,7 @@ from kvmprobe.model.reasons import EXIT_STATUS
 
 if TYPE_CHECKING:
     from kvmprobe.formats.harness_cases import Suite
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
 
 def render(report: Report, name: str, verbose: int = 0, colour: bool = False) -> str:

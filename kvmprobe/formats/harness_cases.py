@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN
-from kvmprobe.judge.check_table import CHECKS
-from kvmprobe.judge.facts import Facts
+from kvmprobe.judge import examine
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 
 if TYPE_CHECKING:
-    from kvmprobe.judge.check import Result
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.judge.check_result import CpuResult
+    from kvmprobe.model.judgement import Report
 
 ERROR = "error"  # it had to be found out and could not: no pass, and nobody's failure
 
@@ -81,30 +80,24 @@ def of_report(report: Report, name: str = "kvmprobe") -> Suite:
 
 
 def _cases(report: Report) -> Iterator[Case]:
-    from kvmprobe.formats import by_cpu
-
     verdict = report["verdict"]
-    facts = Facts(report["evidence"])
-    checks = {check.id: check for check in CHECKS}
     left = verdict["status"] == "inconclusive"  # whether what could not be found out is still to come
-    for found in report["checks"]:
-        status, skip = _STATUS[found["status"]]
-        if found["status"] == UNKNOWN and left and found["message"] == verdict["summary"]:
+    for outcome in examine(report["evidence"]):
+        found = outcome.result
+        status, skip = _STATUS[found.status]
+        if found.status == UNKNOWN and left and found.message == verdict["summary"]:
             status, skip, left = ERROR, None, False
-        elif found["blocked_by"]:
+        elif outcome.blocked_by:
             skip = "blocked"
-        more = [f"hint: {found['hint']}"] if found["hint"] and status in (FAIL, ERROR) else []
-        split = by_cpu.results(checks[found["id"]], found, verdict["reason"], facts)
-        cpus = [_of_cpu(cpu, result, status) for cpu, result in split.items()]
-        yield Case(found["id"], status, found["message"], skip, cases=cpus, more=more)
+        more = [f"hint: {found.hint}"] if found.hint and status in (FAIL, ERROR) else []
+        cpus = [_of_cpu(cpu, part, status) for cpu, part in found.by_cpu.items()]
+        yield Case(outcome.check.id, status, found.message, skip, cases=cpus, more=more)
 
 
-def _of_cpu(cpu: int, result: Result, whole: str) -> Case:
+def _of_cpu(cpu: int, result: CpuResult, whole: str) -> Case:
     """One CPU's part in a check that is `whole`. A part fails only where the whole does."""
     status, skip = _STATUS[result.status]
-    if status == FAIL and whole != FAIL:
-        status = PASS
-    elif result.status == UNKNOWN and whole == ERROR:
+    if result.status == UNKNOWN and whole == ERROR:
         status, skip = ERROR, None
     return Case(f"cpu{cpu}", status, result.message, skip)
 

@@ -21,7 +21,7 @@ from kvmprobe.model.reasons import REASONS
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
 
 def render(report: Report) -> str:

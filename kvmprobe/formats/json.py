@@ -7,9 +7,9 @@ import json
 from kvmprobe import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
 
 
-def render(report: dict[str, Any]) -> str:
+def render(report: Mapping[str, object]) -> str:
     """ASCII only, so that no terminal and no locale can spoil it."""
     return json.dumps(report, indent=1) + "\n"

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.harness_cases import ERROR, Suite
-from kvmprobe.judge.check import FAIL, SKIP
+from kvmprobe.judge.check_result import FAIL, SKIP
 from kvmprobe.model.printable import clean
 
 if TYPE_CHECKING:

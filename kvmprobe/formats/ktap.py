@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.harness_cases import Suite
-from kvmprobe.judge.check import PASS, SKIP
+from kvmprobe.judge.check_result import PASS, SKIP
 from kvmprobe.model.printable import clean
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.check import FAIL, UNKNOWN, WARN
+from kvmprobe.judge.check_result import FAIL, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.printable import clean
 from kvmprobe.model.times import seconds_of
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
 _STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 EXIT_UNKNOWN = 3

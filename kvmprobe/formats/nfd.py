@@ -14,17 +14,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.printable import clean
 from kvmprobe.model.registers import CPUID_SEV, LEAF_MEMORY_ENCRYPTION, LEAF_SVM, VM_CR, CpuidBit
-from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
     from typing import Union
 
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
     Value = Union[str, int, None]
 
@@ -95,7 +94,7 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
         yield name, _works(facts, name, None)
     yield "enable-virt-at-load", facts.enables_at_load()
     most = report["evidence"]["ioctls"]["KVM_CHECK_EXTENSION"].get("KVM_CAP_MAX_VCPUS")
-    yield "max-vcpus", None if error_of(most) else most
+    yield "max-vcpus", most if isinstance(most, int) else None
     yield "cpus.online", len(facts.cpus)
     yield "cpus.svme", _count(facts.svme("created"))
     vm_cr = facts.register("before", "VM_CR").items()

@@ -19,7 +19,7 @@ from kvmprobe.model.times import seconds_of
 from kvmprobe.model.values import SNAPSHOT_PHASES
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
     Sample = tuple[Mapping[str, object], float]
 

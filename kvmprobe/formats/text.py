@@ -15,7 +15,7 @@ from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.model.evidence import Report
+    from kvmprobe.model.judgement import Report
 
 
 _GREEN, _RED, _YELLOW, _CYAN, _BOLD, _OFF = "\033[32m", "\033[31m", "\033[33m", "\033[36m", "\033[1m", "\033[0m"
@@ -103,7 +103,7 @@ def _table(facts: Facts, verbose: int) -> Iterator[str]:
         return
     rows = [["", "", *phases]]
     for register in SNAPSHOT_REGISTERS:
-        values = {phase: facts.shown(phase, register.name) for phase in phases}
+        values = {phase: facts.register_texts(phase, register.name) for phase in phases}
         if register is VM_HSAVE_PA and verbose <= 0:
             values = {phase: _pages(shown) for phase, shown in values.items()}
         by_cpu = {cpu: tuple(values[phase][cpu] for phase in phases) for cpu in facts.cpus}

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.watched import ending
+from kvmprobe.judge.checks.watched_command import ending
 from kvmprobe.model.cpu_lists import fold
 from kvmprobe.model.values import error_of
 

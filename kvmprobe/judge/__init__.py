@@ -1,79 +1,111 @@
-"""Judges evidence: all checks, one verdict with one reason. Pure: reads evidence and touches nothing."""
+"""Judges evidence: all checks, one verdict with one reason. It reads evidence and touches nothing."""
 
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.judge.check import FAIL, PASS, SKIP, UNKNOWN, WARN, Check, Result
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, Check, CpuResult, Outcome, Result
 from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.reasons import REASONS
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Evidence, Report
+    from kvmprobe.model.evidence import Evidence
+    from kvmprobe.model.judgement import Report, Verdict
 
 
 SCHEMA = "kvmprobe.report/1"
 
-# Rules about whether SVM can work. Where the registers show that it does, they are only warnings.
-_RULES = ("vendor", "svm-bit", "sev-guest", "firmware", "cpus-agree", "kvm-amd")
+_VENDOR = "vendor"  # the check that decides whether the checks about SVM are made
 
 
 def judge(evidence: Evidence) -> Report:
-    """The report for evidence of the shape in evidence.py (which it contains): see report.schema.json."""
-    facts = Facts(evidence)
-    results = _run(facts)
-    reason, summary, hint = _decide(results)
+    """The report for evidence (of evidence.py), which it contains: see judgement.py and report.schema.json."""
+    outcomes = examine(evidence)
     return {
         "schema": SCHEMA,
         "tool": {"name": "kvmprobe", "version": __version__},
-        "verdict": {"status": REASONS[reason].status, "reason": reason, "summary": summary, "hint": hint},
+        "verdict": _decide(outcomes),
         "checks": [
             {
-                "id": check.id,
-                "status": result.status,
-                "message": result.message,
-                "hint": _hint(result),
-                "blocked_by": blocked_by,
+                "id": outcome.check.id,
+                "status": outcome.result.status,
+                "message": outcome.result.message,
+                "hint": outcome.result.hint,
+                "blocked_by": outcome.blocked_by,
             }
-            for check, result, blocked_by in results
+            for outcome in outcomes
         ],
         "evidence": evidence,
     }
 
 
-def _run(facts: Facts) -> list[tuple[Check, Result, str | None]]:
+def examine(evidence: Evidence) -> list[Outcome]:
+    """The outcome of each check that applies to this evidence, in the kernel's order."""
+    facts = Facts(evidence)
     works = facts.works()
-    stopped: dict[str, str] = {}  # check → the check that failed before it
-    results = []
+    stopped: dict[str, Outcome] = {}  # check id -> the outcome that stops what comes after it
+    outcomes = []
     for check in CHECKS:
         if not check.applies(facts):
             continue
-        blocked_by = None
+        blocker = stopped.get(_VENDOR) if check.about_svm else None
         if check.needs in stopped and not check.reached(facts):
-            blocked_by = stopped[check.id] = stopped[check.needs]
-            result = Result(SKIP, f"makes no sense without {blocked_by}")
+            blocker = blocker or stopped[check.needs]
+        if blocker:
+            outcome = _skipped(check, blocker)
+            stopped[check.id] = blocker
         else:
-            result = check.judge(facts)
-            if works and check.id in _RULES and result.status == FAIL:
-                result = Result(WARN, f"{result.message}; the registers show SVM at work all the same")
-            if result.status == FAIL or (result.reason and result.status == UNKNOWN):
-                stopped[check.id] = check.id
-        results.append((check, result, blocked_by))
-    return results
+            outcome = Outcome(check, _consistent(check, check.judge(facts), works))
+            if outcome.result.status == FAIL or (outcome.result.reason and outcome.result.status == UNKNOWN):
+                stopped[check.id] = outcome
+        outcomes.append(outcome)
+    return outcomes
 
 
-def _decide(results: list[tuple[Check, Result, str | None]]) -> tuple[str, str, str]:
+def _skipped(check: Check, blocker: Outcome) -> Outcome:
+    how = "failed" if blocker.result.status == FAIL else "is unknown"
+    return Outcome(check, Result(SKIP, f"skipped: {blocker.check.id} {how}"), blocker.check.id)
+
+
+def _consistent(check: Check, result: Result, works: bool) -> Result:
+    """The result with its reason's hint, and with what follows from the registers.
+
+    Evidence beats rules: where the registers show SVM at work, a rule that failed is a warning. No CPU's part fails
+    where the whole does not.
+    """
+    status, message, reason, hint = result.status, result.message, result.reason, result.hint
+    if works and check.is_rule and status == FAIL:
+        status, message, reason, hint = WARN, f"{message}; the registers show SVM at work", None, None
+    parts = result.by_cpu
+    if status != FAIL:
+        parts = {cpu: _not_failed(part) for cpu, part in parts.items()}
+    if reason and not hint:
+        hint = REASONS[reason].hint
+    return Result(status, message, reason, hint, result.because, parts)
+
+
+def _not_failed(part: CpuResult) -> CpuResult:
+    return CpuResult(WARN if part.status == FAIL else part.status, part.message)
+
+
+def _decide(outcomes: list[Outcome]) -> Verdict:
     """The first failure decides, else the first thing that had to be known and is not, else what was confirmed."""
     for status in (FAIL, UNKNOWN, PASS):
-        for _, result, _ in results:
-            if result.status == status and result.reason:
-                return result.reason, result.message, _hint(result) or ""
+        for outcome in outcomes:
+            if outcome.result.status == status and outcome.result.reason:
+                return _verdict(outcome.result.reason, outcome.result)
     # No check had anything decisive: the registers were never reached.
-    unknown = next((result.message for _, result, _ in results if result.status == UNKNOWN), "nothing could be read")
-    return "msr-unreadable", unknown, REASONS["msr-unreadable"].hint
+    unknown = [outcome.result for outcome in outcomes if outcome.result.status == UNKNOWN]
+    first = unknown[0].message if unknown else "nothing could be read"
+    return _verdict("msr-unreadable", Result(UNKNOWN, first, because=[result.message for result in unknown]))
 
 
-def _hint(result: Result) -> str | None:
-    if result.hint:
-        return result.hint
-    return REASONS[result.reason].hint if result.reason else None
+def _verdict(reason: str, result: Result) -> Verdict:
+    return {
+        "status": REASONS[reason].status,
+        "reason": reason,
+        "cause": None,
+        "summary": result.message,
+        "because": result.because,
+        "hint": result.hint or REASONS[reason].hint,
+    }

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge import access, soaked, support, watched, witnesses
-from kvmprobe.judge import virtualization as witness
-from kvmprobe.judge.check import Check
+from kvmprobe.judge.check_result import Check
+from kvmprobe.judge.checks.api_version import api_version
+from kvmprobe.judge.checks.cpuinfo_flag import cpuinfo_flag
+from kvmprobe.judge.checks.cpus_agree import cpus_agree
+from kvmprobe.judge.checks.create_vm import create_vm
+from kvmprobe.judge.checks.extended_leaf import extended_leaf
+from kvmprobe.judge.checks.firmware import firmware
+from kvmprobe.judge.checks.guest_runs import guest_runs
+from kvmprobe.judge.checks.kvm_amd_module import kvm_amd_module
+from kvmprobe.judge.checks.kvm_device import kvm_device, was_tried
+from kvmprobe.judge.checks.observers import is_traced, observers
+from kvmprobe.judge.checks.sev_guest import sev_guest
+from kvmprobe.judge.checks.soak_cycles import is_soaked, soak_cycles
+from kvmprobe.judge.checks.svm_bit import svm_bit
+from kvmprobe.judge.checks.svme_released import svme_released
+from kvmprobe.judge.checks.svme_set import svme_set
+from kvmprobe.judge.checks.vendor import vendor
+from kvmprobe.judge.checks.watched_command import is_watched, watched_command
 
-_SUPPORTED = "__kvm_is_svm_supported"
-_ENABLE = "svm_enable_virtualization_cpu"
-_DISABLE = "svm_disable_virtualization_cpu"
-_COMPAT = "svm_check_processor_compat"
+# The kernel's functions: before 6.12, and since.
+_HAS_SVM = ("has_svm", "__kvm_is_svm_supported")
+_IS_DISABLED = ("is_disabled", "__kvm_is_svm_supported")
+_EACH_CPU = ("each CPU", "svm_check_processor_compat")
+_ENABLE = ("svm_hardware_enable", "svm_enable_virtualization_cpu")
+_DISABLE = ("svm_hardware_disable", "svm_disable_virtualization_cpu")
+_IOCTL = ("kvm_dev_ioctl",)
 
 CHECKS = (
-    # first, so that a failure among many cycles decides, also where a single VM would say "not applicable"
-    Check("cycles", None, "cycles", "soak", soaked.cycles, applies=soaked.done),
-    Check("vendor", None, "vendor", "has_svm", support.vendor, since_at_load=_SUPPORTED),
-    Check("extended-leaf", "vendor", "extended leaves", "has_svm", support.extended_leaf, since_at_load=_SUPPORTED),
-    Check("svm-bit", "vendor", "SVM bit", "has_svm", support.svm_bit, since_at_load=_SUPPORTED),
-    Check("cpuinfo-flag", "svm-bit", "svm flag", "/proc/cpuinfo", support.hidden_flag),
-    Check("sev-guest", "vendor", "memory encryption", "has_svm", support.sev_guest, since_at_load=_SUPPORTED),
-    Check("firmware", None, "firmware", "is_disabled", support.firmware, "svm-bit", since_at_load=_SUPPORTED),
-    Check("cpus-agree", None, "all CPUs alike", "each CPU", support.cpus_agree, since_at_load=_COMPAT),
-    Check("kvm-amd", None, "module kvm_amd", "svm_init", access.module, "firmware"),
-    Check("kvm-device", "kvm-amd", "/dev/kvm", "kvm_init", access.device, "kvm-amd", access.tried),
-    Check("api-version", "kvm-device", "API version", "kvm_dev_ioctl", access.api_version, "kvm-device"),
-    Check("create-vm", "kvm-device", "KVM_CREATE_VM", "kvm_dev_ioctl", access.create_vm, "api-version"),
-    Check("svme", "create-vm", "SVME set", "svm_hardware_enable", witness.svme, "create-vm", since_at_load=_ENABLE),
-    Check("guest", "create-vm", "guest runs", "svm_vcpu_run", witness.guest, "create-vm"),
-    Check("release", "create-vm", "SVME back", "svm_hardware_disable", witness.release, "svme", since_at_load=_DISABLE),
-    Check("witnesses", None, "witnesses agree", "tracefs", witnesses.agree, applies=witnesses.traced),
-    Check("watched", None, "the watched command", "ptrace", watched.watched, applies=watched.applies),
+    # First, so that a failure among many cycles decides, also where a single VM would give "not applicable".
+    Check("cycles", None, "soak cycles", ("soak",), soak_cycles, applies=is_soaked),
+    Check("vendor", None, "CPU vendor", _HAS_SVM, vendor, is_rule=True),
+    Check("extended-leaf", "vendor", "highest extended leaf", _HAS_SVM, extended_leaf, about_svm=True),
+    Check("svm-bit", "vendor", "SVM bit", _HAS_SVM, svm_bit, is_rule=True, about_svm=True),
+    Check("cpuinfo-flag", "svm-bit", "svm flag", ("/proc/cpuinfo",), cpuinfo_flag, about_svm=True),
+    Check("sev-guest", "vendor", "memory encryption", _HAS_SVM, sev_guest, is_rule=True, about_svm=True),
+    Check("firmware", None, "firmware allows SVM", _IS_DISABLED, firmware, "svm-bit", is_rule=True, about_svm=True),
+    Check("cpus-agree", None, "CPUs agree", _EACH_CPU, cpus_agree, is_rule=True, about_svm=True),
+    Check("kvm-amd", None, "module kvm_amd", ("svm_init",), kvm_amd_module, "firmware", is_rule=True, about_svm=True),
+    Check("kvm-device", "kvm-amd", "/dev/kvm", ("kvm_init",), kvm_device, "kvm-amd", was_tried),
+    Check("api-version", "kvm-device", "API version", _IOCTL, api_version, "kvm-device"),
+    Check("create-vm", "kvm-device", "KVM_CREATE_VM", _IOCTL, create_vm, "api-version"),
+    Check("svme", "create-vm", "SVME set", _ENABLE, svme_set, "create-vm", about_svm=True),
+    Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
+    Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", about_svm=True),
+    Check("observers", None, "observers agree", ("tracefs",), observers, applies=is_traced, about_svm=True),
+    Check("watched", None, "watched command", ("ptrace",), watched_command, applies=is_watched),
 )
+
+# Ids in reports that were written before they changed, and today's.
+RENAMED_CHECKS = {"witnesses": "observers"}

@@ -1,4 +1,4 @@
-"""Evidence, asked the questions that the checks ask: by CPU, with None for what is not known."""
+"""What evidence shows: the questions that checks and formats ask, answered by CPU, with None for what is unknown."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import struct
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.model.cpu_lists import parse_cpulist, shown
+from kvmprobe.model.cpu_lists import parse_cpulist, text_of
 from kvmprobe.model.registers import (
     CPUID_HYPERVISOR,
     CPUID_SVM,
     CPUID_SVML,
-    EFER,
     LEAF_HIGHEST_EXTENDED,
     LEAF_HYPERVISOR,
     LEAF_VENDOR,
     SEV_STATUS,
+    VM_CR,
     CpuidBit,
     has_bit,
+    svme,
     word,
 )
-from kvmprobe.model.values import as_int, error_of, is_failure
+from kvmprobe.model.values import NOT_PERMITTED, as_int, error_of, is_failure
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Facts:
-    """What is known about a host. Takes evidence of the shape in evidence.py and leaves it alone."""
+    """What evidence (of evidence.py) shows about a host. Changes nothing in it."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
@@ -45,7 +46,7 @@ class Facts:
         self.cpus, self.gone = self._online()
 
     def _online(self) -> tuple[list[int], list[int]]:
-        """The CPUs that were online all the time, and those that came or went during the probe."""
+        """The CPUs that were online during the whole probe, and those that came or went."""
         seen = [set(map(int, snapshot)) for snapshot in self._snapshots.values()]
         seen.append(set(parse_cpulist(self.evidence["cpus"]["online"])))
         at_end = self.evidence["cpus"]["online_at_end"]
@@ -57,7 +58,7 @@ class Facts:
     # CPUs
 
     def vendors(self) -> dict[int, str | None]:
-        """By raw CPUID leaf 0, else by /proc/cpuinfo."""
+        """By raw CPUID leaf 0, else by /proc/cpuinfo: "AuthenticAMD"."""
         return {cpu: self._vendor(cpu) for cpu in self.cpus}
 
     def _vendor(self, cpu: int) -> str | None:
@@ -66,7 +67,7 @@ class Facts:
         return name or (info["vendor_id"] if info else None)
 
     def hypervisor(self) -> str | None:
-        """The hypervisor this host runs under ("KVMKVMKVM"); None on bare metal or when unknown."""
+        """The hypervisor that this host runs under ("KVMKVMKVM"); None on bare metal or where unknown."""
         cpu = self.cpus[0] if self.cpus else 0
         return self._text(cpu, LEAF_HYPERVISOR, (1, 2, 3)) if self.cpuid_bit(CPUID_HYPERVISOR).get(cpu) else None
 
@@ -84,13 +85,15 @@ class Facts:
         return {cpu: word(self._leaves(cpu), LEAF_HIGHEST_EXTENDED, 0) for cpu in self.cpus}
 
     def cpuid_bit(self, bit: CpuidBit) -> dict[int, bool | None]:
-        """Raw CPUID only: what /proc/cpuinfo shows is no answer, since the kernel may have hidden it."""
+        """By raw CPUID alone: the kernel may hide a feature from /proc/cpuinfo."""
         return {cpu: has_bit(self._leaves(cpu), bit) for cpu in self.cpus}
 
     def svm(self) -> dict[int, bool | None]:
+        """CPUID 0x80000001 ECX.SVM."""
         return self.cpuid_bit(CPUID_SVM)
 
     def svml(self) -> dict[int, bool | None]:
+        """CPUID 0x8000000A EDX.SVML."""
         return self.cpuid_bit(CPUID_SVML)
 
     def _cpuinfo(self, cpu: int) -> CpuInfo | None:
@@ -98,22 +101,22 @@ class Facts:
         return None if is_failure(infos) else infos.get(str(cpu))
 
     def cpuinfos(self) -> list[CpuInfo]:
-        """What /proc/cpuinfo says of the CPUs that are in it."""
+        """The entries of /proc/cpuinfo, of the CPUs that are in it."""
         return [info for info in map(self._cpuinfo, self.cpus) if info]
 
     def first_cpuinfo(self) -> CpuInfo | None:
         return next(iter(self.cpuinfos()), None)
 
     def svm_flag(self) -> dict[int, bool | None]:
-        """Whether /proc/cpuinfo shows svm."""
+        """Whether svm is in the flags of /proc/cpuinfo."""
         infos = {cpu: self._cpuinfo(cpu) for cpu in self.cpus}
         return {
             cpu: "svm" in info["flags"] if info and info["flags"] is not None else None for cpu, info in infos.items()
         }
 
     def is_sev_guest(self) -> bool | None:
-        value = as_int(self.evidence["cpus"]["sev_status"])
-        return None if value is None else SEV_STATUS.bit(value, "SEV")
+        """SEV_STATUS.SEV; None where it was not read."""
+        return SEV_STATUS.bit_of(self.evidence["cpus"]["sev_status"], "SEV")
 
     # Registers
 
@@ -123,25 +126,30 @@ class Facts:
         return {cpu: as_int(snapshot.get(str(cpu), {}).get(name)) for cpu in self.cpus}
 
     def register_errors(self, phase: str, name: str) -> dict[int, str]:
-        """Why it could not be read, by CPU."""
+        """The errno (or message) of a register that could not be read, by CPU."""
         snapshot = self._snapshots.get(phase, {})
         errors = {cpu: error_of(snapshot.get(str(cpu), {}).get(name)) for cpu in self.cpus}
         return {cpu: error for cpu, error in errors.items() if error is not None}
 
-    def shown(self, phase: str, name: str) -> dict[int, str]:
-        """A register for people: its value, or why there is none."""
+    def register_texts(self, phase: str, name: str) -> dict[int, str]:
+        """A register for people: its value ("0xd01"), or why there is none ("EPERM", "unknown")."""
         values, errors = self.register(phase, name), self.register_errors(phase, name)
-        return {cpu: errors.get(cpu, shown(value)) for cpu, value in values.items()}
+        return {cpu: errors.get(cpu, text_of(value)) for cpu, value in values.items()}
 
     def svme(self, phase: str) -> dict[int, bool | None]:
-        values = self.register(phase, "EFER")
-        return {cpu: None if value is None else EFER.bit(value, "SVME") for cpu, value in values.items()}
+        """EFER.SVME in one snapshot."""
+        return {cpu: svme(value) for cpu, value in self.register(phase, "EFER").items()}
 
-    def held_before(self) -> list[int]:
-        """The CPUs whose EFER.SVME was 1 before the probe, by whomever."""
+    def svme_set_before(self) -> list[int]:
+        """The CPUs whose EFER.SVME was 1 before KVM_CREATE_VM, whoever set it."""
         return [cpu for cpu, value in self.svme("before").items() if value]
 
+    def svmdis(self) -> dict[int, bool | None]:
+        """VM_CR.SVMDIS before KVM_CREATE_VM."""
+        return {cpu: VM_CR.bit_of(value, "SVMDIS") for cpu, value in self.register("before", "VM_CR").items()}
+
     def has_snapshot(self, phase: str) -> bool:
+        """Whether the registers were read in a phase of SNAPSHOT_PHASES."""
         return phase in self._snapshots
 
     # Kernel
@@ -153,8 +161,18 @@ class Facts:
         return sorted(names - {"kvm_amd"})
 
     def backend_text(self) -> str:
+        """The backend that is not kvm_amd, for people."""
         names = self.backends()
-        return f"the backend {', '.join(names)}" if names else "a backend that /sys/module does not name"
+        return f"the backend {', '.join(names)}" if names else "a backend that is not in /sys/module"
+
+    def answers_through(self) -> str:
+        """How KVM is there without kvm_amd, after the word "KVM", for people."""
+        return f"{'answers' if self.vm_created else 'is registered'} through {self.backend_text()}"
+
+    def backend_evidence(self) -> list[str]:
+        """What shows that KVM is there without kvm_amd: lines for a verdict's `because`."""
+        created = ["KVM_CREATE_VM: ok"] if self.vm_created else ["/dev/kvm: registered"]
+        return [*created, f"modules: {', '.join(self.modules)}"] if self.modules else created
 
     def enables_at_load(self) -> bool | None:
         """kvm.enable_virt_at_load (since 6.12); None where the kernel has no such parameter."""
@@ -163,32 +181,37 @@ class Facts:
         return value in ("Y", "1") if isinstance(value, str) else None
 
     def kvm_holds_svm(self) -> bool:
-        """Whether KVM itself is why EFER.SVME was 1 on every CPU before our VM."""
+        """Whether KVM itself set EFER.SVME on every CPU before our VM."""
         on_every_cpu = all(self.svme("before").values())
         at_load = self.has_kvm_amd is True and self.enables_at_load() is True
         return on_every_cpu and (at_load or self.other_vms() is not None)
 
     def works(self) -> bool:
-        """The registers show SVME doing its work on every online CPU, whatever a rule says."""
+        """The registers show SVM at work: a VM was created, and EFER.SVME was 1 on every online CPU."""
         return self.vm_created and bool(self.cpus) and all(self.svme("created").values())
 
     def kvm_without_svm(self) -> bool:
-        """KVM answers although neither raw CPUID nor /proc/cpuinfo shows SVM: another backend is behind it."""
+        """KVM answers although neither raw CPUID nor /proc/cpuinfo has SVM: through another backend."""
         shows = [flag if raw is None else raw for raw, flag in zip(self.svm().values(), self.svm_flag().values())]
         known_absent = bool(shows) and all(value is False for value in shows)
-        # A built-in kvm_amd is there on every host; one that was loaded answers.
+        # A kvm_amd that is built in is present on every host; one that is loaded answers.
         behind = self.has_kvm_amd is False or (self._kvm_amd_is_built_in() and bool(self.backends()))
-        # A vendor module registers /dev/kvm; a passive probe goes by that.
+        # A vendor module registers /dev/kvm: all that a passive probe sees of it.
         answers = self.vm_created or (self.passive and self.evidence["device"]["registered"] is True)
         return answers and known_absent and behind
 
     def _kvm_amd_is_built_in(self) -> bool:
         return "kvm_amd" in self.modules and self.modules["kvm_amd"]["state"] == "builtin"
 
-    # Others
+    def may_not_open(self) -> bool:
+        """A driver has registered /dev/kvm, and this user may not open it."""
+        device = self.evidence["device"]
+        return device["registered"] is True and error_of(device["opened"]) in NOT_PERMITTED
+
+    # Other VMs
 
     def create_event(self) -> Uevent | None:
-        """The uevent of our own KVM_CREATE_VM. In a container its PID is of another namespace."""
+        """The uevent of our own KVM_CREATE_VM. In a container its PID is one of another namespace."""
         events = [
             event
             for event in self.evidence["uevents"]["events"]
@@ -207,8 +230,8 @@ class Facts:
         events = self.evidence["uevents"]["events"]
         return next((event for event in events if event["event"] == name and event["pid"] == created["pid"]), None)
 
-    def witnessed_run(self) -> str | None:
-        """The first KVM_RUN that was seen to succeed in a watched command, in words; None without one."""
+    def observed_run(self) -> str | None:
+        """The first KVM_RUN of a watched command that succeeded, for people; None without one."""
         for call in self.watch["calls"] if self.watch else ():
             if call["name"] == "KVM_RUN" and isinstance(call["answer"], int):
                 thread = f", thread {call['tid']}" if call["tid"] != call["pid"] else ""
@@ -216,6 +239,7 @@ class Facts:
         return None
 
     def foreign_events(self) -> list[Uevent]:
+        """The uevents of other processes' VMs."""
         ours = self.create_event()
         pid = ours["pid"] if ours else None
         return [
@@ -230,14 +254,16 @@ class Facts:
         return event["count"] - 1 if event and event["count"] else None
 
     def other_vms(self) -> str | None:
-        """Evidence that other VMs were alive, in words; None where nothing shows any."""
+        """What shows that other VMs were alive, for people; None where nothing shows any."""
         count = self.vms_alive_at_create()
         names = ", ".join(f"{user['comm'] or '?'}[{user['pid']}]" for user in self.evidence["vm_users"] or [])
-        counted = f"KVM's uevent counted {count} other VM(s)" if count else ""
-        held = f"VMs are held by {names}" if names else ""
-        return "; ".join(filter(None, (counted, held))) or None
+        counted = f"KVM's uevent counted {count} other VM{'s' if count > 1 else ''}" if count else ""
+        return "; ".join(filter(None, (counted, f"VMs of {names}" if names else ""))) or None
 
     def users(self) -> str | None:
-        """That others had /dev/kvm open, perhaps in another container, in words: with a VM or without, nobody knows."""
+        """That another process had /dev/kvm open, for people. It may be in another container, and with or without a
+        VM; None where kvm_amd's reference count shows none."""
         references = self.modules["kvm_amd"]["refcount"] or 0 if "kvm_amd" in self.modules else 0
-        return f"kvm_amd had {references} user(s) before the probe" if references > 0 else None
+        return (
+            f"kvm_amd had {references} user{'s' if references > 1 else ''} before the probe" if references > 0 else None
+        )

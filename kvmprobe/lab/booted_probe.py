@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from kvmprobe.lab import guest_program, nested, payload, qemu
 from kvmprobe.lab.kernels import Kernel
@@ -15,6 +15,9 @@ from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Boot, Machine
 from kvmprobe.lab.tools import Say
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, Problem
+
+if TYPE_CHECKING:
+    from kvmprobe.model.judgement import Report
 
 _VERDICTS = (EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE)  # these come with a report
 
@@ -41,7 +44,7 @@ class Answer:
     """A boot and the report that came out of it; None where it was not answered or the command gives none."""
 
     boot: BootResult
-    report: dict[str, Any] | None
+    report: Report | None
 
 
 def boot(
@@ -108,9 +111,9 @@ def _lost(result: BootResult) -> BootResult:
     return dataclasses.replace(result, outcome=LOST, reason=reason, status=None)
 
 
-def _report(stdout: bytes) -> dict[str, Any] | None:
+def _report(stdout: bytes) -> Report | None:
     try:
         report = json.loads(stdout)
     except ValueError:
         return None
-    return report if isinstance(report, dict) and "verdict" in report else None
+    return cast("Report", report) if isinstance(report, dict) and "verdict" in report else None

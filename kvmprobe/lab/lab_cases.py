@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kvmprobe.formats.harness_cases import ERROR, Case, Suite, of_report
-from kvmprobe.judge.check import FAIL, PASS, SKIP
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP
 from kvmprobe.lab.booted_probe import Answer
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Result:
     verdict: str
     reason: str
     seconds: float
-    report: dict[str, Any] | None
+    report: Mapping[str, object] | None
     lost: int
 
     def summary(self) -> dict[str, Any]:

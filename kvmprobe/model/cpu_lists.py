@@ -1,4 +1,4 @@
-"""CPU numbers: the kernel's list format ("0-3,8"), and CPUs grouped by what they have in common."""
+"""CPU numbers: the kernel's list format ("0-3,8"), and CPUs grouped by their values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse_cpulist(text: str | None) -> list[int]:
         first, dash, last = part.partition("-")
         if not dash:
             last = first
-        # isdigit() alone would take digits of every script
+        # isdigit() alone would accept the digits of every script
         if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
             raise ValueError(f"not a list of CPUs: {str(text)[:80]!r}")
         # The kernel's lists ascend, so this also bounds them.
@@ -49,7 +49,7 @@ def cpu_names(cpus: Iterable[int]) -> str:
 
 
 def group(values: Mapping[int, _T]) -> dict[_T, list[int]]:
-    """CPUs by value, in the order in which the values are first met."""
+    """CPUs by value, in the order in which the values first occur."""
     groups: dict[_T, list[int]] = {}
     for cpu, value in values.items():
         groups.setdefault(value, []).append(cpu)
@@ -57,14 +57,17 @@ def group(values: Mapping[int, _T]) -> dict[_T, list[int]]:
 
 
 def fold(values: Mapping[int, object]) -> str:
-    """ "0xd01" where all CPUs have the same value, else "0xd01 on cpu0-2, 0x1d01 on cpu3"; integers hexadecimal."""
-    groups = group({cpu: shown(value) for cpu, value in values.items()})
+    """ "0xd01" where all CPUs have the same value, else "0xd01 on cpu0-2, 0x1d01 on cpu3"; see text_of."""
+    groups = group({cpu: text_of(value) for cpu, value in values.items()})
     if len(groups) == 1:
         return next(iter(groups))
     return ", ".join(f"{value} on {cpu_names(cpus)}" for value, cpus in groups.items())
 
 
-def shown(value: object) -> str:
+def text_of(value: object) -> str:
+    """A value as people read it: None is "unknown", a truth is "yes" or "no", an integer is hexadecimal."""
     if value is None:
         return "unknown"
-    return hex(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return hex(value) if isinstance(value, int) else str(value)

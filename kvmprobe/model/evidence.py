@@ -9,7 +9,7 @@ Types only: imported where TYPE_CHECKING, because making these classes would cos
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, Union
+from typing import TypedDict, Union
 
 
 class Failure(TypedDict):
@@ -240,6 +240,3 @@ class Evidence(MoreEvidence):
     uevents: Uevents
     vm_users: list[VmUser] | None  # processes that hold other VMs; None: nothing called for a look
     log: Log
-
-
-Report = dict[str, Any]

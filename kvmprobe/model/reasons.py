@@ -1,14 +1,16 @@
-"""The closed list of reasons a verdict can have: one place for names, status, meaning and remedy.
+"""The closed list of reasons that a verdict can have: their names, status, meaning and remedy in one table.
 
-`explain` and the README's table come from here. Names are promised to the outside.
+`explain`, the documentation and the formats take them from here. Consumers rely on the names.
 """
 
 from __future__ import annotations
 
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
 
+# The exit status by a verdict's status.
 EXIT_STATUS = {
     "confirmed": EXIT_CONFIRMED,
+    "usable": EXIT_CONFIRMED,
     "failed": EXIT_FAILED,
     "inconclusive": EXIT_INCONCLUSIVE,
     "not applicable": EXIT_NOT_APPLICABLE,
@@ -16,7 +18,11 @@ EXIT_STATUS = {
 
 
 class Reason:
-    """`when`: what was read; `kernel`: what the kernel does there; `log`: how its log looks; `hint`: what to do."""
+    """One row of the table.
+
+    `status`: a key of EXIT_STATUS. `when`: what the evidence shows. `kernel`: what the kernel does there, with its
+    functions and files. `log`: what it logs. `hint`: what to do, one sentence for each step, commands in backticks.
+    """
 
     def __init__(self, name: str, status: str, when: str, kernel: str, log: str, hint: str) -> None:
         self.name = name
@@ -27,20 +33,18 @@ class Reason:
         self.hint = hint
 
 
-_FIRMWARE_LOG = (
-    "5.10: 'kvm: disabled by bios'; 6.1: 'kvm: support for 'kvm_amd' disabled by bios'; 6.12 and later: 'SVM disabled "
-    "(by BIOS) in MSR_VM_CR', and then 'kvm_amd: SVM not supported by CPU N', which is untrue of the CPU."
-)
+_NO_LOG = "No line."
+_REPORT_HINT = "Save the report with `kvmprobe --format json --output report.json` and attach it."
 
 _TABLE = (
     Reason(
         "svme-set-by-create-vm",
         "confirmed",
-        "EFER.SVME was 0 before and 1 after KVM_CREATE_VM on every online CPU.",
-        "KVM_CREATE_VM makes svm_hardware_enable() (since 6.12 svm_enable_virtualization_cpu()) write EFER.SVME on "
-        "every CPU for the first VM (arch/x86/kvm/svm/svm.c, virt/kvm/kvm_main.c). Without enable_virt_at_load "
-        "it is cleared again when the last VM is gone.",
-        "Nothing: this is the normal case before 6.12, and with kvm.enable_virt_at_load=0 since.",
+        "EFER.SVME was 0 before KVM_CREATE_VM and 1 after it on every online CPU.",
+        "For the first VM, KVM_CREATE_VM calls svm_hardware_enable() on every CPU, which sets EFER.SVME (since 6.12: "
+        "svm_enable_virtualization_cpu(); arch/x86/kvm/svm/svm.c, virt/kvm/kvm_main.c). Without enable_virt_at_load "
+        "KVM clears SVME again when the last VM is gone.",
+        "No line. This is the normal case before 6.12, and since 6.12 with kvm.enable_virt_at_load=0.",
         "Nothing to do: KVM can use SVM on this host.",
     ),
     Reason(
@@ -48,211 +52,272 @@ _TABLE = (
         "confirmed",
         "EFER.SVME was already 1 on every online CPU, kvm_amd is loaded with kvm.enable_virt_at_load=Y, and a guest "
         "ran on every online CPU.",
-        "Since 6.12 kvm_init() enables virtualization on every CPU when kvm_amd loads, and clears SVME when it "
-        "unloads (kvm_enable_virtualization() in virt/kvm/kvm_main.c).",
-        "Nothing: this is the normal case since 6.12.",
-        "Nothing to do: KVM can use SVM on this host. Where another hypervisor needs SVM while no VM of KVM is alive: "
-        "kvm.enable_virt_at_load=0 on the kernel's command line, or 'options kvm enable_virt_at_load=0' in a file in "
-        "/etc/modprobe.d.",
+        "Since 6.12 kvm_init() sets EFER.SVME on every CPU when kvm_amd is loaded and clears it when kvm_amd is "
+        "unloaded (kvm_enable_virtualization() in virt/kvm/kvm_main.c).",
+        "No line. This is the normal case since 6.12.",
+        "Nothing to do: KVM can use SVM on this host. If another hypervisor needs SVM while no VM of KVM is alive, add "
+        "kvm.enable_virt_at_load=0 to the kernel's command line, or the line 'options kvm enable_virt_at_load=0' to a "
+        "file in /etc/modprobe.d.",
     ),
     Reason(
         "svme-set-by-another-vm",
         "confirmed",
         "EFER.SVME was already 1 on every online CPU because other VMs are alive, and a guest ran on every online CPU.",
-        "Without enable_virt_at_load only the first KVM_CREATE_VM writes EFER.SVME; later ones only count "
+        "Without enable_virt_at_load only the first KVM_CREATE_VM sets EFER.SVME. Later ones only count "
         "(kvm_usage_count in virt/kvm/kvm_main.c).",
-        "Nothing.",
-        "Nothing to do: KVM can use SVM on this host. To see SVME change, run the probe while no VM is alive.",
+        _NO_LOG,
+        "Nothing to do: KVM can use SVM on this host. To see SVME change, run `kvmprobe` while no VM is alive.",
+    ),
+    Reason(
+        "guest-ran",
+        "usable",
+        "The registers could not be read, kvm_amd is KVM's only backend, and a guest ran on every CPU that this "
+        "process may use.",
+        "VMRUN raises #UD where EFER.SVME is 0 (AMD APM volume 2, 15.5), so a guest that ran shows that SVME was 1.",
+        _NO_LOG,
+        "Nothing to do: KVM can use SVM on the CPUs that the report names. To read the registers of every CPU, run "
+        "`kvmprobe` as root.",
     ),
     Reason(
         "vendor-not-amd",
         "not applicable",
-        "The processor's vendor is neither AuthenticAMD nor HygonGenuine.",
-        "kvm_amd's has_svm() (6.12: __kvm_is_svm_supported()) looks at the vendor first (arch/x86/kvm/svm/svm.c).",
-        "5.10, 6.1: 'has_svm: not amd or hygon'; 6.12: 'kvm_amd: CPU N isn't AMD or Hygon'; if kvm_amd was loaded.",
-        "Nothing to do: SVM exists on AMD and Hygon processors only. On Intel KVM needs VMX and kvm_intel.",
+        "The CPU vendor is neither AuthenticAMD nor HygonGenuine.",
+        "has_svm() (since 6.12: __kvm_is_svm_supported()) checks the vendor first (arch/x86/kvm/svm/svm.c).",
+        "If kvm_amd was loaded: 'has_svm: not amd or hygon' (5.10, 6.1) or 'kvm_amd: CPU N isn't AMD or Hygon' (6.12).",
+        "Nothing to do: only AMD and Hygon CPUs have SVM. On an Intel CPU, KVM uses VMX and kvm_intel.",
     ),
     Reason(
         "kvm-without-svm",
         "not applicable",
-        "The processor shows no SVM, and KVM answers all the same: through another backend, which is named.",
-        "kvm.ko serves /dev/kvm for whichever vendor module registered with it: kvm_intel (VMX), or one that needs no "
-        "hardware virtualization, such as kvm_pvm in a cloud guest.",
-        "The backend's own lines.",
-        "Nothing to do: VMs run here, but not by SVM, so there is no EFER.SVME to confirm.",
+        "The CPU has no SVM bit, and KVM answers through another backend, which the report names.",
+        "kvm.ko serves /dev/kvm for any vendor module that registers with it: kvm_intel (VMX), or a module that needs "
+        "no hardware virtualization, such as kvm_pvm in a cloud guest.",
+        "The lines of that backend.",
+        "Nothing to do: VMs run here, but not with SVM, so there is no EFER.SVME to confirm.",
     ),
     Reason(
         "cpu-lacks-svm",
         "failed",
         "Raw CPUID 0x80000001 ECX has no SVM bit (bit 2), or the CPU has no such leaf.",
-        "has_svm() refuses. Raw CPUID is not touched by the kernel: /proc/cpuinfo lacks svm too, but it would also "
-        "lack it where the firmware disabled SVM (since 6.7).",
-        "5.10, 6.1: 'has_svm: svm not available'; 6.12: 'kvm_amd: SVM not supported by CPU N'.",
-        "In a VM: have the hypervisor outside offer nested virtualization (QEMU: -cpu host or +svm; "
-        "kvm_amd: nested=1 there). On bare metal: this processor model cannot run VMs with KVM.",
+        "has_svm() refuses. The kernel does not change raw CPUID. A missing svm flag in /proc/cpuinfo is not enough: "
+        "since 6.7 the kernel also removes it where the firmware disabled SVM.",
+        "'has_svm: svm not available' (5.10, 6.1) or 'kvm_amd: SVM not supported by CPU N' (6.12).",
+        "In a VM, enable nested virtualization in the hypervisor below: set `kvm_amd.nested=1` there and give the VM "
+        "`-cpu host` or `+svm` (QEMU). On bare metal, use another CPU model: this one cannot run VMs with KVM.",
     ),
     Reason(
         "firmware-disabled",
         "failed",
-        "VM_CR.SVMDIS (bit 4) is 1 and CPUID 0x8000000A EDX has no SVML: only the firmware's setup can change it.",
-        "is_disabled() (6.12: the CPU's set-up at boot, which also hides svm from /proc/cpuinfo) reads VM_CR "
-        "(AMD APM volume 2, 15.4 and 15.30.1).",
-        _FIRMWARE_LOG,
-        "Enable 'SVM Mode' (also called SVM, AMD-V, Secure Virtual Machine, Virtualization Technology or "
-        "Virtualization Extensions; usually under Advanced > CPU Configuration) in the firmware's setup and switch "
-        "the machine off and on again.",
-    ),
-    Reason(
-        "firmware-disabled-with-key",
-        "failed",
-        "VM_CR.SVMDIS (bit 4) is 1 and CPUID 0x8000000A EDX has SVML: SVM is locked with a key.",
-        "KVM makes no difference between this and a firmware switch: is_disabled() sees SVMDIS in both cases. Whoever "
-        "knows the 64-bit key can write it to the MSR SVM_KEY and then clear SVMDIS (AMD APM volume 2, 15.31).",
-        _FIRMWARE_LOG,
-        "Enable 'SVM Mode' (AMD-V, Virtualization Technology) in the firmware's setup. Where there is no such entry, "
-        "a vendor's or a boot-time security product holds the key: ask there. kvmprobe never writes the key.",
+        "VM_CR.SVMDIS (bit 4) is 1: SVM is disabled.",
+        "is_disabled() reads VM_CR (AMD APM volume 2, 15.4 and 15.30.1). Since 6.7 the kernel reads it at boot and "
+        "removes svm from /proc/cpuinfo. LOCK = 1 means that nobody can clear SVMDIS before a reset, except with a key "
+        "where CPUID 0x8000000A EDX.SVML is 1. Every AMD CPU since family 0x10 has SVML = 1, so SVML does not show "
+        "that a key was set, and SVM_KEY cannot be read.",
+        "'kvm: disabled by bios' (5.10), 'kvm: support for 'kvm_amd' disabled by bios' (6.1), or 'SVM disabled (by "
+        "BIOS) in MSR_VM_CR' followed by 'kvm_amd: SVM not supported by CPU N' (6.12), although the CPU supports SVM.",
+        "Enable SVM in the firmware's setup: the entry is named 'SVM Mode', 'SVM', 'AMD-V', 'Secure Virtual Machine', "
+        "'Virtualization Technology' or 'Virtualization Extensions', usually below Advanced > CPU Configuration. Then "
+        "switch the machine off and on again.",
     ),
     Reason(
         "sev-guest",
         "failed",
-        "This host is itself a memory-encrypted guest: SEV_STATUS.SEV (MSR 0xC0010131 bit 0) is 1.",
-        "kvm_amd refuses because SEV guests cannot nest: has_svm() (6.12: __kvm_is_svm_supported()) asks "
-        "cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT).",
+        "This host is a memory-encrypted guest: SEV_STATUS.SEV (MSR 0xC0010131 bit 0) is 1.",
+        "kvm_amd refuses because an SEV guest cannot run nested guests: has_svm() (since 6.12: "
+        "__kvm_is_svm_supported()) checks cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT).",
         "'KVM is unsupported when running as an SEV guest'.",
         "Use an instance type without memory encryption (no SEV, SEV-ES, SEV-SNP), or bare metal.",
     ),
     Reason(
         "kvm-amd-not-loaded",
         "failed",
-        "CPU and firmware allow SVM, and there is no kvm_amd, neither loaded nor built in.",
-        "Usually udev loads kvm_amd at boot by the CPU's feature alias (cpu:type:x86,…feature:*00C2*).",
+        "CPU and firmware allow SVM, and kvm_amd is neither loaded nor built in.",
+        "Usually udev loads kvm_amd at boot by the CPU's feature alias (cpu:type:x86,...feature:*00C2*).",
         "No line of kvm_amd.",
-        "Load it: 'modprobe kvm_amd', or let kvmprobe try and keep the kernel's answer: 'kvmprobe --load-kvm'. If it "
-        "does not come by itself at boot, look for a blacklist in /etc/modprobe.d and module_blacklist= in "
-        "/proc/cmdline.",
+        "Load kvm_amd: `modprobe kvm_amd`, or `kvmprobe --load-kvm`, which records modprobe's answer. If it is not "
+        "loaded at boot, look for 'blacklist kvm_amd' in /etc/modprobe.d and for module_blacklist= in /proc/cmdline.",
     ),
     Reason(
         "kvm-amd-load-failed",
         "failed",
-        "CPU and firmware allow SVM, and the kernel refused to load kvm_amd.",
-        "modprobe's answer is the errno of init_module(2): svm_init() in arch/x86/kvm/svm/svm.c, or the module "
-        "loader before it (not found, wrong version, signature, lockdown, module_blacklist=).",
-        "Look for the lines of kvm, kvm_amd and 'module' at the time of the attempt.",
-        "Follow modprobe's message and the kernel's log; after a kernel update without reboot the modules of the "
-        "running kernel may be gone.",
+        "CPU and firmware allow SVM, and loading kvm_amd failed.",
+        "modprobe reports the errno of init_module(2): of svm_init() in arch/x86/kvm/svm/svm.c, or of the module "
+        "loader before it (module not found, wrong version, signature, lockdown, module_blacklist=).",
+        "Lines of kvm, kvm_amd and 'module' at the time of the attempt.",
+        "Follow modprobe's message and the kernel's log: `dmesg | grep -i -e kvm -e svm -e module`. If the kernel was "
+        "updated since the last boot, reboot: the modules of the running kernel may be gone.",
     ),
     Reason(
         "kvm-device-missing",
         "failed",
-        "kvm_amd is there and /dev/kvm is not, or nothing answers behind it.",
-        "kvm_init() registers the misc device 'kvm' (10:232) last; devtmpfs makes the node (virt/kvm/kvm_main.c).",
-        "A refusal of kvm_amd when it is built in: its folder in /sys/module then stays.",
-        "In a container: pass the device in (docker run --device /dev/kvm). On a host: see whether devtmpfs is "
-        "mounted on /dev, and the kernel's log about kvm.",
+        "kvm_amd is present, and /dev/kvm is missing or no driver answers there.",
+        "As its last step kvm_init() registers the misc device 'kvm' (10:232); devtmpfs then creates the node "
+        "(virt/kvm/kvm_main.c).",
+        "If kvm_amd is built in and refused: its message. /sys/module/kvm_amd exists then, too.",
+        "In a container, pass the device in: `docker run --device /dev/kvm`. On a host, check that devtmpfs is mounted "
+        "on /dev (`findmnt /dev`) and read the kernel's log: `dmesg | grep -i kvm`.",
     ),
     Reason(
         "kvm-not-permitted",
         "inconclusive",
-        "/dev/kvm may not be opened by this user.",
-        "The node's owner and mode decide (udev's 50-udev-default.rules: group kvm, 0660), in containers also the "
-        "device cgroup.",
-        "Nothing.",
-        "Run as root, or as a member of the group that owns /dev/kvm (usually 'kvm').",
+        "This user may not open /dev/kvm.",
+        "The node's owner and mode decide (udev's 50-udev-default.rules: group kvm, mode 0660); in a container also "
+        "the device cgroup.",
+        _NO_LOG,
+        "Run `kvmprobe` as root, or as a member of the group that owns /dev/kvm (usually kvm).",
     ),
     Reason(
         "api-version",
         "failed",
         "KVM_GET_API_VERSION did not answer 12.",
-        "kvm_dev_ioctl() answers KVM_API_VERSION, which has been 12 since 2.6.22 (include/uapi/linux/kvm.h).",
-        "Nothing.",
-        "Whatever answers at /dev/kvm is not Linux's KVM: see what the node really is (ls -l /dev/kvm: 10, 232).",
+        "kvm_dev_ioctl() answers KVM_API_VERSION, which is 12 since 2.6.22 (include/uapi/linux/kvm.h).",
+        _NO_LOG,
+        "Check what /dev/kvm is: `ls -l /dev/kvm` must show the character device 10, 232. What answers there is not "
+        "Linux's KVM.",
     ),
     Reason(
         "svm-held-by-another-owner",
         "failed",
         "EFER.SVME is 1 on some CPU although KVM has not set it, so KVM_CREATE_VM or loading kvm_amd fails.",
-        "svm_hardware_enable() refuses with EBUSY when it finds SVME set (arch/x86/kvm/svm/svm.c). Before 6.12 "
-        "KVM_CREATE_VM then fails with EBUSY; since 6.12 loading kvm_amd fails with EIO, or KVM_CREATE_VM with "
-        "kvm.enable_virt_at_load=0.",
+        "svm_hardware_enable() returns EBUSY where it finds SVME set (arch/x86/kvm/svm/svm.c). Before 6.12 "
+        "KVM_CREATE_VM then fails with EBUSY. Since 6.12 loading kvm_amd fails with EIO, or, with "
+        "kvm.enable_virt_at_load=0, KVM_CREATE_VM does.",
         "'kvm: enabling virtualization on CPU1 failed'.",
-        "Find who else uses SVM and unload it: VirtualBox (vboxdrv), VMware (vmmon), another hypervisor module. "
-        "A kexec from a kernel that did not switch SVM off leaves it set until a reboot.",
+        "Find what else uses SVM: VirtualBox (vboxdrv), VMware (vmmon) or another hypervisor module, listed by "
+        "`lsmod`. Stop its VMs and unload it. If there is none, reboot: a kernel that was replaced by kexec may have "
+        "left SVME set.",
     ),
     Reason(
         "create-vm-failed",
         "failed",
-        "KVM_CREATE_VM failed for another reason, which is named.",
-        "kvm_dev_ioctl_create_vm() → kvm_create_vm() (virt/kvm/kvm_main.c).",
+        "KVM_CREATE_VM failed for another reason; the report names the errno.",
+        "kvm_dev_ioctl_create_vm() and kvm_create_vm() (virt/kvm/kvm_main.c).",
         "The lines of kvm at that time.",
-        "ENOMEM: no memory; EMFILE, ENFILE: too many open files; EPERM, EACCES: a security module or seccomp filter "
-        "(container); EBUSY, EIO: perhaps another owner of SVM, whose EFER.SVME could not be read.",
+        "ENOMEM: free memory. EMFILE, ENFILE: raise the limit of open files. EPERM, EACCES: check the security module "
+        "and the seccomp filter (container). EBUSY, EIO: another owner may hold SVM; run `kvmprobe` as root so that "
+        "EFER.SVME can be read.",
     ),
     Reason(
         "svme-not-set",
         "failed",
-        "KVM_CREATE_VM succeeded, and EFER.SVME is 0 on some online CPU.",
-        "svm_hardware_enable() should have written it on every online CPU; VMRUN is an invalid instruction without.",
-        "Nothing, until a guest runs on that CPU: then an oops.",
-        "Do not run VMs here. It is a defect of the kernel, or something cleared EFER.SVME behind its back: report it "
-        "with this report attached.",
+        "A VM was alive, or kvm.enable_virt_at_load=Y, and EFER.SVME was 0 on some online CPU.",
+        "svm_hardware_enable() must set SVME on every online CPU: VMRUN raises #UD where it is 0.",
+        "No line before a guest runs on that CPU; then an oops.",
+        "Do not run VMs on this host. Report it as a defect of the kernel, or of what cleared EFER.SVME. "
+        f"{_REPORT_HINT}",
     ),
     Reason(
         "svme-not-cleared",
         "failed",
         "The last VM is gone, EFER.SVME should be 0, and it is 1 on some online CPU.",
-        "kvm_destroy_vm() → hardware_disable_all() → svm_hardware_disable() clears it with the last VM, unless "
-        "kvm.enable_virt_at_load=Y.",
-        "Nothing. A later KVM_CREATE_VM would fail there: 'kvm: enabling virtualization on CPU1 failed'.",
-        "It is a defect of the kernel, or something set EFER.SVME behind its back: report it with "
-        "this report attached.",
+        "With the last VM, kvm_destroy_vm() calls hardware_disable_all() and svm_hardware_disable(), which clear SVME, "
+        "unless kvm.enable_virt_at_load=Y.",
+        "No line. A later KVM_CREATE_VM may fail there: 'kvm: enabling virtualization on CPU1 failed'.",
+        f"Report it as a defect of the kernel, or of what set EFER.SVME. {_REPORT_HINT}",
+    ),
+    Reason(
+        "register-corrupted",
+        "failed",
+        "While SVME was 1, VM_HSAVE_PA was zero, not aligned or the same on two CPUs; or a bit of EFER other than SVME "
+        "changed; or VM_CR changed.",
+        "svm_hardware_enable() sets only EFER.SVME and gives each CPU its own page in VM_HSAVE_PA (AMD APM volume 2, "
+        "15.30.4); KVM does not write VM_CR.",
+        _NO_LOG,
+        f"Report it as a defect of the kernel, or of what wrote the register. {_REPORT_HINT}",
     ),
     Reason(
         "cpus-disagree",
         "failed",
-        "Online CPUs differ in what they support (vendor, SVM bit, SVML) or in VM_CR.SVMDIS.",
-        "Newer kernels look at every CPU (6.12: svm_check_processor_compat()) and refuse as a whole; older ones look "
-        "where modprobe happens to run (5.10, 6.1: has_svm(), is_disabled()).",
-        "As for a CPU without SVM or with SVM disabled, perhaps on some boots only.",
-        "Update the firmware, or load its defaults and enable 'SVM Mode' again; in a VM make all vCPUs the same model.",
+        "Online CPUs differ in the vendor, the SVM bit, SVML or VM_CR.SVMDIS.",
+        "Newer kernels check every CPU and refuse if one of them differs (6.12: svm_check_processor_compat()). Older "
+        "kernels check only the CPU where modprobe runs (5.10, 6.1: has_svm(), is_disabled()).",
+        "As for a CPU without SVM or with SVM disabled, perhaps at some boots only.",
+        "Update the firmware, or load its defaults and enable 'SVM Mode' again. In a VM, give all vCPUs the same "
+        "model.",
     ),
     Reason(
         "guest-failed",
         "failed",
         "EFER.SVME is 1, and the guest did not run to its end with the right answer.",
-        "KVM_RUN → svm_vcpu_run() executes VMRUN (arch/x86/kvm/svm/svm.c). The guest computes, writes a byte to a "
-        "port and halts.",
-        "The lines of kvm_amd at that time, for instance a failed VMRUN or 'kvm_run: exit reason'.",
-        "Report it with this report attached: the kernel, the microcode, or an outer hypervisor's nested SVM is at "
-        "fault.",
+        "KVM_RUN calls svm_vcpu_run(), which executes VMRUN (arch/x86/kvm/svm/svm.c). The guest adds two numbers, "
+        "writes a byte to a port and halts.",
+        "The lines of kvm_amd at that time, such as a failed VMRUN.",
+        "Report it as a defect of the kernel, of the microcode or of the nested SVM of an outer hypervisor. "
+        f"{_REPORT_HINT}",
+    ),
+    Reason(
+        "observers-disagree",
+        "failed",
+        "Independent observers (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other. Only "
+        "trace, watch and soak have more than one.",
+        "KVM writes EFER with WRMSR, which the event msr:write_msr shows, and the register then reads as it was "
+        "written. This breaks where something else writes EFER, or where a hypervisor below answers reads with other "
+        "values.",
+        _NO_LOG,
+        "Trust none of the observers. See which CPU and which observer differ, and find what else uses SVM on this "
+        "host (`lsmod`).",
+    ),
+    Reason(
+        "requirement-not-met",
+        "failed",
+        "The host works, and something named with --require does not. The report names the requirement.",
+        "Each requirement is a feature of its own: CPU, firmware and kernel must all provide it.",
+        "The lines of kvm_amd when it was loaded.",
+        "See the check of the requirement: it names what is missing.",
     ),
     Reason(
         "msr-unreadable",
         "inconclusive",
-        "EFER or VM_CR (or, where they decide, raw CPUID) could not be read.",
+        "EFER or VM_CR (or raw CPUID, where it decides) could not be read.",
         "/dev/cpu/N/msr needs the module msr and CAP_SYS_RAWIO (arch/x86/kernel/msr.c).",
-        "Nothing.",
-        "Run as root, and let kvmprobe load the module msr (no --no-load). In a container the device and "
-        "CAP_SYS_RAWIO must be passed in.",
+        _NO_LOG,
+        "Run `kvmprobe` as root and without --no-load, so that it can temporarily load the module msr. In a container, "
+        "pass in /dev/cpu and CAP_SYS_RAWIO.",
     ),
     Reason(
-        "witnesses-disagree",
-        "failed",
-        "Independent witnesses (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other; only "
-        "trace and watch ask more than one.",
-        "KVM writes EFER by wrmsr, which its trace event shows, and what is written is what the register then reads. "
-        "Something else that writes EFER, or a hypervisor below that answers reads with something else, breaks that.",
-        "Nothing.",
-        "Believe none of them: see which CPU and which witness stand alone, and what else uses SVM on this host.",
+        "vm-not-created",
+        "inconclusive",
+        "No VM was created: --passive was given, or the watched command did not create one.",
+        "Before the first KVM_CREATE_VM (or, since 6.12, before kvm_amd is loaded) EFER.SVME is 0 and shows nothing.",
+        _NO_LOG,
+        "Run `kvmprobe` without --passive, or watch a command that creates a VM. `kvmprobe watch` without a command "
+        "watches its own guest.",
+    ),
+    Reason(
+        "guest-not-run",
+        "inconclusive",
+        "EFER.SVME was set before KVM_CREATE_VM, and no guest ran on some online CPU; or the watched guest ended "
+        "before it reported.",
+        "A VMRUN that succeeds shows that SVM works on a CPU where SVME did not change.",
+        _NO_LOG,
+        "Run `kvmprobe` where it may use every online CPU: see Cpus_allowed_list in /proc/self/status (cpuset, "
+        "`taskset`).",
+    ),
+    Reason(
+        "svme-owner-unknown",
+        "inconclusive",
+        "EFER.SVME was 1 where KVM had no reason to set it, KVM_CREATE_VM succeeded, and the evidence does not show "
+        "whose VM it was for.",
+        "EFER.SVME belongs to the CPU, not to a VM. KVM's uevents, kvm_amd's reference count and the files of other "
+        "processes show other VMs; a container may see none of them.",
+        _NO_LOG,
+        "Run `kvmprobe` as root on the host, outside of containers, with pyudev installed (`apt-get install "
+        "python3-pyudev`), while no VM is starting or stopping.",
     ),
     Reason(
         "interfered",
         "inconclusive",
-        "Others' VMs came and went during the probe, or its guest was kept from a CPU, or no VM was made (a passive "
-        "probe, a watched command without one), so before and after cannot be compared.",
-        "EFER.SVME belongs to the CPU, not to a VM: any other VM's first and last moment changes it too.",
-        "Nothing.",
-        "Run the probe again while no VM is being started or stopped, and allowed on all CPUs (cpuset).",
+        "VMs of other processes came and went during the probe, so the registers before and after cannot be compared.",
+        "EFER.SVME belongs to the CPU, not to a VM: the first and the last VM of any process change it.",
+        _NO_LOG,
+        "Run `kvmprobe` again while no other VM is starting or stopping.",
     ),
 )
 
 REASONS = {reason.name: reason for reason in _TABLE}
+
+# Names in reports that were written before they changed, and today's.
+RENAMED_REASONS = {
+    "firmware-disabled-with-key": "firmware-disabled",
+    "witnesses-disagree": "observers-disagree",
+}

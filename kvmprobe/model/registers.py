@@ -1,4 +1,4 @@
-"""The registers and CPUID leaves that decide about SVM, each described once.
+"""The registers and CPUID leaves that decide whether SVM can be used, each described once.
 
 Sources: AMD64 Architecture Programmer's Manual (APM) volume 2, sections 3.1.7, 15.4, 15.30, 15.34; the kernel's
 `arch/x86/include/asm/msr-index.h` and `cpufeatures.h`.
@@ -24,7 +24,13 @@ class Register:
         self.bits = bits
 
     def bit(self, value: int, bit: str) -> bool:
+        """One bit of a value, by its name."""
         return bool(value >> self.bits[bit] & 1)
+
+    def bit_of(self, reading: object, bit: str) -> bool | None:
+        """One bit of a reading in evidence ("0x1d01"), by its name; None for what could not be read."""
+        value = as_int(reading)
+        return None if value is None else self.bit(value, bit)
 
 
 EFER = Register("EFER", 0xC0000080, {"SVME": 12})
@@ -32,12 +38,17 @@ VM_CR = Register("VM_CR", 0xC0010114, {"LOCK": 3, "SVMDIS": 4})
 VM_HSAVE_PA = Register("VM_HSAVE_PA", 0xC0010117, {})
 SEV_STATUS = Register("SEV_STATUS", 0xC0010131, {"SEV": 0, "SEV_ES": 1, "SEV_SNP": 2})
 
-# Read on every CPU for every snapshot. SVM_KEY (0xC0010118) is for writing only and never touched.
+# Read on every CPU for every snapshot. SVM_KEY (0xC0010118) is for writing only: kvmprobe never touches it.
 SNAPSHOT_REGISTERS = (EFER, VM_CR, VM_HSAVE_PA)
 
 
+def svme(reading: object) -> bool | None:
+    """EFER.SVME in a reading of EFER; None where EFER could not be read."""
+    return EFER.bit_of(reading, "SVME")
+
+
 class CpuidBit:
-    """One bit of a CPUID leaf; `register` is the index in (EAX, EBX, ECX, EDX)."""
+    """One bit of a CPUID leaf; `register` is the index in (EAX, EBX, ECX, EDX), `bit` counts from 0."""
 
     def __init__(self, leaf: int, register: int, bit: int) -> None:
         self.leaf = leaf
@@ -63,25 +74,57 @@ LEAVES = (
     LEAF_MEMORY_ENCRYPTION,
 )
 
-CPUID_HYPERVISOR = CpuidBit(LEAF_FEATURES, 2, 31)
-CPUID_SVM = CpuidBit(LEAF_EXTENDED_FEATURES, 2, 2)
-CPUID_SVML = CpuidBit(LEAF_SVM, 3, 2)
-CPUID_SEV = CpuidBit(LEAF_MEMORY_ENCRYPTION, 0, 1)
+_EAX, _ECX, _EDX = 0, 2, 3
+
+# APM volume 3, appendix E.4: leaf 0x8000000A EDX.
+_SVM_FEATURES = {
+    "npt": 0,
+    "lbrv": 1,
+    "svm_lock": 2,
+    "nrip_save": 3,
+    "tsc_scale": 4,
+    "vmcb_clean": 5,
+    "flushbyasid": 6,
+    "decodeassists": 7,
+    "pausefilter": 10,
+    "pfthreshold": 12,
+    "avic": 13,
+    "v_vmsave_vmload": 15,
+    "vgif": 16,
+    "x2avic": 18,
+    "v_spec_ctrl": 20,
+    "vnmi": 25,
+    "svme_addr_chk": 28,
+}
+# APM volume 3, appendix E.4: leaf 0x8000001F EAX.
+_ENCRYPTION = {"sme": 0, "sev": 1, "sev_es": 3, "sev_snp": 4}
+
+# The bits of CPUID that bear on SVM, with the kernel's names for them (arch/x86/include/asm/cpufeatures.h).
+CPUID_BITS = {
+    "svm": CpuidBit(LEAF_EXTENDED_FEATURES, _ECX, 2),
+    **{name: CpuidBit(LEAF_SVM, _EDX, bit) for name, bit in _SVM_FEATURES.items()},
+    **{name: CpuidBit(LEAF_MEMORY_ENCRYPTION, _EAX, bit) for name, bit in _ENCRYPTION.items()},
+    "hypervisor": CpuidBit(LEAF_FEATURES, _ECX, 31),
+}
+CPUID_HYPERVISOR = CPUID_BITS["hypervisor"]
+CPUID_SVM = CPUID_BITS["svm"]
+CPUID_SVML = CPUID_BITS["svm_lock"]
+CPUID_SEV = CPUID_BITS["sev"]
 
 
 def has_bit(leaves: Mapping[str, Leaf], bit: CpuidBit) -> bool | None:
-    """One bit of CPUID; None when its leaf could not be read; False when an extended leaf is above the highest."""
+    """One bit of CPUID; None where its leaf could not be read; False where its extended leaf is above the highest."""
     highest = word(leaves, LEAF_HIGHEST_EXTENDED, 0)
     value = word(leaves, bit.leaf, bit.register)
     if bit.leaf > LEAF_HIGHEST_EXTENDED and highest is not None and highest < bit.leaf:
-        return False  # beyond its highest leaf a processor answers with something else
+        return False  # above its highest leaf a processor answers with another leaf's data
     if value is None or (bit.leaf > LEAF_HIGHEST_EXTENDED and highest is None):
         return None
     return bool(value >> bit.bit & 1)
 
 
 def word(leaves: Mapping[str, Leaf], leaf: int, register: int) -> int | None:
-    """One of EAX, EBX, ECX, EDX (0 to 3) of a leaf; None when it could not be read."""
+    """One of EAX, EBX, ECX, EDX (0 to 3) of a leaf; None where it could not be read."""
     words = leaves.get(hex(leaf))
     return as_int(words[register]) if isinstance(words, list) and len(words) == 4 else None
 

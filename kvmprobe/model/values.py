@@ -1,33 +1,38 @@
-"""Values of evidence: making them and asking them. Their types are in shape.py."""
+"""Values in evidence: how they are made and read. Their types are in evidence.py."""
 
 from __future__ import annotations
 
 import errno
 
-TYPE_CHECKING = False
+from kvmprobe import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     from kvmprobe.model.evidence import Failure
 
+# When the registers are read: before KVM_CREATE_VM, after it, and when the VM is closed.
 SNAPSHOT_PHASES = ("before", "created", "closed")
 
 KVM_API_VERSION = 12  # include/uapi/linux/kvm.h, unchanged since Linux 2.6.22
 
-# What svm_hardware_enable() refuses with where somebody else has set EFER.SVME, before and since 6.12.
+# KVM_CREATE_VM fails with these where EFER.SVME is set and not by KVM (svm_hardware_enable(); EIO since 6.12).
 HELD_ERRORS = ("EBUSY", "EIO")
 
-# Out-of-tree hypervisors that switch SVM on by themselves: VirtualBox, VMware.
+# /dev/kvm cannot be opened because of who this process is.
+NOT_PERMITTED = ("EACCES", "EPERM")
+
+# Modules of hypervisors out of the kernel's tree that set EFER.SVME themselves: VirtualBox, VMware.
 OTHER_OWNERS = ("vboxdrv", "vmmon")
 
 
 def failure(error: OSError) -> Failure:
-    """{"error": "EPERM"} for what the kernel answered; a message where there is no errno."""
+    """{"error": "EPERM"} for an OSError; its message where it has no errno."""
     return {"error": errno.errorcode.get(error.errno or 0, error.strerror or str(error))}
 
 
 def as_int(value: object) -> int | None:
-    """The number in a hexadecimal string or an integer; None for anything that could not be read."""
+    """The number in a hexadecimal string or an integer; None for anything else."""
     if isinstance(value, str):
         try:
             return int(value, 16)
@@ -37,6 +42,7 @@ def as_int(value: object) -> int | None:
 
 
 def is_failure(value: object) -> TypeIs[Failure]:
+    """Whether a value is {"error": ...}: it could not be read."""
     return isinstance(value, dict) and "error" in value
 
 

@@ -14,7 +14,8 @@ from kvmprobe.report import messages, output
 if TYPE_CHECKING:
     import argparse
 
-    from kvmprobe.model.evidence import Evidence, Report
+    from kvmprobe.model.evidence import Evidence
+    from kvmprobe.model.judgement import Report
 
 _DAEMONS_MODE = 0o644  # root writes, another user reads, whatever root's umask is
 

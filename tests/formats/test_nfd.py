@@ -90,7 +90,7 @@ def test_a_later_judgement_is_no_fresher(tmp_path: Path) -> None:
 def test_nothing_that_changes_from_run_to_run_is_a_feature() -> None:
     """Each change is a write to the API server, from every node."""
     first, second = judge(recorded(GOOD)), judge(recorded(GOOD))
-    second["evidence"].update(taken_at="2026-11-23T16:07:51Z", duration_ms=1234.5)
+    second["evidence"].update({"taken_at": "2026-11-23T16:07:51Z", "duration_ms": 1234.5})
     second["evidence"]["log"]["lines"] = []
     for snapshot in second["evidence"]["snapshots"]:
         for registers in snapshot["cpus"].values():
@@ -203,7 +203,8 @@ def test_hostile_text_stays_in_comments(texts: list[str]) -> None:
     plain = read(report)
     evidence = report["evidence"]
     evidence["host"]["name"], evidence["kernel"]["release"], evidence["kernel"]["version"] = texts[:3]
-    report["verdict"].update(summary=texts[3], hint=texts[4])
+    report["verdict"].update({"summary": texts[3], "hint": texts[4]})
+    assert evidence["modules"]
     evidence["modules"]["kvm_amd"]["parameters"]["avic"] = texts[5]
     data = rendered(report)
     found = reader.read(data, taken(report))

@@ -13,7 +13,7 @@ import pytest
 
 from kvmprobe import __version__
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.evidence import Report
+from kvmprobe.model.judgement import Report
 from tests.helpers.ansible import COLLECTION, Ansible
 from tests.helpers.counted import NUMBERS
 from tests.helpers.recorded_evidence import EVIDENCE

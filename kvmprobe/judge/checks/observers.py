@@ -1,9 +1,9 @@
-"""Do the kernel's own trace, the registers and KVM's uevents tell the same story, CPU by CPU?"""
+"""Do the kernel's trace, the registers and KVM's uevents agree, CPU by CPU?"""
 
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.check import FAIL, PASS, UNKNOWN, WARN, Result
+from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, WARN, CpuResult, Result, by_cpu
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, group
 from kvmprobe.model.kernel_steps import CLOSE, CREATE, LOAD
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Window:
-    """From one look at the registers to the next: `phases` of the trace lie between, `event` is the uevent of it."""
+    """The time from one snapshot to the next: `phases` of the trace lie in it, `event` is its uevent."""
 
     def __init__(self, title: str, start: str, end: str, phases: tuple[str, ...], event: str = "") -> None:
         self.title = title
@@ -32,37 +32,48 @@ _WINDOWS = (
 )
 
 
-def traced(facts: Facts) -> bool:
+def is_traced(facts: Facts) -> bool:
+    """Whether the evidence has a trace."""
     return "trace" in facts.evidence
 
 
-def agree(facts: Facts) -> Result:
-    """A disagreement fails and names the witnesses; what a witness could not see is no disagreement."""
+def observers(facts: Facts) -> Result:
+    """Stands for no function of the kernel: three observers of the same writes.
+
+    Reads the trace's writes of EFER and VM_HSAVE_PA, both registers in each snapshot, and COUNT of KVM's uevents.
+    What an observer could not see is no disagreement. Reason: observers-disagree.
+    """
     trace = facts.evidence["trace"]
     contradictions = {cpu: _contradictions(facts, trace, cpu) for cpu in facts.cpus}
     bad = {cpu: found for cpu, found in contradictions.items() if found}
     if bad:
-        told = "; ".join(f"{cpu_names(cpus)}: {text}" for text, cpus in group(bad).items())
+        status = UNKNOWN if facts.foreign_events() or facts.gone else FAIL
+        parts = by_cpu(
+            contradictions, lambda _, text: CpuResult(status, text) if text else CpuResult(PASS, "the observers agree")
+        )
+        because = [f"{cpu_names(cpus)}: {text}" for text, cpus in group(bad).items()]
         good = cpu_names(cpu for cpu in facts.cpus if cpu not in bad)
-        message = f"{told}; on {good} the witnesses agree"
-        if facts.foreign_events() or facts.gone:
-            return Result(UNKNOWN, f"{message}; other VMs or CPUs came and went meanwhile")
-        return Result(FAIL, message, "witnesses-disagree")
+        message = f"{'; '.join(because)}; the observers agree on {good}"
+        if status == UNKNOWN:
+            return Result(UNKNOWN, f"{message}; other VMs or CPUs came and went meanwhile", by_cpu=parts)
+        return Result(FAIL, message, "observers-disagree", because=because, by_cpu=parts)
     lost = [int(cpu) for cpu in trace["lost"]]
     missing = [
         *([] if trace["writes_visible"] else ["the trace (writes of registers are not visible)"]),
         *([f"the trace on {cpu_names(lost)} (entries were lost)"] if lost else []),
-        *([] if None not in facts.register("created", "EFER").values() else ["the registers (EFER was not readable)"]),
+        *([] if None not in facts.register("created", "EFER").values() else ["the registers (EFER could not be read)"]),
         *([] if facts.evidence["uevents"]["source"] else ["the uevents"]),
     ]
-    story = _story(facts, trace)
+    writes = _writes(facts, trace)
     if missing:
-        return Result(WARN, f"what was seen agrees on {cpu_names(facts.cpus)}: {story}; missing: {', '.join(missing)}")
-    return Result(PASS, f"the trace, the registers and the uevents agree on {cpu_names(facts.cpus)}: {story}")
+        message = f"what was observed agrees on {cpu_names(facts.cpus)}: {writes}; missing: {', '.join(missing)}"
+        return Result(WARN, message)
+    return Result(PASS, f"trace, registers and uevents agree on {cpu_names(facts.cpus)}: {writes}")
 
 
-def _story(facts: Facts, trace: Trace) -> str:
-    told = []
+def _writes(facts: Facts, trace: Trace) -> str:
+    """The trace's writes of EFER in each window, for people."""
+    texts = []
     for window in _WINDOWS:
         written = {cpu: _written(trace, cpu, window, EFER.name) for cpu in facts.cpus}
         if any(written.values()):
@@ -70,18 +81,18 @@ def _story(facts: Facts, trace: Trace) -> str:
                 f"EFER written {', '.join(values)} on {cpu_names(cpus)}" if values else f"no write on {cpu_names(cpus)}"
                 for values, cpus in group(written).items()
             )
-            told.append(f"{window.title}: {values}")
-    return "; ".join(told) or "no write of EFER, no change of it"
+            texts.append(f"{window.title}: {values}")
+    return "; ".join(texts) or "EFER was not written and did not change"
 
 
 def _contradictions(facts: Facts, trace: Trace, cpu: int) -> str:
-    """What the witnesses of one CPU say against each other; "" for nothing."""
-    told = []
+    """In what the observers of one CPU contradict each other; "" where they do not."""
+    texts = []
     for window in _WINDOWS:
         for register in (EFER, VM_HSAVE_PA):
-            told.append(_trace_against_registers(facts, trace, cpu, window, register.name))
-        told.append(_uevents_against_the_rest(facts, trace, cpu, window))
-    return "; ".join(filter(None, told))
+            texts.append(_trace_against_registers(facts, trace, cpu, window, register.name))
+        texts.append(_uevents_against_others(facts, trace, cpu, window))
+    return "; ".join(filter(None, texts))
 
 
 def _trace_against_registers(facts: Facts, trace: Trace, cpu: int, window: _Window, name: str) -> str:
@@ -91,27 +102,27 @@ def _trace_against_registers(facts: Facts, trace: Trace, cpu: int, window: _Wind
         return ""
     if written:
         last = as_int(written[-1])
-        if last is None or last == end:  # a write that the CPU refused says nothing
+        if last is None or last == end:  # a write that the CPU refused leaves the register's value open
             return ""
         return f"{window.title}: the trace shows {name} written {written[-1]}, the registers show {hex(end)}"
     if start is None or start == end:
         return ""
-    return f"{window.title}: the registers show {name} {hex(start)} → {hex(end)}, the trace shows no write of it"
+    return f"{window.title}: the registers show {name} {hex(start)} -> {hex(end)}, the trace shows no write of it"
 
 
-def _uevents_against_the_rest(facts: Facts, trace: Trace, cpu: int, window: _Window) -> str:
-    """COUNT says whether a VM is alive, so whether SVME has to be 1; and whether ours was the first or the last."""
+def _uevents_against_others(facts: Facts, trace: Trace, cpu: int, window: _Window) -> str:
+    """COUNT shows whether a VM is alive, so whether SVME has to be 1; and whether ours was the first or the last."""
     event = facts.own_event(window.event)
     if event is None or event["count"] is None or facts.kvm_without_svm() or facts.enables_at_load():
         return ""
     alone = event["count"] == (1 if window.event == "create" else 0)
-    said = f"the uevent counts {event['count']} VM(s)"
+    counted = f"the uevent counts {event['count']} VM{'' if event['count'] == 1 else 's'}"
     end = _value(facts, trace, window.end, cpu, EFER.name)
     if end is not None and EFER.bit(end, "SVME") != (event["count"] > 0):
-        return f"{window.title}: {said}, the registers show EFER {hex(end)}"
+        return f"{window.title}: {counted}, the registers show EFER {hex(end)}"
     writes = bool(_written(trace, cpu, window, EFER.name))
     if _sees(trace, cpu) and writes != alone:
-        return f"{window.title}: {said}, the trace shows {'a' if writes else 'no'} write of EFER"
+        return f"{window.title}: {counted}, the trace shows {'a' if writes else 'no'} write of EFER"
     return ""
 
 
@@ -126,7 +137,7 @@ def _sees(trace: Trace, cpu: int) -> bool:
 
 
 def _written(trace: Trace, cpu: int, window: _Window, name: str) -> tuple[str, ...]:
-    """What the trace shows to have been written, in order."""
+    """The values that the trace shows to have been written, in order."""
     return tuple(
         value if isinstance(value, str) else f"(refused: {value['error'] if value else 'unknown'})"
         for entry in trace["entries"]

@@ -1,0 +1,24 @@
+"""Does Linux's KVM answer?"""
+
+from __future__ import annotations
+
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, Result
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.values import KVM_API_VERSION, error_of
+
+
+def api_version(facts: Facts) -> Result:
+    """kvm_dev_ioctl() in virt/kvm/kvm_main.c: KVM_GET_API_VERSION.
+
+    Reads its answer. Reason: api-version.
+    """
+    answer = facts.evidence["ioctls"]["KVM_GET_API_VERSION"]
+    if answer == KVM_API_VERSION:
+        return Result(PASS, f"KVM_GET_API_VERSION = {answer}")
+    if facts.watch and answer is None:
+        return Result(SKIP, "the watched command did not call KVM_GET_API_VERSION")
+    if facts.passive and answer is None:
+        return Result(SKIP, "--passive: KVM_GET_API_VERSION not called")
+    text = "unknown" if answer is None else error_of(answer) or str(answer)
+    message = f"KVM_GET_API_VERSION = {text}, not {KVM_API_VERSION}"
+    return Result(FAIL, message, "api-version", because=[f"KVM_GET_API_VERSION = {text}"])

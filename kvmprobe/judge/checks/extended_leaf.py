@@ -1,0 +1,33 @@
+"""Does CPUID have leaf 0x8000000A, which describes SVM?"""
+
+from __future__ import annotations
+
+from kvmprobe.judge.check_result import PASS, UNKNOWN, WARN, CpuResult, Result, by_cpu
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import fold, text_of
+from kvmprobe.model.registers import LEAF_SVM
+
+_LOW = f"is below {LEAF_SVM:#x}: no nested paging, and older kernels refuse to load kvm_amd"
+
+
+def extended_leaf(facts: Facts) -> Result:
+    """has_svm(), since 6.12 __kvm_is_svm_supported(): the highest extended leaf ("can't execute cpuid_8000000a").
+
+    Reads CPUID 0x80000000 EAX. Gives no reason: current kernels load kvm_amd without that leaf.
+    """
+    highest = facts.highest_extended()
+    parts = by_cpu(highest, _of_cpu)
+    text = f"the highest extended leaf is {fold(highest)}"
+    if None in highest.values():
+        return Result(UNKNOWN, text, by_cpu=parts)
+    if any(value is not None and value < LEAF_SVM for value in highest.values()):
+        return Result(WARN, f"the highest extended leaf, {fold(highest)}, {_LOW}", by_cpu=parts)
+    return Result(PASS, text, by_cpu=parts)
+
+
+def _of_cpu(_: int, highest: int | None) -> CpuResult:
+    if highest is None:
+        return CpuResult(UNKNOWN, "the highest extended leaf could not be read")
+    if highest < LEAF_SVM:
+        return CpuResult(WARN, f"the highest extended leaf, {text_of(highest)}, {_LOW}")
+    return CpuResult(PASS, f"the highest extended leaf is {text_of(highest)}")

@@ -1,0 +1,53 @@
+"""Does a guest run?"""
+
+from __future__ import annotations
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, WARN, CpuResult, Result, by_cpu, quote
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, fold, group
+
+if TYPE_CHECKING:
+    from kvmprobe.model.evidence import GuestRun
+
+_NOT_BAD = ("ok", "skipped")
+
+
+def guest_runs(facts: Facts) -> Result:
+    """svm_vcpu_run() in arch/x86/kvm/svm/svm.c, which executes VMRUN.
+
+    Reads what KVM_RUN gave on each CPU, or the KVM_RUN of a watched command.
+    Reason: guest-failed, where the registers show SVME = 1; else the guest's failure shows nothing about SVM.
+    """
+    runs = [run for run in facts.evidence["guest"] if run["cpu"] not in facts.gone]
+    elsewhere = facts.observed_run()
+    if not runs and elsewhere:
+        return Result(PASS, f"the command's own guest ran ({elsewhere})")
+    if not runs:
+        return Result(SKIP, "no guest was run")
+    texts = {run["cpu"]: _text(run) for run in runs}
+    results = {run["cpu"]: run["result"] for run in runs}
+    parts = by_cpu(results, lambda cpu, result: CpuResult(_status(result), texts[cpu]))
+    bad = {cpu: texts[cpu] for cpu, result in results.items() if result not in _NOT_BAD}
+    if bad:
+        message = f"the guest did not run to its end: {fold(bad)} ({cpu_names(bad)})"
+        reason = "guest-failed" if facts.works() else None
+        because = [*quote(facts.register_texts("created", "EFER"), "EFER"), *quote(texts, "guest")]
+        return Result(FAIL, message, reason, because=because, by_cpu=parts)
+    skipped = {cpu: texts[cpu] for cpu, result in results.items() if result == "skipped"}
+    if not skipped:
+        return Result(PASS, f"the guest ran to its end on {cpu_names(results)}")
+    message = f"the guest did not run on {cpu_names(skipped)}: {', '.join(group(skipped))}"
+    return Result(SKIP if len(skipped) == len(results) else WARN, message, by_cpu=parts)
+
+
+def _text(run: GuestRun) -> str:
+    """The result of one run for people: "timeout: KVM_RUN", "ok"."""
+    detail = " ".join(filter(None, (run["detail"], run["error"])))
+    if run["result"] == "ok" or not detail:
+        return run["result"]
+    return detail if run["result"] == "skipped" else f"{run['result']}: {detail}"
+
+
+def _status(result: str) -> str:
+    return PASS if result == "ok" else SKIP if result == "skipped" else FAIL

@@ -1,0 +1,46 @@
+"""Does the CPU have SVM?"""
+
+from __future__ import annotations
+
+from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, CpuResult, Result, bits, by_cpu, quote
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, fold, text_of
+
+_BIT = "CPUID 0x80000001 ECX.SVM"
+_UNREAD = "raw CPUID could not be read; svm in the flags of /proc/cpuinfo"
+
+
+def svm_bit(facts: Facts) -> Result:
+    """has_svm(), since 6.12 __kvm_is_svm_supported(): the CPU's SVM bit.
+
+    Reads raw CPUID 0x80000001 ECX bit 2; where that could not be read, the flags of /proc/cpuinfo.
+    Reasons: cpu-lacks-svm; kvm-without-svm where KVM answers through another backend; cpus-disagree.
+    """
+    svm, flag = facts.svm(), facts.svm_flag()
+    lacking = [cpu for cpu, value in svm.items() if value is False]
+    parts = by_cpu(svm, lambda cpu, value: _of_cpu(value, flag[cpu]))
+    if svm and all(svm.values()):
+        return Result(PASS, f"{_BIT} = 1 on {cpu_names(svm)}")
+    because = quote(bits(svm), _BIT)
+    if lacking and any(svm.values()):
+        return Result(FAIL, f"{_BIT} = {fold(bits(svm))}", "cpus-disagree", because=because, by_cpu=parts)
+    message = f"{_BIT} = 0 on {cpu_names(lacking)}" if lacking else f"{_UNREAD}: {fold(flag)}"
+    outer = facts.hypervisor()
+    if outer:
+        message += f" (a VM under {outer})"
+        because.append(f"hypervisor = {outer}")
+    if facts.kvm_without_svm():
+        message += f"; KVM {facts.answers_through()}"
+        because += facts.backend_evidence()
+        return Result(FAIL, message, "kvm-without-svm", because=because, by_cpu=parts)
+    if lacking:
+        # In an SEV guest the hypervisor leaves SVM out on purpose: the check sev-guest gives the reason.
+        reason = None if facts.is_sev_guest() else "cpu-lacks-svm"
+        return Result(FAIL, message, reason, because=because, by_cpu=parts)
+    return Result(PASS if flag and all(flag.values()) else UNKNOWN, message, by_cpu=parts)
+
+
+def _of_cpu(svm: bool | None, flag: bool | None) -> CpuResult:
+    if svm is None:
+        return CpuResult(PASS if flag else UNKNOWN, f"{_UNREAD}: {text_of(flag)}")
+    return CpuResult(PASS if svm else FAIL, f"{_BIT} = {svm:d}")

@@ -1,0 +1,78 @@
+"""Does KVM clear EFER.SVME when the last VM is gone?"""
+
+from __future__ import annotations
+
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, CpuResult, Result, by_cpu, quote, why_unread
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, fold
+
+
+def svme_released(facts: Facts) -> Result:
+    """svm_hardware_disable(), since 6.12 svm_disable_virtualization_cpu(), in arch/x86/kvm/svm/svm.c.
+
+    Reads EFER before KVM_CREATE_VM and after the VM was closed, kvm.enable_virt_at_load, and what shows other VMs.
+    Reasons: svme-not-cleared; svme-not-set where enable_virt_at_load=Y and SVME is 0; svme-owner-unknown where KVM's
+    uevents are missing, which would show another VM.
+    """
+    before, closed = facts.svme("before"), facts.svme("closed")
+    if facts.kvm_without_svm() and not any(closed.values()):
+        return Result(SKIP, f"{facts.backend_text()} does not use EFER.SVME")
+    if facts.watch and not facts.has_snapshot("closed"):
+        return Result(SKIP, "a watched VM is still alive")
+    result = _judge(facts)
+    texts = facts.register_texts("closed", "EFER")
+    result.by_cpu = by_cpu(texts, lambda cpu, text: _of_cpu(facts, result, before[cpu], closed[cpu], text))
+    if result.reason:
+        efer = {cpu: f"{text} -> {texts[cpu]}" for cpu, text in facts.register_texts("before", "EFER").items()}
+        result.because = [*quote(efer, "EFER before the VM and after it"), *result.because]
+    return result
+
+
+def _judge(facts: Facts) -> Result:
+    before, closed = facts.svme("before"), facts.svme("closed")
+    text = f"EFER = {fold(facts.register('closed', 'EFER'))}"
+    if None in closed.values() or not closed or None in before.values():
+        unread = why_unread(facts.register_errors("closed", "EFER"))
+        return Result(UNKNOWN, f"{text}{unread}; whether SVME was released is unknown")
+    still = [cpu for cpu, value in closed.items() if value]
+    lost = [cpu for cpu, value in closed.items() if not value]
+    if _stays_set(facts):
+        if lost:
+            message = f"{text}: SVME is 0 on {cpu_names(lost)} although kvm.enable_virt_at_load=Y"
+            return Result(FAIL, message, "svme-not-set", because=["kvm.enable_virt_at_load=Y"])
+        return Result(PASS, f"{text}: SVME stays 1, as with kvm.enable_virt_at_load=Y it should")
+    if not still:
+        return Result(PASS, f"{text}: SVME is 0 again")
+    if all(before.values()):
+        return Result(PASS, f"{text}: SVME stays as it was before the probe")
+    others = _others_after(facts)
+    if others:
+        return Result(WARN, f"{text}: SVME stays 1 for other VMs ({others})")
+    if any(before.values()):
+        return Result(UNKNOWN, f"{text}: SVME was 1 on {cpu_names(facts.svme_set_before())} before the probe already")
+    if len(still) == len(closed) and facts.evidence["uevents"]["source"] is None:
+        message = f"{text}: SVME stays 1, and without KVM's uevents it is unknown whether for another VM"
+        return Result(UNKNOWN, message, "svme-owner-unknown", because=["KVM's uevents: none"])
+    message = f"{text}: the last VM is gone, and SVME is 1 on {cpu_names(still)}"
+    return Result(FAIL, message, "svme-not-cleared", because=["other VMs: none seen"])
+
+
+def _stays_set(facts: Facts) -> bool:
+    return bool(facts.has_kvm_amd and facts.enables_at_load())
+
+
+def _of_cpu(facts: Facts, whole: Result, before: bool | None, closed: bool | None, text: str) -> CpuResult:
+    message = f"EFER = {text} after the VM was closed"
+    if closed is None or before is None:
+        return CpuResult(UNKNOWN, message)
+    good = closed if _stays_set(facts) else not closed or before
+    return CpuResult(PASS if good else whole.status, message)
+
+
+def _others_after(facts: Facts) -> str | None:
+    """What shows that other VMs may be alive when ours is gone, for people."""
+    events = facts.foreign_events()
+    if events:
+        names = {f"{event['comm'] or '?'}[{event['pid']}]" for event in events}
+        return f"KVM's uevents show VMs of {', '.join(sorted(names))} coming or going"
+    return facts.other_vms()

@@ -1,0 +1,112 @@
+"""Did KVM set EFER.SVME on every CPU?"""
+
+from __future__ import annotations
+
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, CpuResult, Result, by_cpu, quote, why_unread
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, fold, group
+from kvmprobe.model.values import SNAPSHOT_PHASES
+
+
+def svme_set(facts: Facts) -> Result:
+    """svm_hardware_enable(), since 6.12 svm_enable_virtualization_cpu(), in arch/x86/kvm/svm/svm.c.
+
+    Reads EFER before and after KVM_CREATE_VM, kvm.enable_virt_at_load, and what shows other VMs.
+    Reasons when it passes: svme-set-by-create-vm, svme-set-at-module-load, svme-set-by-another-vm.
+    Else: svme-not-set, msr-unreadable, guest-not-run, svme-owner-unknown, interfered.
+    """
+    created = facts.svme("created")
+    values = facts.register("created", "EFER")
+    if facts.kvm_without_svm() and not any(created.values()):
+        return Result(SKIP, f"{facts.backend_text()} does not use EFER.SVME (EFER = {fold(values)})")
+    steps = _steps(facts)
+    because = _quote_steps(steps)
+    seen = {cpu: (facts.register_texts("before", "EFER")[cpu], values[cpu]) for cpu in facts.cpus}
+    parts = by_cpu(seen, lambda cpu, _: _of_cpu(facts, cpu, steps[cpu]))
+    clear = [cpu for cpu, value in created.items() if value is False]
+    if clear:
+        message = f"EFER = {fold(values)} after KVM_CREATE_VM: SVME is 0 on {cpu_names(clear)}"
+        return Result(FAIL, message, "svme-not-set", because=because, by_cpu=parts)
+    for when, phase in (("after", "created"), ("before", "before")):
+        svme = facts.svme(phase)
+        if None in svme.values() or not svme:
+            unread = why_unread(facts.register_errors(phase, "EFER"))
+            message = f"EFER {when} KVM_CREATE_VM could not be read: {fold(facts.register(phase, 'EFER'))}{unread}"
+            return Result(UNKNOWN, message, "msr-unreadable", because=because, by_cpu=parts)
+    result = _attribute(facts, f"EFER {fold(steps)}")
+    result.because = because + result.because
+    result.by_cpu = result.by_cpu or parts
+    return result
+
+
+def _attribute(facts: Facts, steps: str) -> Result:
+    """SVME is 1 on every CPU: who set it, and when?"""
+    before = facts.svme("before")
+    cpus = cpu_names(facts.cpus)
+    if facts.gone:
+        steps += f"; {cpu_names(facts.gone)} came or went during the probe"
+    # An open /dev/kvm is enough: if SVME were another owner's, KVM would have refused to create a VM.
+    others = facts.other_vms() or facts.users()
+    shows = [others] if others else []
+    if not any(before.values()):
+        if facts.vms_alive_at_create():
+            message = f"another VM was created at the same time, so who set SVME is unknown: {steps}; {others}"
+            return Result(UNKNOWN, message, "interfered", because=shows)
+        return Result(PASS, f"KVM_CREATE_VM set EFER.SVME on {cpus}: {steps}", "svme-set-by-create-vm")
+    if not all(before.values()):
+        message = f"SVME was 1 on {cpu_names(facts.svme_set_before())} only before KVM_CREATE_VM: {steps}"
+        if others:
+            return Result(UNKNOWN, f"{message}; {others}", "interfered", because=shows)
+        return Result(UNKNOWN, message, "svme-owner-unknown")
+    if facts.has_kvm_amd and facts.enables_at_load():
+        message = f"kvm_amd set EFER.SVME on {cpus} when it was loaded: {steps}"
+        shows = ["kvm.enable_virt_at_load=Y"]
+        return _needs_guest(facts, Result(PASS, message, "svme-set-at-module-load", because=shows))
+    if others:
+        message = f"EFER.SVME was set on {cpus} for other VMs before KVM_CREATE_VM: {steps}; {others}"
+        return _needs_guest(facts, Result(PASS, message, "svme-set-by-another-vm", because=shows))
+    message = f"SVME was 1 before KVM_CREATE_VM, and nothing shows who set it: {steps}"
+    return Result(UNKNOWN, message, "svme-owner-unknown")
+
+
+def _needs_guest(facts: Facts, result: Result) -> Result:
+    """Where SVME did not change, only a guest shows that SVM works: ours on every CPU, or a watched command's."""
+    elsewhere = facts.observed_run()
+    if facts.watch and not facts.watch["own"] and elsewhere:
+        result.message += "; the command's own guest ran"
+        result.because.append(elsewhere)
+        return result
+    ran = dict.fromkeys(facts.cpus, False)
+    ran.update((run["cpu"], True) for run in facts.evidence["guest"] if run["result"] == "ok" and run["cpu"] in ran)
+    result.because += quote({cpu: "ok" if value else "not run" for cpu, value in ran.items()}, "guest")
+    missing = [cpu for cpu, value in ran.items() if not value]
+    if missing:
+        message = f"{result.message}; no guest ran on {cpu_names(missing)}"
+        return Result(UNKNOWN, message, "guest-not-run", because=result.because, by_cpu=by_cpu(ran, _of_guest))
+    return result
+
+
+def _of_guest(_: int, ran: bool) -> CpuResult:
+    return CpuResult(PASS, "SVME is 1, and a guest ran") if ran else CpuResult(UNKNOWN, "SVME is 1, and no guest ran")
+
+
+def _of_cpu(facts: Facts, cpu: int, steps: str) -> CpuResult:
+    before, created = facts.svme("before")[cpu], facts.svme("created")[cpu]
+    if created is False:
+        return CpuResult(FAIL, f"EFER {steps}: SVME is 0 after KVM_CREATE_VM")
+    if created is None or before is None:
+        return CpuResult(UNKNOWN, f"EFER {steps}: it could not be read")
+    if before and not all(facts.svme("before").values()):
+        return CpuResult(UNKNOWN, f"EFER {steps}: SVME was 1 before KVM_CREATE_VM")
+    return CpuResult(PASS, f"EFER {steps}: SVME is 1 after KVM_CREATE_VM")
+
+
+def _steps(facts: Facts) -> dict[int, str]:
+    """EFER by CPU in each phase: "0xd01 -> 0x1d01 -> 0xd01". Without a last snapshot a watched VM is still alive."""
+    phases = [phase for phase in SNAPSHOT_PHASES if phase != "closed" or not facts.watch or facts.has_snapshot(phase)]
+    texts = [facts.register_texts(phase, "EFER") for phase in phases]
+    return {cpu: " -> ".join(text[cpu] for text in texts) for cpu in facts.cpus}
+
+
+def _quote_steps(steps: dict[int, str]) -> list[str]:
+    return [f"{cpu_names(cpus)}: EFER {text}" for text, cpus in group(steps).items()]

@@ -1,0 +1,42 @@
+"""The types of a judgement: what a report adds to its evidence. The same as a JSON Schema: report.schema.json.
+
+Types only, imported where TYPE_CHECKING (evidence.py has the reason). A stored report may be older than a field:
+whoever reads one accepts a verdict without `cause` and `because`, and names that RENAMED_REASONS (reasons.py) and
+RENAMED_CHECKS (check_table.py) list.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from kvmprobe.model.evidence import Evidence
+
+
+class Verdict(TypedDict):
+    status: str  # a key of reasons.EXIT_STATUS
+    reason: str  # what was found: a name of reasons.REASONS
+    cause: str | None  # why, where the evidence shows it
+    summary: str  # one sentence: the message of the check that decided
+    because: list[str]  # the values in the evidence that show it, such as "cpu0-1: EFER 0xd01 -> 0x1d01 -> 0xd01"
+    hint: str  # what to do: one sentence for each step, commands between backticks
+
+
+class CheckReport(TypedDict):
+    id: str  # of check_table.CHECKS
+    status: str  # "pass", "fail", "warn", "skip", "unknown"
+    message: str
+    hint: str | None  # as in Verdict
+    blocked_by: str | None  # the check without which this one was skipped
+
+
+class Tool(TypedDict):
+    name: str
+    version: str
+
+
+class Report(TypedDict):
+    schema: str  # judge.SCHEMA
+    tool: Tool
+    verdict: Verdict
+    checks: list[CheckReport]
+    evidence: Evidence

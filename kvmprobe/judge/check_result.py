@@ -103,10 +103,10 @@ def by_cpu(values: Mapping[int, _T], judge: Callable[[int, _T], CpuResult]) -> d
     return {cpu: judge(cpu, value) for cpu, value in values.items()} if len(group(values)) > 1 else {}
 
 
-def quote(values: Mapping[int, object], name: str) -> list[str]:
-    """["cpu0-1: VM_CR = 0x18"]: a line for `because` for each group of CPUs with the same value."""
+def quote(values: Mapping[int, object], name: str, sign: str = " = ") -> list[str]:
+    """["cpu0-1: VM_CR = 0x18"]: lines for `because`, one for each group of CPUs with the same value."""
     groups = group({cpu: text_of(value) for cpu, value in values.items()})
-    return [f"{cpu_names(cpus)}: {name} = {value}" for value, cpus in groups.items()]
+    return [f"{cpu_names(cpus)}: {name}{sign}{value}" for value, cpus in groups.items()]
 
 
 def bits(values: Mapping[int, bool | None]) -> dict[int, str]:

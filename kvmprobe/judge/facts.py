@@ -21,7 +21,7 @@ from kvmprobe.model.registers import (
     svme,
     word,
 )
-from kvmprobe.model.values import NOT_PERMITTED, as_int, error_of, is_failure
+from kvmprobe.model.values import NOT_PERMITTED, SNAPSHOT_PHASES, as_int, error_of, is_failure
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -135,6 +135,12 @@ class Facts:
         """A register for people: its value ("0xd01"), or why there is none ("EPERM", "unknown")."""
         values, errors = self.register(phase, name), self.register_errors(phase, name)
         return {cpu: errors.get(cpu, text_of(value)) for cpu, value in values.items()}
+
+    def efer_steps(self) -> dict[int, str]:
+        """EFER in each phase, for people: "0xd01 -> 0x1d01 -> 0xd01". A watched VM that is still alive has two."""
+        phases = [phase for phase in SNAPSHOT_PHASES if phase != "closed" or not self.watch or phase in self._snapshots]
+        texts = [self.register_texts(phase, "EFER") for phase in phases]
+        return {cpu: " -> ".join(text[cpu] for text in texts) for cpu in self.cpus}
 
     def svme(self, phase: str) -> dict[int, bool | None]:
         """EFER.SVME in one snapshot."""
@@ -258,7 +264,7 @@ class Facts:
         count = self.vms_alive_at_create()
         names = ", ".join(f"{user['comm'] or '?'}[{user['pid']}]" for user in self.evidence["vm_users"] or [])
         counted = f"KVM's uevent counted {count} other VM{'s' if count > 1 else ''}" if count else ""
-        return "; ".join(filter(None, (counted, f"VMs of {names}" if names else ""))) or None
+        return "; ".join(filter(None, (counted, f"VMs of other processes: {names}" if names else ""))) or None
 
     def users(self) -> str | None:
         """That another process had /dev/kvm open, for people. It may be in another container, and with or without a

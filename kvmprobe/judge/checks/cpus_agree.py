@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, WARN, Result, bits, quote
+from kvmprobe.judge.checks.firmware import SVML_BIT
+from kvmprobe.judge.checks.svm_bit import SVM_BIT
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, fold, group
 from kvmprobe.model.registers import VM_CR
@@ -18,8 +20,8 @@ def cpus_agree(facts: Facts) -> Result:
     """
     decisive: dict[str, Mapping[int, object]] = {
         "vendor": facts.vendors(),
-        "CPUID 0x80000001 ECX.SVM": _known_bits(facts.svm()),
-        "CPUID 0x8000000A EDX.SVML": _known_bits(facts.svml()),
+        SVM_BIT: _known_bits(facts.svm()),
+        SVML_BIT: _known_bits(facts.svml()),
         "VM_CR.SVMDIS": _known_bits(facts.svmdis()),
     }
     differing = _differing(decisive)

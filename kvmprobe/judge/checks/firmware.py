@@ -8,6 +8,8 @@ from kvmprobe.model.cpu_lists import cpu_names, fold
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.registers import VM_CR
 
+SVML_BIT = "CPUID 0x8000000A EDX.SVML"
+
 _KEY_HINT = (
     "Where the setup shows it enabled already, the vendor or a boot-time security product may hold a key (SVM_KEY "
     "cannot be read): ask there."
@@ -32,7 +34,7 @@ def firmware(facts: Facts) -> Result:
     if off:
         lock, svml = _lock(facts, off), _svml(facts, off)
         message = f"VM_CR = {fold(values)}: SVMDIS = 1, LOCK = {fold(bits(lock))}; SVML = {fold(bits(svml))}"
-        because += quote(bits(svml), "CPUID 0x8000000A EDX.SVML")
+        because += quote(bits(svml), SVML_BIT)
         hint = REASONS["firmware-disabled"].hint
         if any(lock[cpu] and svml[cpu] for cpu in off):
             hint = f"{hint} {_KEY_HINT}"

@@ -30,9 +30,9 @@ def guest_runs(facts: Facts) -> Result:
     parts = by_cpu(results, lambda cpu, result: CpuResult(_status(result), texts[cpu]))
     bad = {cpu: texts[cpu] for cpu, result in results.items() if result not in _NOT_BAD}
     if bad:
-        message = f"the guest did not run to its end: {fold(bad)} ({cpu_names(bad)})"
+        message = f"the guest did not run to its end on {cpu_names(bad)}: {fold(bad)}"
         reason = "guest-failed" if facts.works() else None
-        because = [*quote(facts.register_texts("created", "EFER"), "EFER"), *quote(texts, "guest")]
+        because = [*quote(facts.register_texts("created", "EFER"), "EFER"), *quote(texts, "guest", " ")]
         return Result(FAIL, message, reason, because=because, by_cpu=parts)
     skipped = {cpu: texts[cpu] for cpu, result in results.items() if result == "skipped"}
     if not skipped:

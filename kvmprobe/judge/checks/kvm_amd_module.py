@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, Result, quote, why_unread
+from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, Result, bits, quote, why_unread
+from kvmprobe.judge.checks.svm_bit import SVM_BIT
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.model.cpu_lists import cpu_names
@@ -36,6 +37,7 @@ def kvm_amd_module(facts: Facts) -> Result:
         return _not_comparable(facts, message, because)
     # Only a refusal is the kernel's: modprobe may also be configured to do nothing, or be missing.
     refused = attempt is not None and attempt["status"] not in (0, None)
+    because += [*quote(bits(facts.svm()), SVM_BIT), *quote(facts.register_texts("before", "VM_CR"), "VM_CR")]
     return Result(FAIL, message, "kvm-amd-load-failed" if refused else "kvm-amd-not-loaded", because=because)
 
 
@@ -51,7 +53,7 @@ def _answer(attempt: LoadAttempt) -> str:
     """modprobe's answer in one line."""
     if attempt["status"] == 0:
         return "`modprobe kvm_amd` succeeded, but kvm_amd is not loaded (see the install lines in /etc/modprobe.d)"
-    lines = [line.strip() for line in attempt["output"].splitlines() if line.strip()]
+    lines = [line.strip().removeprefix("modprobe: ") for line in attempt["output"].splitlines() if line.strip()]
     if lines:
         return f"`modprobe kvm_amd` failed: {'; '.join(lines)}"
     status = attempt["status"]

@@ -6,7 +6,7 @@ from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, CpuResult, Result, 
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, fold, text_of
 
-_BIT = "CPUID 0x80000001 ECX.SVM"
+SVM_BIT = "CPUID 0x80000001 ECX.SVM"
 _UNREAD = "raw CPUID could not be read; svm in the flags of /proc/cpuinfo"
 
 
@@ -20,11 +20,11 @@ def svm_bit(facts: Facts) -> Result:
     lacking = [cpu for cpu, value in svm.items() if value is False]
     parts = by_cpu(svm, lambda cpu, value: _of_cpu(value, flag[cpu]))
     if svm and all(svm.values()):
-        return Result(PASS, f"{_BIT} = 1 on {cpu_names(svm)}")
-    because = quote(bits(svm), _BIT)
+        return Result(PASS, f"{SVM_BIT} = 1 on {cpu_names(svm)}")
+    because = quote(bits(svm), SVM_BIT)
     if lacking and any(svm.values()):
-        return Result(FAIL, f"{_BIT} = {fold(bits(svm))}", "cpus-disagree", because=because, by_cpu=parts)
-    message = f"{_BIT} = 0 on {cpu_names(lacking)}" if lacking else f"{_UNREAD}: {fold(flag)}"
+        return Result(FAIL, f"{SVM_BIT} = {fold(bits(svm))}", "cpus-disagree", because=because, by_cpu=parts)
+    message = f"{SVM_BIT} = 0 on {cpu_names(lacking)}" if lacking else f"{_UNREAD}: {fold(flag)}"
     outer = facts.hypervisor()
     if outer:
         message += f" (a VM under {outer})"
@@ -43,4 +43,4 @@ def svm_bit(facts: Facts) -> Result:
 def _of_cpu(svm: bool | None, flag: bool | None) -> CpuResult:
     if svm is None:
         return CpuResult(PASS if flag else UNKNOWN, f"{_UNREAD}: {text_of(flag)}")
-    return CpuResult(PASS if svm else FAIL, f"{_BIT} = {svm:d}")
+    return CpuResult(PASS if svm else FAIL, f"{SVM_BIT} = {svm:d}")

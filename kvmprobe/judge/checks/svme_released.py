@@ -23,8 +23,7 @@ def svme_released(facts: Facts) -> Result:
     texts = facts.register_texts("closed", "EFER")
     result.by_cpu = by_cpu(texts, lambda cpu, text: _of_cpu(facts, result, before[cpu], closed[cpu], text))
     if result.reason:
-        efer = {cpu: f"{text} -> {texts[cpu]}" for cpu, text in facts.register_texts("before", "EFER").items()}
-        result.because = [*quote(efer, "EFER before the VM and after it"), *result.because]
+        result.because = [*quote(facts.efer_steps(), "EFER", " "), *result.because]
     return result
 
 

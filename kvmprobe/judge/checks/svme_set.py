@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, CpuResult, Result, by_cpu, quote, why_unread
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.cpu_lists import cpu_names, fold, group
-from kvmprobe.model.values import SNAPSHOT_PHASES
+from kvmprobe.model.cpu_lists import cpu_names, fold
 
 
 def svme_set(facts: Facts) -> Result:
@@ -19,8 +18,8 @@ def svme_set(facts: Facts) -> Result:
     values = facts.register("created", "EFER")
     if facts.kvm_without_svm() and not any(created.values()):
         return Result(SKIP, f"{facts.backend_text()} does not use EFER.SVME (EFER = {fold(values)})")
-    steps = _steps(facts)
-    because = _quote_steps(steps)
+    steps = facts.efer_steps()
+    because = quote(steps, "EFER", " ")
     seen = {cpu: (facts.register_texts("before", "EFER")[cpu], values[cpu]) for cpu in facts.cpus}
     parts = by_cpu(seen, lambda cpu, _: _of_cpu(facts, cpu, steps[cpu]))
     clear = [cpu for cpu, value in created.items() if value is False]
@@ -30,8 +29,9 @@ def svme_set(facts: Facts) -> Result:
     for when, phase in (("after", "created"), ("before", "before")):
         svme = facts.svme(phase)
         if None in svme.values() or not svme:
-            unread = why_unread(facts.register_errors(phase, "EFER"))
-            message = f"EFER {when} KVM_CREATE_VM could not be read: {fold(facts.register(phase, 'EFER'))}{unread}"
+            unread = [cpu for cpu, value in svme.items() if value is None]
+            why = why_unread(facts.register_errors(phase, "EFER"))
+            message = f"EFER {when} KVM_CREATE_VM could not be read on {cpu_names(unread)}{why}"
             return Result(UNKNOWN, message, "msr-unreadable", because=because, by_cpu=parts)
     result = _attribute(facts, f"EFER {fold(steps)}")
     result.because = because + result.because
@@ -78,16 +78,17 @@ def _needs_guest(facts: Facts, result: Result) -> Result:
         return result
     ran = dict.fromkeys(facts.cpus, False)
     ran.update((run["cpu"], True) for run in facts.evidence["guest"] if run["result"] == "ok" and run["cpu"] in ran)
-    result.because += quote({cpu: "ok" if value else "not run" for cpu, value in ran.items()}, "guest")
+    result.because += quote({cpu: "ok" if value else "not ok" for cpu, value in ran.items()}, "guest", " ")
     missing = [cpu for cpu, value in ran.items() if not value]
     if missing:
-        message = f"{result.message}; no guest ran on {cpu_names(missing)}"
+        message = f"{result.message}; no guest ran to its end on {cpu_names(missing)}"
         return Result(UNKNOWN, message, "guest-not-run", because=result.because, by_cpu=by_cpu(ran, _of_guest))
     return result
 
 
 def _of_guest(_: int, ran: bool) -> CpuResult:
-    return CpuResult(PASS, "SVME is 1, and a guest ran") if ran else CpuResult(UNKNOWN, "SVME is 1, and no guest ran")
+    how = "a guest ran to its end" if ran else "no guest ran to its end"
+    return CpuResult(PASS if ran else UNKNOWN, f"SVME is 1, and {how}")
 
 
 def _of_cpu(facts: Facts, cpu: int, steps: str) -> CpuResult:
@@ -96,17 +97,7 @@ def _of_cpu(facts: Facts, cpu: int, steps: str) -> CpuResult:
         return CpuResult(FAIL, f"EFER {steps}: SVME is 0 after KVM_CREATE_VM")
     if created is None or before is None:
         return CpuResult(UNKNOWN, f"EFER {steps}: it could not be read")
-    if before and not all(facts.svme("before").values()):
+    changed_before = before and not all(facts.svme("before").values())
+    if changed_before and all(facts.svme("created").values()):
         return CpuResult(UNKNOWN, f"EFER {steps}: SVME was 1 before KVM_CREATE_VM")
     return CpuResult(PASS, f"EFER {steps}: SVME is 1 after KVM_CREATE_VM")
-
-
-def _steps(facts: Facts) -> dict[int, str]:
-    """EFER by CPU in each phase: "0xd01 -> 0x1d01 -> 0xd01". Without a last snapshot a watched VM is still alive."""
-    phases = [phase for phase in SNAPSHOT_PHASES if phase != "closed" or not facts.watch or facts.has_snapshot(phase)]
-    texts = [facts.register_texts(phase, "EFER") for phase in phases]
-    return {cpu: " -> ".join(text[cpu] for text in texts) for cpu in facts.cpus}
-
-
-def _quote_steps(steps: dict[int, str]) -> list[str]:
-    return [f"{cpu_names(cpus)}: EFER {text}" for text, cpus in group(steps).items()]

@@ -43,9 +43,8 @@ def created_no_vm(watch: Watch) -> Result:
         what = "the command did not call KVM_CREATE_VM"
     calls = ", ".join(call["name"] for call in watch["calls"]) or "none"
     hint = _ATTACHED_HINT if attached else _NO_VM_HINT
-    return Result(
-        UNKNOWN, f"{what}; {ending(watch)}", "vm-not-created", hint, [f"calls of KVM: {calls}", ending(watch)]
-    )
+    because = [f"calls of KVM: {calls}", f"process {watch['pid']}: {ending(watch)}"]
+    return Result(UNKNOWN, f"{what}; {ending(watch)}", "vm-not-created", hint, because)
 
 
 def watched_command(facts: Facts) -> Result:
@@ -73,7 +72,7 @@ def _own(facts: Facts, watch: Watch) -> Result:
     own = watch["said"]
     if own is None:
         message = f"kvmprobe's own guest ended before it reported; {ending(watch)}"
-        return Result(UNKNOWN, message, "guest-not-run", because=[ending(watch)])
+        return Result(UNKNOWN, message, "guest-not-run", because=[f"process {watch['pid']}: {ending(watch)}"])
     answers = list(_other_answers(facts, watch, own))
     registers = list(_other_registers(facts, own))
     if not answers and not registers:

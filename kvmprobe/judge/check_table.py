@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import Check
 from kvmprobe.judge.checks.api_version import api_version
 from kvmprobe.judge.checks.cpuinfo_flag import cpuinfo_flag
@@ -12,14 +13,50 @@ from kvmprobe.judge.checks.firmware import firmware
 from kvmprobe.judge.checks.guest_runs import guest_runs
 from kvmprobe.judge.checks.kvm_amd_module import kvm_amd_module
 from kvmprobe.judge.checks.kvm_device import kvm_device, was_tried
-from kvmprobe.judge.checks.observers import is_traced, observers
 from kvmprobe.judge.checks.sev_guest import sev_guest
-from kvmprobe.judge.checks.soak_cycles import is_soaked, soak_cycles
 from kvmprobe.judge.checks.svm_bit import svm_bit
 from kvmprobe.judge.checks.svme_released import svme_released
 from kvmprobe.judge.checks.svme_set import svme_set
 from kvmprobe.judge.checks.vendor import vendor
-from kvmprobe.judge.checks.watched_command import is_watched, watched_command
+
+if TYPE_CHECKING:
+    from kvmprobe.judge.check_result import Result
+    from kvmprobe.judge.facts import Facts
+
+
+# Loaded when used: the evidence of a check has no soak, no trace and no watched command.
+
+
+def _soak_cycles(facts: Facts) -> Result:
+    from kvmprobe.judge.checks.soak_cycles import soak_cycles
+
+    return soak_cycles(facts)
+
+
+def _observers(facts: Facts) -> Result:
+    from kvmprobe.judge.checks.observers import observers
+
+    return observers(facts)
+
+
+def _watched_command(facts: Facts) -> Result:
+    from kvmprobe.judge.checks.watched_command import watched_command
+
+    return watched_command(facts)
+
+
+def _is_soaked(facts: Facts) -> bool:
+    """Whether there were cycles: without a first VM there are none, and other checks show why."""
+    return "soak" in facts.evidence and facts.evidence["soak"]["cycles"] > 0
+
+
+def _is_traced(facts: Facts) -> bool:
+    return "trace" in facts.evidence
+
+
+def _is_watched(facts: Facts) -> bool:
+    return facts.watch is not None
+
 
 # The kernel's functions: before 6.12, and since.
 _HAS_SVM = ("has_svm", "__kvm_is_svm_supported")
@@ -31,9 +68,9 @@ _IOCTL = ("kvm_dev_ioctl",)
 
 CHECKS = (
     # First, so that a failure among many cycles decides, also where a single VM would give "not applicable".
-    Check("cycles", None, "soak cycles", ("soak",), soak_cycles, applies=is_soaked),
+    Check("cycles", None, "soak cycles", ("soak",), _soak_cycles, applies=_is_soaked),
     Check("vendor", None, "CPU vendor", _HAS_SVM, vendor, is_rule=True),
-    Check("extended-leaf", "vendor", "highest extended leaf", _HAS_SVM, extended_leaf, about_svm=True),
+    Check("extended-leaf", "vendor", "extended leaf", _HAS_SVM, extended_leaf, about_svm=True),
     Check("svm-bit", "vendor", "SVM bit", _HAS_SVM, svm_bit, is_rule=True, about_svm=True),
     Check("cpuinfo-flag", "svm-bit", "svm flag", ("/proc/cpuinfo",), cpuinfo_flag, about_svm=True),
     Check("sev-guest", "vendor", "memory encryption", _HAS_SVM, sev_guest, is_rule=True, about_svm=True),
@@ -46,8 +83,8 @@ CHECKS = (
     Check("svme", "create-vm", "SVME set", _ENABLE, svme_set, "create-vm", about_svm=True),
     Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
     Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", about_svm=True),
-    Check("observers", None, "observers agree", ("tracefs",), observers, applies=is_traced, about_svm=True),
-    Check("watched", None, "watched command", ("ptrace",), watched_command, applies=is_watched),
+    Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),
+    Check("watched", None, "watched command", ("ptrace",), _watched_command, applies=_is_watched),
 )
 
 # Ids in reports that were written before they changed, and today's.

@@ -1,10 +1,11 @@
-"""The shape of evidence: what was read on a host, as it stands in a report's JSON.
+"""The types of evidence: what was read on a host, as a report's JSON has it. The same as a JSON Schema:
+report.schema.json.
 
 Unknown is `None` (null in JSON). Something that could not be read is `{"error": "EPERM"}` in place of its value.
 Numbers that people compare with manuals (registers, CPUID) are hexadecimal strings. Sets of CPUs are strings in the
-kernel's own list format ("0-3,8"). The same shape as a JSON Schema: `report.schema.json` beside this file.
+kernel's list format ("0-3,8"). Dictionaries by CPU have the CPU's number as a string.
 
-Types only: imported where TYPE_CHECKING, because making these classes would cost a tenth of a probe's time.
+Types only, imported where TYPE_CHECKING: creating these classes would take a tenth of a probe's time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TypedDict, Union
 
 
 class Failure(TypedDict):
-    error: str
+    """In place of a value that could not be read."""
+
+    error: str  # "EPERM"; a message where there is no errno
 
 
 Answer = Union[int, Failure, None]  # of an ioctl
@@ -35,6 +38,8 @@ class Kernel(TypedDict):
 
 
 class CpuInfo(TypedDict):
+    """A CPU's entry in /proc/cpuinfo."""
+
     vendor_id: str | None
     cpu_family: str | None
     model: str | None
@@ -50,7 +55,7 @@ class Cpus(TypedDict):
     online_at_end: str | None
     cpuid: dict[str, dict[str, Leaf]]  # by CPU, by leaf
     cpuinfo: dict[str, CpuInfo] | Failure
-    sev_status: Reading  # MSR SEV_STATUS, read only in a guest whose CPUID has SEV
+    sev_status: Reading  # MSR SEV_STATUS, read only in a VM whose CPUID has SEV
 
 
 class Module(TypedDict):
@@ -62,30 +67,32 @@ class Module(TypedDict):
 
 class LoadAttempt(TypedDict):
     module: str
-    status: int | None  # modprobe's exit status; None: it could not be run
+    status: int | None  # modprobe's exit status; None: modprobe could not be run
     output: str
-    unloaded: bool | None  # whether it was unloaded again; None: not ours to unload
+    unloaded: bool | None  # whether kvmprobe unloaded it again; None: it was to stay
 
 
 class Snapshot(TypedDict):
-    phase: str
+    """The registers of every online CPU at one moment."""
+
+    phase: str  # of values.SNAPSHOT_PHASES
     cpus: dict[str, dict[str, Reading]]
 
 
 class Device(TypedDict):
     path: str
-    registered: bool | None  # a driver stands behind it: /sys/class/misc/kvm
-    type: str | None  # "char", "block", "file", ...; None: there is no node
+    registered: bool | None  # by a driver: /sys/class/misc/kvm exists
+    type: str | None  # "char", "block", "file", ...; None: the node is missing
     number: str | None  # "10:232"
     mode: str | None  # "0660"
     owner: str | None
     group: str | None
-    opened: bool | Failure | None  # None: was not tried
+    opened: bool | Failure | None  # None: not tried
 
 
 class Ioctls(TypedDict):
     KVM_GET_API_VERSION: Answer
-    KVM_CREATE_VM: Answer  # 0: a VM was created (the descriptor's number means nothing)
+    KVM_CREATE_VM: Answer  # 0: it succeeded (the descriptor's number is left out)
     KVM_CHECK_EXTENSION: dict[str, Answer]
 
 
@@ -93,26 +100,30 @@ class GuestRun(TypedDict):
     cpu: int
     result: str  # "ok", "skipped", "wrong", "failed", "timeout"
     detail: str | None
-    error: str | None  # errno of the call that failed, whose name is in `detail`
+    error: str | None  # errno of the call that `detail` names
 
 
 class Uevent(TypedDict):
+    """KVM's uevent for one VM."""
+
     event: str  # "create", "destroy"
     pid: int | None
     comm: str | None
     ours: bool
     count: int | None  # VMs alive after it
     created: int | None
-    phase: str  # the snapshot it came before
+    phase: str  # of the first snapshot after it
 
 
 class Uevents(TypedDict):
-    source: str | None  # "pyudev 0.24.4"; None: this witness is missing
-    error: str | None  # why
+    source: str | None  # "pyudev 0.24.4"; None: no uevents could be received
+    error: str | None  # why not
     events: list[Uevent]
 
 
 class VmUser(TypedDict):
+    """Another process with VMs."""
+
     pid: int
     comm: str | None
     vms: int
@@ -143,15 +154,17 @@ class TraceEntry(TypedDict):
 class Trace(TypedDict):
     source: str  # "tracefs, function tracer, msr:write_msr"
     clock: str
-    visible: dict[str, list[str]]  # by step of the chain: the kernel's functions that could be traced
+    visible: dict[str, list[str]]  # by step of kernel_steps.STEPS: the kernel's functions that could be traced
     writes_visible: bool  # whether writes of registers could be traced
     lost: dict[str, int]  # entries, by CPU
-    limits: list[str]  # what could not be seen, and why
-    unloaded: dict[str, dict[str, Reading]] | None  # the registers without kvm_amd, before it was loaded in the trace
+    limits: list[str]  # what could not be traced, and why
+    unloaded: dict[str, dict[str, Reading]] | None  # the registers before kvm_amd was loaded, where the trace has that
     entries: list[TraceEntry]
 
 
 class WatchedCall(TypedDict):
+    """One ioctl of KVM that a watched command called."""
+
     name: str  # "KVM_CREATE_VM"
     request: str  # as the kernel saw it, hexadecimal
     argument: str
@@ -159,12 +172,12 @@ class WatchedCall(TypedDict):
     pid: int
     tid: int
     comm: str | None
-    entry: dict[str, dict[str, Reading]]  # the registers by CPU, while the thread stood before the call
-    exit: dict[str, dict[str, Reading]] | None  # and after it
+    entry: dict[str, dict[str, Reading]]  # the registers by CPU, with the thread stopped before the call
+    exit: dict[str, dict[str, Reading]] | None  # and after it; None: it did not return
 
 
 class OwnView(TypedDict):
-    """What kvmprobe's own guest saw itself, to be compared with what was seen from outside."""
+    """What kvmprobe's own guest reported, to be compared with what ptrace observed."""
 
     ioctls: Ioctls
     snapshots: list[Snapshot]
@@ -176,15 +189,17 @@ class Watch(TypedDict):
     command: list[str] | None  # None: kvmprobe's own guest, or attached to `pid`
     own: bool  # it was kvmprobe's own small guest
     pid: int
-    ended: str  # "exited", "killed", "detached": it ran on
-    status: int | None  # of the command's exit, or the number of the signal that killed it
-    processes: int  # followed in all
+    ended: str  # "exited", "killed", "detached": it is still running
+    status: int | None  # the exit status, or the number of the signal that killed it
+    processes: int  # that were followed
     calls: list[WatchedCall]
-    said: OwnView | None
-    limits: list[str]  # what could not be seen, and why
+    said: OwnView | None  # the report of kvmprobe's own guest; None: it ended before it reported, or is not own
+    limits: list[str]  # what could not be observed, and why
 
 
-class Percentiles(TypedDict):  # of times, in microseconds
+class Percentiles(TypedDict):
+    """Of times, in microseconds."""
+
     count: int
     min: float | None
     p50: float | None
@@ -202,27 +217,27 @@ class SoakFailure(TypedDict):
 
 
 class Soak(TypedDict):
-    cycles: int  # that were done
-    wanted: int | None  # None: as many as fit into the time
+    cycles: int  # that were run
+    wanted: int | None  # None: as many as fit into the given time
     seconds: float
     vms: int  # at once
-    steps: dict[str, int]  # how often each was done: "hotplug" (of a CPU), "reload", "kill"
+    steps: dict[str, int]  # how often each ran: "hotplug" (of a CPU), "reload", "kill"
     limits: list[str]  # what could not be done, and why
-    interfered: int  # cycles that say nothing, because of others' VMs
+    interfered: int  # cycles that VMs of other processes disturbed
     failed: int
     failures: list[SoakFailure]  # the first of them
     create: Percentiles
     close: Percentiles
-    memory_kb: list[int]  # resident, at the beginning and at the end
+    memory_kb: list[int]  # resident memory at the beginning and at the end
 
 
 class MoreEvidence(TypedDict, total=False):
-    """Of other witnesses: present only where they were asked."""
+    """Of commands other than check: missing where they were not run."""
 
     trace: Trace
     watch: Watch
     soak: Soak
-    passive: bool  # /dev/kvm was not to be opened, no VM was to be made
+    passive: bool  # --passive: /dev/kvm was not opened, no VM was created
 
 
 class Evidence(MoreEvidence):
@@ -230,7 +245,7 @@ class Evidence(MoreEvidence):
     duration_ms: float
     host: Host
     kernel: Kernel
-    modules: dict[str, Module] | None  # those of KVM and of others that use SVM; None: /sys/module is not there
+    modules: dict[str, Module] | None  # of KVM and of other users of SVM; None: /sys/module is missing
     loads: list[LoadAttempt]
     cpus: Cpus
     snapshots: list[Snapshot]
@@ -238,5 +253,5 @@ class Evidence(MoreEvidence):
     ioctls: Ioctls
     guest: list[GuestRun]
     uevents: Uevents
-    vm_users: list[VmUser] | None  # processes that hold other VMs; None: nothing called for a look
+    vm_users: list[VmUser] | None  # processes with other VMs; None: they were not searched for
     log: Log

@@ -1,6 +1,7 @@
-"""Holds data to a JSON Schema: the part of the standard (draft 2020-12) that report.schema.json uses.
+"""Checks data against a JSON Schema: the part of the standard (draft 2020-12) that report.schema.json uses.
 
-A library would do it too; but `judge` is for bare hosts, and the tests hold this to the `jsonschema` package's answers.
+There are libraries for this, but kvmprobe must run as one file on bare hosts. The tests compare these answers with
+those of the package `jsonschema`.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def report_schema() -> Schema:
-    # By the loader: kvmprobe may be in a zip file.
+    """The schema of reports, from report.schema.json."""
+    # By the loader, because kvmprobe may be in a zip file.
     data = __spec__.loader.get_data(os.path.join(os.path.dirname(__file__), "report.schema.json"))  # type: ignore
     schema: Schema = json.loads(data)
     return schema
 
 
 def first_error(value: object, schema: Schema, root: Schema, where: str = "") -> str | None:
-    """Where and how `value` first departs from `schema`, whose $refs point into `root`; None if it does not."""
+    """Where and how `value` first breaks `schema`, whose $refs point into `root`, in one line; None where it does not.
+
+    `where`: the path of `value` in the whole document.
+    """
     if "$ref" in schema:
         return first_error(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root, where)
     if "anyOf" in schema:
         errors = [first_error(value, option, root, where) for option in schema["anyOf"]]
         return None if None in errors else max((error for error in errors if error), key=len)
     if "const" in schema and (value != schema["const"] or type(value) is not type(schema["const"])):
-        return f"{where or 'it'} is not {schema['const']!r}"
+        return f"{where or 'it'} is not {json.dumps(schema['const'])}"
     if "enum" in schema and value not in schema["enum"]:
         return f"{where or 'it'} is none of {', '.join(map(str, schema['enum']))}"
     kind = schema.get("type")
@@ -56,7 +61,7 @@ def first_error(value: object, schema: Schema, root: Schema, where: str = "") ->
 
 
 def _is_of(value: object, kind: str) -> bool:
-    if isinstance(value, bool):  # an int to Python, not to JSON
+    if isinstance(value, bool):  # an int in Python, not in JSON
         return kind == "boolean"
     if isinstance(value, float) and kind == "integer":
         return value.is_integer()  # 1.0 is an integer to JSON Schema

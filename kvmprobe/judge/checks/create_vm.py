@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, Result, quote, why_unread
-from kvmprobe.judge.checks.watched_command import created_no_vm
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.model.cpu_lists import cpu_names, fold
@@ -23,6 +22,8 @@ def create_vm(facts: Facts) -> Result:
         return Result(PASS, "KVM_CREATE_VM succeeded")
     error = error_of(facts.create_vm)
     if facts.watch and error is None:
+        from kvmprobe.judge.checks.watched_command import created_no_vm
+
         return created_no_vm(facts.watch)
     if facts.passive and error is None:
         return _passive(facts)

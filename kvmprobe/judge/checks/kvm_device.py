@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, Result
-from kvmprobe.judge.checks.watched_command import created_no_vm
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.model.cpu_lists import cpu_names
@@ -37,6 +36,8 @@ def kvm_device(facts: Facts) -> Result:
     if device["registered"] is False:
         return _unregistered(facts, device)
     if facts.watch and device["opened"] is None:
+        from kvmprobe.judge.checks.watched_command import created_no_vm
+
         return created_no_vm(facts.watch)
     if facts.passive and device["opened"] is None:
         return Result(SKIP, f"--passive: {path} not opened")

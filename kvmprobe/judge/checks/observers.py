@@ -32,11 +32,6 @@ _WINDOWS = (
 )
 
 
-def is_traced(facts: Facts) -> bool:
-    """Whether the evidence has a trace."""
-    return "trace" in facts.evidence
-
-
 def observers(facts: Facts) -> Result:
     """Stands for no function of the kernel: three observers of the same writes.
 

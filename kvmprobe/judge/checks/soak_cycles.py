@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Soak, SoakFailure
 
 
-def is_soaked(facts: Facts) -> bool:
-    """Whether there were cycles: without a first VM there are none, and other checks show why."""
-    return "soak" in facts.evidence and facts.evidence["soak"]["cycles"] > 0
-
-
 def soak_cycles(facts: Facts) -> Result:
     """Stands for every function that a cycle runs through, from kvm_create_vm() to kvm_destroy_vm().
 

@@ -18,11 +18,6 @@ _NO_VM_HINT = "Watch a command that creates a VM, or run `kvmprobe watch` withou
 _ATTACHED_HINT = "Attach before the process creates its VM, or let kvmprobe start it: `kvmprobe watch -- COMMAND`."
 
 
-def is_watched(facts: Facts) -> bool:
-    """Whether a command was watched."""
-    return facts.watch is not None
-
-
 def ending(watch: Watch) -> str:
     """How the command ended, for people."""
     if watch["ended"] == "detached":

@@ -186,11 +186,14 @@ class Facts:
         value = module["parameters"].get("enable_virt_at_load") if module else None
         return value in ("Y", "1") if isinstance(value, str) else None
 
+    def enabled_at_load(self) -> bool:
+        """kvm_amd is loaded with enable_virt_at_load=Y, so KVM sets EFER.SVME while it is loaded."""
+        return self.has_kvm_amd is True and self.enables_at_load() is True
+
     def kvm_holds_svm(self) -> bool:
         """Whether KVM itself set EFER.SVME on every CPU before our VM."""
         on_every_cpu = all(self.svme("before").values())
-        at_load = self.has_kvm_amd is True and self.enables_at_load() is True
-        return on_every_cpu and (at_load or self.other_vms() is not None)
+        return on_every_cpu and (self.enabled_at_load() or self.other_vms() is not None)
 
     def works(self) -> bool:
         """The registers show SVM at work: a VM was created, and EFER.SVME was 1 on every online CPU."""
@@ -202,8 +205,9 @@ class Facts:
         known_absent = bool(shows) and all(value is False for value in shows)
         # A kvm_amd that is built in is present on every host; one that is loaded answers.
         behind = self.has_kvm_amd is False or (self._kvm_amd_is_built_in() and bool(self.backends()))
-        # A vendor module registers /dev/kvm: all that a passive probe sees of it.
-        answers = self.vm_created or (self.passive and self.evidence["device"]["registered"] is True)
+        # Where nobody asked for a VM (--passive, a watched command), the device that a vendor module registers counts.
+        was_not_asked = self.create_vm is None and (self.passive or self.watch is not None)
+        answers = self.vm_created or (was_not_asked and self.evidence["device"]["registered"] is True)
         return answers and known_absent and behind
 
     def _kvm_amd_is_built_in(self) -> bool:

@@ -19,7 +19,14 @@ def svm_is_held(facts: Facts, message: str, answer: str) -> Result:
     `answer`: what the kernel answered, for `because`.
     """
     owners = [name for name in (*OTHER_OWNERS, *facts.backends()) if name in facts.modules]
-    hint = f"Unload {' or '.join(owners)} if nothing uses it: it is loaded and may hold SVM." if owners else None
+    hint = _hint(owners) if owners else None
     because = [*quote(facts.register_texts("before", "EFER"), "EFER"), answer]
     parts = by_cpu(facts.svme("before"), lambda _, value: _HELD[value])
     return Result(FAIL, message, "svm-held-by-another-owner", hint, because, parts)
+
+
+def _hint(owners: list[str]) -> str:
+    them = "it" if len(owners) == 1 else "them"
+    return (
+        f"Stop the VMs of {' and '.join(owners)}, which may hold SVM. Unload {them}: `modprobe -r {' '.join(owners)}`."
+    )

@@ -1,8 +1,9 @@
-"""Evidence of a watch, changed by hand: witnesses that contradict each other, commands that went another way."""
+"""Evidence of a watch, changed: a guest of our own that contradicts ptrace, and commands that took another way."""
 
 from __future__ import annotations
 
-from tests.helpers.variants import Evidence
+from tests.helpers.evidence_changes import cpu1_went, foreign_event, users
+from tests.helpers.variants import Evidence, Variant, each, through_kvm_pvm
 
 OWN = "watch/bookworm-own"
 OWN_AT_LOAD = "watch/trixie-own"
@@ -16,10 +17,18 @@ def other_efer(evidence: Evidence) -> None:
             snapshot["cpus"]["1"]["EFER"] = "0xd01"
 
 
-def other_efer_beside_others(evidence: Evidence) -> None:
-    other_efer(evidence)
-    event = {"event": "create", "pid": 1, "comm": "init", "ours": False, "count": 2, "created": 9, "phase": "closed"}
-    evidence["uevents"]["events"].append(event)
+def other_vm_cr(evidence: Evidence) -> None:
+    evidence["watch"]["said"]["snapshots"][0]["cpus"]["0"]["VM_CR"] = "0x8"
+
+
+def efer_unread_by_the_guest(evidence: Evidence) -> None:
+    for snapshot in evidence["watch"]["said"]["snapshots"]:
+        snapshot["cpus"]["1"]["EFER"] = {"error": "EIO"}
+
+
+def snapshots_without_cpu1(evidence: Evidence) -> None:
+    for snapshot in evidence["watch"]["said"]["snapshots"]:
+        del snapshot["cpus"]["1"]
 
 
 def other_efer_without_uevents(evidence: Evidence) -> None:
@@ -35,7 +44,7 @@ def other_vm(evidence: Evidence) -> None:
     evidence["watch"]["said"]["ioctls"]["KVM_CREATE_VM"] = {"error": "EPERM"}
 
 
-def run_unseen(evidence: Evidence) -> None:
+def run_not_observed(evidence: Evidence) -> None:
     evidence["watch"]["calls"] = [call for call in evidence["watch"]["calls"] if call["name"] != "KVM_RUN"]
 
 
@@ -69,25 +78,64 @@ def lives_on(evidence: Evidence) -> None:
     evidence["snapshots"] = evidence["snapshots"][:2]
 
 
-def attached_too_late(evidence: Evidence) -> None:
-    never_opened(evidence)
+def attached_to(evidence: Evidence) -> None:
     evidence["watch"].update(command=None, ended="detached", status=None)
 
 
-WATCHED = (
+def attached_too_late(evidence: Evidence) -> None:
+    never_opened(evidence)
+    attached_to(evidence)
+
+
+def own_guest_did_not_run(evidence: Evidence) -> None:
+    for run in evidence["watch"]["said"]["guest"]:
+        run.update(result="skipped", detail="sched_setaffinity", error="EINVAL")
+    evidence["guest"] = []
+    run_not_observed(evidence)
+
+
+def run_failed(evidence: Evidence) -> None:
+    for call in evidence["watch"]["calls"]:
+        if call["name"] == "KVM_RUN":
+            call["answer"] = {"error": "EINTR"}
+
+
+def no_vm_of_kvm_pvm(evidence: Evidence) -> None:
+    never_opened(evidence)
+    through_kvm_pvm(evidence)
+
+
+def never_opened_or_registered(evidence: Evidence) -> None:
+    never_opened(evidence)
+    evidence["device"].update(registered=False, type=None)
+
+
+WATCHED: tuple[Variant, ...] = (
     ("own: EFER differs", OWN, other_efer, "observers-disagree"),
-    ("own: EFER differs beside other VMs", OWN, other_efer_beside_others, "svme-set-by-create-vm"),
+    ("own: VM_CR differs", OWN, other_vm_cr, "observers-disagree"),
+    ("own: EFER differs beside other VMs", OWN, each(other_efer, foreign_event), "svme-set-by-create-vm"),
+    ("own: EFER differs beside another VM", OWN, each(other_efer, users("qemu")), "svme-set-by-create-vm"),
+    ("own: EFER differs, cpu1 went", OWN, each(other_vm_cr, cpu1_went), "svme-set-by-create-vm"),
     ("own: EFER differs, no uevents", OWN, other_efer_without_uevents, "svme-owner-unknown"),
+    ("own: EFER unread by the guest", OWN, efer_unread_by_the_guest, "svme-set-by-create-vm"),
+    ("own: cpu1 unknown to the guest", OWN, snapshots_without_cpu1, "svme-set-by-create-vm"),
     ("own: the version differs", OWN, other_version, "observers-disagree"),
+    ("own: the version differs beside other VMs", OWN, each(other_version, foreign_event), "observers-disagree"),
     ("own: the VM differs", OWN_AT_LOAD, other_vm, "observers-disagree"),
-    ("own: a guest nobody saw", OWN, run_unseen, "observers-disagree"),
+    ("own: a guest that ptrace did not observe", OWN, run_not_observed, "observers-disagree"),
+    ("own: no guest ran", OWN, own_guest_did_not_run, "svme-set-by-create-vm"),
+    ("own at load: no guest ran", OWN_AT_LOAD, own_guest_did_not_run, "guest-not-run"),
     ("own: died", OWN, own_died, "guest-not-run"),
     ("qemu: KVM_CREATE_VM did not return", QEMU, create_did_not_return, "vm-not-created"),
     ("qemu: never opened /dev/kvm", QEMU, never_opened, "vm-not-created"),
+    ("qemu: never opened a missing /dev/kvm", QEMU, never_opened_or_registered, "kvm-device-missing"),
+    ("qemu: no VM of kvm_pvm", QEMU, no_vm_of_kvm_pvm, "kvm-without-svm"),
     ("qemu: attached too late", QEMU, attached_too_late, "vm-not-created"),
+    ("qemu: attached, KVM_CREATE_VM did not return", QEMU, each(attached_to, create_did_not_return), "vm-not-created"),
     ("qemu: did not ask for the version", QEMU, did_not_ask, "svme-set-by-create-vm"),
-    ("qemu: lives on", QEMU, lives_on, "svme-set-by-create-vm"),
-    ("qemu at load: lives on", QEMU_AT_LOAD, lives_on, "svme-set-at-module-load"),
-    ("qemu: its guest never ran", QEMU, run_unseen, "svme-set-by-create-vm"),
-    ("qemu at load: its guest never ran", QEMU_AT_LOAD, run_unseen, "guest-not-run"),
+    ("qemu: still running", QEMU, lives_on, "svme-set-by-create-vm"),
+    ("qemu at load: still running", QEMU_AT_LOAD, lives_on, "svme-set-at-module-load"),
+    ("qemu: its guest never ran", QEMU, run_not_observed, "svme-set-by-create-vm"),
+    ("qemu at load: its guest never ran", QEMU_AT_LOAD, run_not_observed, "guest-not-run"),
+    ("qemu at load: its KVM_RUN failed", QEMU_AT_LOAD, run_failed, "guest-not-run"),
 )

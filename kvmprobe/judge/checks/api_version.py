@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge.check_result import FAIL, PASS, SKIP, Result
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, Result
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.values import KVM_API_VERSION, error_of
 
@@ -19,6 +19,8 @@ def api_version(facts: Facts) -> Result:
         return Result(SKIP, "the watched command did not call KVM_GET_API_VERSION")
     if facts.passive and answer is None:
         return Result(SKIP, "--passive: KVM_GET_API_VERSION not called")
-    text = "unknown" if answer is None else error_of(answer) or str(answer)
+    if answer is None:
+        return Result(UNKNOWN, "KVM_GET_API_VERSION was not called")
+    text = error_of(answer) or str(answer)
     message = f"KVM_GET_API_VERSION = {text}, not {KVM_API_VERSION}"
     return Result(FAIL, message, "api-version", because=[f"KVM_GET_API_VERSION = {text}"])

@@ -15,7 +15,7 @@ def create_vm(facts: Facts) -> Result:
     """kvm_dev_ioctl_create_vm() and kvm_create_vm() in virt/kvm/kvm_main.c.
 
     Reads the answer of KVM_CREATE_VM and EFER before it; of a passive probe also kvm_amd's reference count and uevents.
-    Reasons: create-vm-failed; svm-held-by-another-owner; vm-not-created of a watched command or a passive probe;
+    Reasons: create-vm-failed; svm-held-by-another-owner; vm-not-created where it was not called;
     msr-unreadable of a passive probe.
     """
     if facts.vm_created:
@@ -28,7 +28,8 @@ def create_vm(facts: Facts) -> Result:
     if facts.passive and error is None:
         return _passive(facts)
     if error is None:
-        return Result(UNKNOWN, "KVM_CREATE_VM was not called")
+        answer = "was not called" if facts.create_vm is None else f"= {facts.create_vm}, neither 0 nor an error"
+        return Result(UNKNOWN, f"KVM_CREATE_VM {answer}", "vm-not-created", because=[f"KVM_CREATE_VM {answer}"])
     message, answer = f"KVM_CREATE_VM failed: {error}", f"KVM_CREATE_VM: {error}"
     set_before = facts.svme_set_before()
     if set_before and error in HELD_ERRORS and not facts.kvm_holds_svm():
@@ -44,7 +45,7 @@ def _passive(facts: Facts) -> Result:
     # A VM that came and went unnoticed, or one that this process cannot see, may be why SVME is set.
     seen = facts.evidence["uevents"]["source"] and not facts.foreign_events()
     unused = "kvm_amd" in facts.modules and facts.modules["kvm_amd"]["refcount"] == 0
-    if set_before and seen and unused and not facts.enables_at_load() and facts.other_vms() is None:
+    if set_before and seen and unused and not facts.enabled_at_load() and facts.other_vms() is None:
         message = f"no VM is alive, and EFER.SVME is 1 on {cpu_names(set_before)}: KVM_CREATE_VM would fail"
         return svm_is_held(facts, message, "kvm_amd: reference count 0")
     for name in ("EFER", "VM_CR"):
@@ -53,7 +54,7 @@ def _passive(facts: Facts) -> Result:
             because = quote(facts.register_texts("before", name), name)
             return Result(UNKNOWN, f"{_PASSIVE}; {name} could not be read{unread}", "msr-unreadable", because=because)
     clear = [cpu for cpu, value in facts.svme("before").items() if value is False]
-    if facts.has_kvm_amd and facts.enables_at_load() and clear:
+    if facts.enabled_at_load() and clear:
         found = f"kvm.enable_virt_at_load=Y, but EFER.SVME is 0 on {cpu_names(clear)}"
     else:
         found = "no obstacle found"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import PASS, UNKNOWN, WARN, CpuResult, Result, by_cpu
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.cpu_lists import fold, text_of
+from kvmprobe.model.cpu_lists import cpu_names, fold, text_of
 from kvmprobe.model.registers import LEAF_SVM
 
-_LOW = f"is below {LEAF_SVM:#x}: no nested paging, and older kernels refuse to load kvm_amd"
+_EFFECT = "no nested paging, and older kernels refuse to load kvm_amd"
 
 
 def extended_leaf(facts: Facts) -> Result:
@@ -20,14 +20,16 @@ def extended_leaf(facts: Facts) -> Result:
     text = f"the highest extended leaf is {fold(highest)}"
     if None in highest.values():
         return Result(UNKNOWN, text, by_cpu=parts)
-    if any(value is not None and value < LEAF_SVM for value in highest.values()):
-        return Result(WARN, f"the highest extended leaf, {fold(highest)}, {_LOW}", by_cpu=parts)
+    low = [cpu for cpu, value in highest.items() if value is not None and value < LEAF_SVM]
+    if low:
+        return Result(WARN, f"{text}, below {LEAF_SVM:#x} on {cpu_names(low)}: {_EFFECT}", by_cpu=parts)
     return Result(PASS, text, by_cpu=parts)
 
 
 def _of_cpu(_: int, highest: int | None) -> CpuResult:
     if highest is None:
         return CpuResult(UNKNOWN, "the highest extended leaf could not be read")
+    text = f"the highest extended leaf is {text_of(highest)}"
     if highest < LEAF_SVM:
-        return CpuResult(WARN, f"the highest extended leaf, {text_of(highest)}, {_LOW}")
-    return CpuResult(PASS, f"the highest extended leaf is {text_of(highest)}")
+        return CpuResult(WARN, f"{text}, below {LEAF_SVM:#x}: {_EFFECT}")
+    return CpuResult(PASS, text)

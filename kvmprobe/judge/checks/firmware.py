@@ -39,11 +39,11 @@ def firmware(facts: Facts) -> Result:
         if any(lock[cpu] and svml[cpu] for cpu in off):
             hint = f"{hint} {_KEY_HINT}"
         return Result(FAIL, message, "firmware-disabled", hint, because, parts)
-    text = f"VM_CR = {fold(values)}"
-    if None in disabled.values():
-        unread = why_unread(facts.register_errors("before", VM_CR.name))
-        return Result(UNKNOWN, f"{text}{unread}", by_cpu=parts)
-    return Result(PASS, f"{text}: SVMDIS = 0", by_cpu=parts)
+    unread = [cpu for cpu, value in disabled.items() if value is None]
+    if unread:
+        why = why_unread(facts.register_errors("before", VM_CR.name))
+        return Result(UNKNOWN, f"VM_CR could not be read on {cpu_names(unread)}{why}", by_cpu=parts)
+    return Result(PASS, f"VM_CR = {fold(values)}: SVMDIS = 0", by_cpu=parts)
 
 
 def _of_cpu(facts: Facts, cpu: int) -> CpuResult:

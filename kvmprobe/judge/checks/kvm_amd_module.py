@@ -45,7 +45,7 @@ def _not_comparable(facts: Facts, message: str, because: list[str]) -> Result:
     """kvm_amd is missing, and nothing shows whether that matters. A device that this user may not open comes first."""
     unread = why_unread(facts.register_errors("before", "VM_CR"))
     message = f"{message}; whether CPU and firmware allow SVM is unknown{unread}"
-    because += quote(facts.register_texts("before", "VM_CR"), "VM_CR")
+    because += [*quote(bits(facts.svm()), SVM_BIT), *quote(facts.register_texts("before", "VM_CR"), "VM_CR")]
     return Result(UNKNOWN, message, None if facts.may_not_open() else "msr-unreadable", because=because)
 
 

@@ -42,9 +42,11 @@ def kvm_device(facts: Facts) -> Result:
     if facts.passive and device["opened"] is None:
         return Result(SKIP, f"--passive: {path} not opened")
     error = error_of(device["opened"])
+    if error is None:
+        return Result(UNKNOWN, f"{path} was not opened")
     mode = f" ({_mode(device)})" if device["mode"] else ""
-    message = f"{path} cannot be opened: {error or 'it was not tried'}"
-    because = [f"{path}: {error or 'not opened'}{mode}"]
+    message = f"{path} cannot be opened: {error}"
+    because = [f"{path}: {error}{mode}"]
     if error in NOT_PERMITTED:
         return Result(UNKNOWN, f"{message}{mode}", "kvm-not-permitted", because=because)
     if error in _NO_RESOURCES:

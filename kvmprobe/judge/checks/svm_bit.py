@@ -7,7 +7,7 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, fold, text_of
 
 SVM_BIT = "CPUID 0x80000001 ECX.SVM"
-_UNREAD = "raw CPUID could not be read; svm in the flags of /proc/cpuinfo"
+_FLAG = "svm in the flags of /proc/cpuinfo"
 
 
 def svm_bit(facts: Facts) -> Result:
@@ -24,7 +24,11 @@ def svm_bit(facts: Facts) -> Result:
     because = quote(bits(svm), SVM_BIT)
     if lacking and any(svm.values()):
         return Result(FAIL, f"{SVM_BIT} = {fold(bits(svm))}", "cpus-disagree", because=because, by_cpu=parts)
-    message = f"{SVM_BIT} = 0 on {cpu_names(lacking)}" if lacking else f"{_UNREAD}: {fold(flag)}"
+    if lacking:
+        message = f"{SVM_BIT} = 0 on {cpu_names(lacking)}"
+    else:
+        unread = [cpu for cpu, value in svm.items() if value is None]
+        message = f"raw CPUID could not be read on {cpu_names(unread)}; {_FLAG}: {fold(flag)}"
     outer = facts.hypervisor()
     if outer:
         message += f" (a VM under {outer})"
@@ -42,5 +46,5 @@ def svm_bit(facts: Facts) -> Result:
 
 def _of_cpu(svm: bool | None, flag: bool | None) -> CpuResult:
     if svm is None:
-        return CpuResult(PASS if flag else UNKNOWN, f"{_UNREAD}: {text_of(flag)}")
+        return CpuResult(PASS if flag else UNKNOWN, f"raw CPUID could not be read; {_FLAG}: {text_of(flag)}")
     return CpuResult(PASS if svm else FAIL, f"{SVM_BIT} = {svm:d}")

@@ -35,7 +35,7 @@ def _judge(facts: Facts) -> Result:
         return Result(UNKNOWN, f"{text}{unread}; whether SVME was released is unknown")
     still = [cpu for cpu, value in closed.items() if value]
     lost = [cpu for cpu, value in closed.items() if not value]
-    if _stays_set(facts):
+    if facts.enabled_at_load():
         if lost:
             message = f"{text}: SVME is 0 on {cpu_names(lost)} although kvm.enable_virt_at_load=Y"
             return Result(FAIL, message, "svme-not-set", because=["kvm.enable_virt_at_load=Y"])
@@ -53,18 +53,14 @@ def _judge(facts: Facts) -> Result:
         message = f"{text}: SVME stays 1, and without KVM's uevents it is unknown whether for another VM"
         return Result(UNKNOWN, message, "svme-owner-unknown", because=["KVM's uevents: none"])
     message = f"{text}: the last VM is gone, and SVME is 1 on {cpu_names(still)}"
-    return Result(FAIL, message, "svme-not-cleared", because=["other VMs: none seen"])
-
-
-def _stays_set(facts: Facts) -> bool:
-    return bool(facts.has_kvm_amd and facts.enables_at_load())
+    return Result(FAIL, message, "svme-not-cleared", because=["other VMs: none found"])
 
 
 def _of_cpu(facts: Facts, whole: Result, before: bool | None, closed: bool | None, text: str) -> CpuResult:
     message = f"EFER = {text} after the VM was closed"
     if closed is None or before is None:
         return CpuResult(UNKNOWN, message)
-    good = closed if _stays_set(facts) else not closed or before
+    good = closed if facts.enabled_at_load() else not closed or before
     return CpuResult(PASS if good else whole.status, message)
 
 

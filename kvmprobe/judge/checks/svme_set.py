@@ -50,15 +50,17 @@ def _attribute(facts: Facts, steps: str) -> Result:
     shows = [others] if others else []
     if not any(before.values()):
         if facts.vms_alive_at_create():
-            message = f"another VM was created at the same time, so who set SVME is unknown: {steps}; {others}"
+            message = f"SVME was 0 before KVM_CREATE_VM, and another VM was alive after it: {steps}; {others}"
             return Result(UNKNOWN, message, "interfered", because=shows)
         return Result(PASS, f"KVM_CREATE_VM set EFER.SVME on {cpus}: {steps}", "svme-set-by-create-vm")
     if not all(before.values()):
-        message = f"SVME was 1 on {cpu_names(facts.svme_set_before())} only before KVM_CREATE_VM: {steps}"
+        clear = [cpu for cpu, value in before.items() if not value]
+        was = f"SVME was 1 on {cpu_names(facts.svme_set_before())} and 0 on {cpu_names(clear)}"
+        message = f"before KVM_CREATE_VM {was}: {steps}"
         if others:
             return Result(UNKNOWN, f"{message}; {others}", "interfered", because=shows)
         return Result(UNKNOWN, message, "svme-owner-unknown")
-    if facts.has_kvm_amd and facts.enables_at_load():
+    if facts.enabled_at_load():
         message = f"kvm_amd set EFER.SVME on {cpus} when it was loaded: {steps}"
         shows = ["kvm.enable_virt_at_load=Y"]
         return _needs_guest(facts, Result(PASS, message, "svme-set-at-module-load", because=shows))
@@ -76,19 +78,18 @@ def _needs_guest(facts: Facts, result: Result) -> Result:
         result.message += "; the command's own guest ran"
         result.because.append(elsewhere)
         return result
-    ran = dict.fromkeys(facts.cpus, False)
-    ran.update((run["cpu"], True) for run in facts.evidence["guest"] if run["result"] == "ok" and run["cpu"] in ran)
-    result.because += quote({cpu: "ok" if value else "not ok" for cpu, value in ran.items()}, "guest", " ")
-    missing = [cpu for cpu, value in ran.items() if not value]
+    runs = dict.fromkeys(facts.cpus, "not run")
+    runs.update((run["cpu"], run["result"]) for run in facts.evidence["guest"] if run["cpu"] in runs)
+    result.because += quote(runs, "guest", " ")
+    missing = [cpu for cpu, value in runs.items() if value != "ok"]
     if missing:
         message = f"{result.message}; no guest ran to its end on {cpu_names(missing)}"
-        return Result(UNKNOWN, message, "guest-not-run", because=result.because, by_cpu=by_cpu(ran, _of_guest))
+        return Result(UNKNOWN, message, "guest-not-run", because=result.because, by_cpu=by_cpu(runs, _of_guest))
     return result
 
 
-def _of_guest(_: int, ran: bool) -> CpuResult:
-    how = "a guest ran to its end" if ran else "no guest ran to its end"
-    return CpuResult(PASS if ran else UNKNOWN, f"SVME is 1, and {how}")
+def _of_guest(_: int, run: str) -> CpuResult:
+    return CpuResult(PASS if run == "ok" else UNKNOWN, f"SVME is 1; guest {run}")
 
 
 def _of_cpu(facts: Facts, cpu: int, steps: str) -> CpuResult:

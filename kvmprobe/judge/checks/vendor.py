@@ -26,10 +26,11 @@ def vendor(facts: Facts) -> Result:
         return Result(UNKNOWN, f"the vendor could not be read on every CPU: {fold(vendors)}", by_cpu=parts)
     if all(vendor in _VENDORS for vendor in vendors.values()):
         return Result(PASS, fold(vendors), by_cpu=parts)
-    message = f"{fold(vendors)} is neither AuthenticAMD nor HygonGenuine"
     because = quote(vendors, "vendor")
     if len(group(vendors)) > 1:
+        message = f"the CPUs have different vendors: {fold(vendors)}"
         return Result(FAIL, message, "cpus-disagree", because=because, by_cpu=parts)
+    message = f"{fold(vendors)} is neither AuthenticAMD nor HygonGenuine"
     if facts.kvm_without_svm():
         message += f"; KVM {facts.answers_through()}"
         return Result(FAIL, message, "kvm-without-svm", because=[*because, *facts.backend_evidence()])

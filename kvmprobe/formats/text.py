@@ -23,7 +23,7 @@ _COLOURS = {"pass": _GREEN, "fail": _RED, "warn": _YELLOW, "unknown": _YELLOW, "
 _VERDICT_COLOURS = {"confirmed": _GREEN, "failed": _RED, "inconclusive": _YELLOW, "not applicable": _CYAN}
 
 
-def render(report: Report, verbose: int = 0, colour: bool = False) -> str:
+def render(report: Report, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
     """The text report. `verbose`: -1 the verdict line alone, 0 CPUs folded, 1 every CPU and all that was seen."""
     paint = _paint if colour else _plain
     verdict = report["verdict"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 # SGR sequences (ECMA-48, 8.3.117), which all terminals of Linux know.
@@ -23,6 +24,8 @@ COLOURS = {
 
 # The signs that kvmprobe's own texts use beyond ASCII.
 _ASCII_SIGNS = str.maketrans({"→": "->", "…": "...", "µ": "u", "·": "-"})
+
+_WORD = re.compile(" *[^ ]+")  # with the spaces before it
 
 
 def clean(text: object) -> str:
@@ -63,25 +66,21 @@ def _transposed(rows: Sequence[Sequence[str]]) -> Iterator[list[str]]:
         yield [row[index] for row in rows if index < len(row)]
 
 
-def wrap(text: str, width: int | None, first: str = "", rest: str = "") -> list[str]:
-    """`text` in lines of at most `width` characters, none where `width` is None. It breaks at spaces only: a word that
-    is too long for a line has a line of its own.
+def wrap(text: str, width: int | None, hang: int = 2) -> list[str]:
+    """`text` in lines of at most `width` characters; in one line where `width` is None.
 
-    `first` stands before the first line and `rest` before all others (a hanging indent). `first` counts as many
-    characters as `rest`, so it may contain colours.
+    All lines but the first are indented by `hang` spaces. Lines break at spaces only: a word that is too long for a
+    line has a line of its own.
     """
     if width is None:
-        return [first + text]
-    room = width - len(rest)
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line and len(line) + 1 + len(word) > room:
-            lines.append(line)
-            line = word
+        return [text]
+    lines = [""]
+    for word in _WORD.findall(text):
+        if lines[-1] and len(lines[-1]) + len(word) > width:
+            lines.append(" " * hang + word.lstrip(" "))
         else:
-            line = f"{line} {word}" if line else word
-    lines.append(line)
-    return [first + lines[0].rstrip(), *(rest + line.rstrip() for line in lines[1:])]
+            lines[-1] += word
+    return lines
 
 
 def paint(text: str, colour: str, wanted: bool = True) -> str:
@@ -90,8 +89,9 @@ def paint(text: str, colour: str, wanted: bool = True) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """ "1 CPU", "2 CPUs", "1,024 CPUs"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    """ "1 CPU", "2 CPUs", "1,024 processes"."""
+    plural = "es" if what.endswith("s") else "s"
+    return f"{number:,} {what}{'' if number == 1 else plural}"
 
 
 def cut(text: str, longest: int, end: str = "…") -> str:

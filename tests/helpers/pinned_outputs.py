@@ -30,7 +30,7 @@ WHOLE = {
     "inconclusive": "matrix/bookworm/no-msr-device",
     "not-applicable": "matrix/bookworm/intel",
 }
-_VOLUMES = {"text": 0, "text-v": 1, "text-q": -1}
+_VOLUMES = {"text-q": -1, "text": 0, "text-v": 1, "text-vv": 2}
 _WHOLE_FORMATS = (*_VOLUMES, "prometheus", "nagios", "nfd", "ktap", "junit")
 
 
@@ -55,7 +55,7 @@ def wholes() -> Iterator[tuple[str, str]]:
 def _pinned(report: Any, name: str) -> str:
     """The output without what depends on when and by which version it is made."""
     if name in _VOLUMES:
-        return render(report, "text", _VOLUMES[name])
+        return render(report, "text", _VOLUMES[name], width=80)
     text = render(report, name)
     if name == "nagios":
         return re.sub(r"\bage=\d+s", "age=0s", text)

@@ -69,5 +69,7 @@ def _why_blocked(report: Report, blocked_by: str | None) -> str:
     """Why a check was skipped: another did not pass before it; "" for any other reason."""
     if blocked_by is None:
         return ""
+    if report["verdict"]["status"] == "not applicable":
+        return "does not apply"
     statuses = {check["id"]: check["status"] for check in report["checks"]}
     return f"{_title(blocked_by)} {'is unknown' if statuses.get(blocked_by) == UNKNOWN else 'failed'}"

@@ -130,6 +130,17 @@ def test_what_decides_an_inconclusive_verdict_is_not_ok_and_other_unknowns_are_s
     assert {test.name for test in whole.tests if test.skip == "unknown"} >= {"firmware", "sev-guest"}
 
 
+@pytest.mark.parametrize("name", ["matrix/bookworm/user-of-kvm", "matrix/bookworm/epyc"])
+def test_a_usable_verdict_passes_whatever_is_unknown(name: str) -> None:
+    report = judge(recorded(name))
+    report["verdict"].update(status="usable", reason="guest-ran")
+    whole = strict_ktap.parse(render(report, "ktap"))
+    assert whole.skip is None
+    assert all(test.ok for test in whole.tests)
+    suite = ElementTree.fromstring(render(report, "junit"))[0]
+    assert (suite.attrib["failures"], suite.attrib["errors"]) == ("0", "0")
+
+
 def test_values_cannot_make_lines_or_names_of_their_own() -> None:
     evil = "a\nnot ok 1 b # SKIP \x1b[31m\ud800\ufffe\x00 <]]>&\"'"
     suite = Suite("evil", [Case("a#b", ERROR, evil, more=[evil])], properties={"x\n1..7": evil})

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 QUIET, ALL_CHECKS, EVERYTHING = -1, 1, 2
 
+_SHORT = 140  # characters, some two lines: shorter values share a paragraph, longer ones have a line each
+
 
 def render(report: Report, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
     """The text report in the volume `verbose`, in colour or not.
@@ -29,7 +31,7 @@ def render(report: Report, verbose: int = 0, colour: bool = False, width: int | 
     `width`: of the terminal in columns, at which lines are wrapped between words; None: lines are not wrapped.
     """
     if verbose <= QUIET:
-        lines = [_verdict(report), Line(f"What to do: {_hint(report)}")]
+        lines = [next(_verdict(report)), Line(f"What to do: {_hint(report)}")]
         return joined(rendered(lines, colour, width))
     sections = (list(section) for section in _sections(report, verbose))
     texts = [joined(rendered(section, colour, width)) for section in sections if section]
@@ -38,16 +40,14 @@ def render(report: Report, verbose: int = 0, colour: bool = False, width: int | 
 
 def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
     facts = Facts(report["evidence"])
-    yield iter((_verdict(report),))
-    yield _because(report)
+    applicable = report["verdict"]["status"] != "not applicable"
+    yield _verdict(report)
     yield _what_to_do(report)
-    yield _host(facts)
-    yield from _observers(report["evidence"], verbose)
-    if report["verdict"]["status"] != "not applicable" or verbose >= EVERYTHING:
-        yield text_registers.table(facts, verbose >= EVERYTHING)
+    yield _host(facts, applicable or verbose >= EVERYTHING, verbose >= EVERYTHING)
+    yield from _observers(report["evidence"], verbose >= EVERYTHING)
     if verbose >= ALL_CHECKS:
         yield text_checks.tree(report, facts)
-    elif report["verdict"]["status"] != "not applicable":
+    elif applicable:
         yield text_checks.unpassed(report)
     else:
         yield _without_svm(facts)
@@ -57,20 +57,18 @@ def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
         yield text_evidence.everything(report["evidence"])
 
 
-def _verdict(report: Report) -> Line:
+def _verdict(report: Report) -> Iterator[Line]:
+    """The verdict, and the values and log lines that show it. Reports by earlier versions do not have these."""
     verdict = report["verdict"]
     status = verdict["status"].upper()
     text = f"{status} {verdict['reason']}: {one_line(verdict['summary'])}"
-    return Line(text, painted=len(status), colour=BOLD + COLOURS[verdict["status"]])
-
-
-def _because(report: Report) -> Iterator[Line]:
-    """The values and log lines that show the reason. Reports by earlier versions have none."""
-    because = report["verdict"].get("because") or []
-    if because:
+    yield Line(text, painted=len(status), colour=BOLD + COLOURS[verdict["status"]])
+    because = [one_line(value) for value in verdict.get("because") or ()]
+    if len("; ".join(because)) > _SHORT:
         yield heading("Because:")
-    for value in because:
-        yield Line(f"  {one_line(value)}", hang=4)
+        yield from (Line(f"  {value}", hang=4) for value in because)
+    elif because:
+        yield Line(f"Because: {'; '.join(because)}", painted=len("Because:"), colour=BOLD)
 
 
 def _what_to_do(report: Report) -> Iterator[Line]:
@@ -89,7 +87,8 @@ def _hint(report: Report) -> str:
     return one_line(report["verdict"]["hint"], " ")
 
 
-def _host(facts: Facts) -> Iterator[Line]:
+def _host(facts: Facts, with_registers: bool, every_cpu: bool) -> Iterator[Line]:
+    """What host it is, and its registers."""
     evidence = facts.evidence
     info = facts.first_cpuinfo()
     model = f"{info['model_name']}, family {info['cpu_family']} model {info['model']}" if info else "CPU model unknown"
@@ -100,6 +99,8 @@ def _host(facts: Facts) -> Iterator[Line]:
     about += [f"{offline} offline"] if offline else []
     about += [f"in a VM under {outer}"] if outer else []
     yield Line("; ".join(about))
+    if with_registers:
+        yield from text_registers.table(facts, every_cpu)
 
 
 def _without_svm(facts: Facts) -> Iterator[Line]:
@@ -108,12 +109,12 @@ def _without_svm(facts: Facts) -> Iterator[Line]:
     yield Line("All checks of SVM are skipped; -v shows each.")
 
 
-def _observers(evidence: Evidence, verbose: int) -> Iterator[Iterator[Line]]:
+def _observers(evidence: Evidence, every_cpu: bool) -> Iterator[Iterator[Line]]:
     """What trace, watch and soak add."""
     if "trace" in evidence:
         from kvmprobe.formats import text_trace
 
-        yield from text_trace.sections(evidence["trace"], verbose >= EVERYTHING)
+        yield from text_trace.sections(evidence["trace"], every_cpu)
     if "watch" in evidence:
         from kvmprobe.formats import text_watch
 

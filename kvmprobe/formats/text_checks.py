@@ -19,19 +19,22 @@ _MARK = 10  # columns of "[ FAIL  ] "
 
 
 def unpassed(report: Report) -> Iterator[Line]:
-    """A line for each check that failed, warns or is unknown; one for all that were skipped, and one with the count."""
+    """A line for each check that failed, warns or is unknown, and one for all others."""
     checks, verdict = report["checks"], report["verdict"]
     for check in checks:
         if check["status"] in (FAIL, WARN, UNKNOWN):
             message = "see above" if check["message"] == verdict["summary"] else one_line(check["message"])
             yield _line(check["status"], 0, f"{_title(check['id'])}: {message}")
-    skipped = [check for check in checks if check["status"] == SKIP]
-    if skipped:
-        causes = {_why_blocked(report, check["blocked_by"]) for check in skipped}
-        names = _title(skipped[0]["id"]) if len(skipped) == 1 else counted(len(skipped), "check")
-        yield _line(SKIP, 0, f"{names}: {causes.pop()}" if len(causes) == 1 and "" not in causes else names)
     passed = sum(check["status"] == PASS for check in checks)
-    yield Line(f"{passed} of {counted(len(checks), 'check')} passed; -v shows each.")
+    yield Line(f"{passed} of {counted(len(checks), 'check')} passed{_skipped(report)}; -v shows each.")
+
+
+def _skipped(report: Report) -> str:
+    """How many checks were skipped, and why, where that is the same for all of them."""
+    skipped = [check for check in report["checks"] if check["status"] == SKIP]
+    causes = {_why_blocked(report, check["blocked_by"]) for check in skipped}
+    why = f" ({causes.pop()})" if len(causes) == 1 and "" not in causes else ""
+    return f", {len(skipped)} skipped{why}" if skipped else ""
 
 
 def tree(report: Report, facts: Facts) -> Iterator[Line]:

@@ -38,7 +38,7 @@ def _row(call: WatchedCall) -> tuple[str, str, str]:
     return (
         f"{call['comm'] or '?'}[{call['pid']}]{thread}",
         f"{call['name']} ({call['request']}) = {answer}",
-        f"EFER {entry}" if entry == after else f"EFER {entry} → {after}",
+        f"EFER {entry}" if entry == after else f"EFER {entry} -> {after}",
     )
 
 

@@ -24,9 +24,11 @@ print(*(name.rpartition(".")[2] for name in sys.modules if name.startswith("kvmp
 """
 # Where a format has more modules than the one of its name.
 _MODULES = {
+    "text": {"text", "text_lines", "text_checks", "text_registers", "hint_steps", "vendor_and_backend"},
+    "nagios": {"nagios", "vendor_and_backend"},
     "html": {"html", "host_row"},
-    "ktap": {"ktap", "harness_cases", "by_cpu"},
-    "junit": {"junit", "harness_cases", "by_cpu"},
+    "ktap": {"ktap", "harness_cases"},
+    "junit": {"junit", "harness_cases"},
 }
 
 

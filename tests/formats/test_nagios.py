@@ -48,7 +48,7 @@ def _parse(text: str, status: int) -> tuple[str, dict[str, float]]:
 
 
 def _all_reports() -> list[Any]:
-    reports = [pytest.param(json.loads(path.read_text()), id=recorded_name(path)) for path in RECORDED]
+    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
     return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
 
 
@@ -107,7 +107,7 @@ def test_what_did_not_pass_is_in_the_details() -> None:
 
 def test_a_usable_host_is_ok_and_warns_as_a_confirmed_one() -> None:
     report = judge(recorded("matrix/bookworm/epyc"))
-    report["verdict"].update(status="usable", reason="guest-ran")
+    report["verdict"].update({"status": "usable", "reason": "guest-ran"})
     text, _ = _parse(render(report, "nagios"), 0)
     assert text.startswith("usable guest-ran: ")
     report["checks"][1]["status"] = "warn"

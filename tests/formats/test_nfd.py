@@ -100,7 +100,7 @@ def test_nothing_that_changes_from_run_to_run_is_a_feature() -> None:
 
 def test_a_usable_host_is_ready() -> None:
     report = judge(recorded(GOOD))
-    report["verdict"].update(status="usable", reason="guest-ran")
+    report["verdict"].update({"status": "usable", "reason": "guest-ran"})
     assert read(report).items() >= {"verdict": "usable", "reason": "guest-ran", "ready": "true"}.items()
 
 

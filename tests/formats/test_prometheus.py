@@ -38,7 +38,7 @@ def tools() -> Path:
 
 
 def _all_reports() -> list[Any]:
-    reports = [pytest.param(json.loads(path.read_text()), id=recorded_name(path)) for path in RECORDED]
+    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
     return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
 
 

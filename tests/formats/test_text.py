@@ -82,20 +82,20 @@ def test_it_answers_first() -> None:
         "kvmprobe-lab: Linux",
         "\nEFER",
         "[ FAIL  ]",
-        "[ SKIP  ]",
+        "3 skipped",
     )
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert places[0] == 0
 
 
-def test_because_is_quoted_line_by_line() -> None:
+def test_because_is_short_or_has_a_line_for_each_value() -> None:
     report = report_of("matrix/bookworm/held-second")
     report["verdict"]["because"] = ["cpu1: EFER = 0x1d01", "kvm: enabling virtualization on CPU1 failed", "a\nb"]
-    text = text_of(report)
-    assert (
-        "Because:\n  cpu1: EFER = 0x1d01\n  kvm: enabling virtualization on CPU1 failed\n  a; b\n\nWhat to do:" in text
-    )
+    assert "\nBecause: cpu1: EFER = 0x1d01; kvm: enabling virtualization on CPU1 failed; a; b\n" in text_of(report)
+    report["verdict"]["because"][2] = "x" * 100
+    lines = ("cpu1: EFER = 0x1d01", "kvm: enabling virtualization on CPU1 failed", "x" * 100)
+    assert "\n".join(["Because:", *(f"  {line}" for line in lines), "", "What to do:"]) in text_of(report)
 
 
 @pytest.mark.parametrize("lacking", [("cause", "because"), ("because",), ("cause",)])
@@ -141,16 +141,15 @@ def test_quiet_is_the_verdict_and_what_to_do() -> None:
     assert lines == [f"FAILED cpu-lacks-svm: {verdict['summary']}", f"What to do: {verdict['hint']}"]
 
 
-def test_checks_that_did_not_pass_have_a_line_and_skipped_ones_share_one() -> None:
+def test_each_check_that_did_not_pass_has_a_line_and_the_others_are_counted() -> None:
     report = report_of("matrix/bookworm/svme-not-set")
     lines = text_of(report).splitlines()
     marks = [line[:9] for line in lines if line.startswith("[")]
     statuses = [check["status"] for check in report["checks"]]
     assert marks.count("[ FAIL  ]") == statuses.count("fail") == 1
     assert marks.count("[ WARN  ]") == statuses.count("warn") == 1
-    assert marks.count("[ SKIP  ]") == 1
-    assert "[ PASS  ]" not in marks
-    assert f"{statuses.count('pass')} of {len(statuses)} checks passed" in lines[-1]
+    assert len(marks) == 2
+    assert f"{statuses.count('pass')} of {len(statuses)} checks passed, 1 skipped (SVME set failed); " in lines[-1]
 
 
 @pytest.mark.parametrize("path", RECORDED[::7], ids=recorded_name)
@@ -253,7 +252,7 @@ def test_without_svm_only_vendor_and_backend_are_shown(name: str, vendor: str, b
     assert not any(line.startswith(("[", "EFER")) for line in lines)
     for verbose in (ALL_CHECKS, EVERYTHING):
         marks = set(re.findall(r"^\[ *([A-Z]+) *\]", text_of(report, verbose), re.MULTILINE))
-        assert marks == {"PASS", "SKIP"}, "nothing fails that does not apply"
+        assert "SKIP" in marks <= {"PASS", "SKIP"}, "nothing fails that does not apply"
 
 
 def test_a_machine_that_is_not_x86_and_modules_that_are_unknown() -> None:
@@ -266,7 +265,7 @@ def test_a_machine_that_is_not_x86_and_modules_that_are_unknown() -> None:
 
 def test_usable_is_a_good_verdict() -> None:
     report = report_of(CONFIRMED)
-    report["verdict"].update(status="usable", reason="guest-ran")
+    report["verdict"].update({"status": "usable", "reason": "guest-ran"})
     assert text_of(report).startswith("USABLE guest-ran: ")
     assert render(report, "text", colour=True).startswith("\033[1m\033[32mUSABLE\033[0m ")
 

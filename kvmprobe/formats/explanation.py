@@ -32,4 +32,4 @@ def render(name: str | None) -> str:
 def _section(title: str, paragraphs: list[str]) -> Iterator[str]:
     yield from ("", title)
     for paragraph in paragraphs:
-        yield from wrap(f"  {paragraph}", _WIDTH, hang=4)
+        yield from wrap(paragraph, _WIDTH, "  ", "    ")

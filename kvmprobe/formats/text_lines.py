@@ -30,6 +30,6 @@ def heading(text: str) -> Line:
 def rendered(lines: Iterable[Line], colour: bool, width: int | None) -> Iterator[str]:
     """The lines as they are printed: wrapped where `width` is a number of columns, coloured where that is wanted."""
     for line in lines:
-        first, *others = wrap(line.text, width and max(width, _NARROWEST), min(line.hang, _NARROWEST // 2))
+        first, *others = wrap(line.text, width and max(width, _NARROWEST), rest=" " * min(line.hang, _NARROWEST // 2))
         yield paint(first[: line.painted], line.colour, colour) + first[line.painted :]
         yield from others

@@ -26,6 +26,7 @@ COLOURS = {
 _ASCII_SIGNS = str.maketrans({"→": "->", "…": "...", "µ": "u", "·": "-"})
 
 _WORD = re.compile(" *[^ ]+")  # with the spaces before it
+_COLOUR = re.compile("\033\\[[0-9]*m")
 
 
 def clean(text: object) -> str:
@@ -66,21 +67,22 @@ def _transposed(rows: Sequence[Sequence[str]]) -> Iterator[list[str]]:
         yield [row[index] for row in rows if index < len(row)]
 
 
-def wrap(text: str, width: int | None, hang: int = 2) -> list[str]:
+def wrap(text: str, width: int | None, first: str = "", rest: str = "") -> list[str]:
     """`text` in lines of at most `width` characters; in one line where `width` is None.
 
-    All lines but the first are indented by `hang` spaces. Lines break at spaces only: a word that is too long for a
-    line has a line of its own.
+    `first` stands before the first line and may have colours; `rest`, usually spaces (a hanging indent), before all
+    others. Lines break at spaces only: a word that is too long for a line has a line of its own.
     """
     if width is None:
-        return [text]
-    lines = [""]
+        return [first + text]
+    lines, rooms = [""], [width - len(_COLOUR.sub("", first))]
     for word in _WORD.findall(text):
-        if lines[-1] and len(lines[-1]) + len(word) > width:
-            lines.append(" " * hang + word.lstrip(" "))
+        if lines[-1] and len(lines[-1]) + len(word) > rooms[-1]:
+            lines.append(word.lstrip(" "))
+            rooms.append(width - len(rest))
         else:
             lines[-1] += word
-    return lines
+    return [first + lines[0], *(rest + line for line in lines[1:])]
 
 
 def paint(text: str, colour: str, wanted: bool = True) -> str:

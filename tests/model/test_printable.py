@@ -53,7 +53,7 @@ WORDS = st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, 
 
 @given(WORDS, st.integers(20, 90), st.integers(0, 8))
 def test_wrapped_lines_fit_and_keep_every_word(words: list[str], width: int, hang: int) -> None:
-    lines = wrap(" ".join(words), width, hang)
+    lines = wrap(" ".join(words), width, rest=" " * hang)
     assert " ".join(lines).split() == words
     assert all(len(line) <= width or " " not in line.strip() for line in lines)
     assert all(line.startswith(" " * hang) and line[hang] != " " for line in lines[1:])
@@ -62,22 +62,29 @@ def test_wrapped_lines_fit_and_keep_every_word(words: list[str], width: int, han
 
 
 def test_lines_hang_below_the_text_of_the_first() -> None:
-    text = "[ FAIL  ] kvm_amd: modprobe failed"
-    assert wrap(text, 28, 10) == ["[ FAIL  ] kvm_amd: modprobe", "          failed"]
+    for first in ("[ FAIL  ] ", paint("[ FAIL  ]", RED) + " "):
+        assert wrap("kvm_amd: modprobe failed", 28, first, " " * 10) == [
+            f"{first}kvm_amd: modprobe",
+            "          failed",
+        ]
 
 
 def test_a_word_longer_than_the_line_is_not_broken() -> None:
-    assert wrap("see /sys/module/kvm_amd/parameters now", 10, 1) == ["see", " /sys/module/kvm_amd/parameters", " now"]
+    assert wrap("see /sys/module/kvm_amd/parameters now", 10, rest=" ") == [
+        "see",
+        " /sys/module/kvm_amd/parameters",
+        " now",
+    ]
 
 
 def test_without_a_width_nothing_is_wrapped() -> None:
     text = "word " * 100
-    assert wrap(text, None) == [text]
+    assert wrap(text, None, "- ", "  ") == [f"- {text}"]
 
 
 def test_spaces_within_a_line_stay() -> None:
     assert wrap("  a  b   c", 80) == ["  a  b   c"]
-    assert wrap("  0.01  cpu0  svm_init", 12, 8) == ["  0.01  cpu0", "        svm_init"]
+    assert wrap("  0.01  cpu0  svm_init", 12, rest=" " * 8) == ["  0.01  cpu0", "        svm_init"]
 
 
 @pytest.mark.parametrize(

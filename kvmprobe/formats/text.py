@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import hint_steps, text_checks, text_registers
 from kvmprobe.formats.text_lines import Line, heading, rendered
-from kvmprobe.formats.vendor_and_backend import backend, vendor
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import format_cpulist
 from kvmprobe.model.printable import BOLD, COLOURS, columns, counted, joined, one_line
@@ -105,6 +104,8 @@ def _host(facts: Facts, with_registers: bool, every_cpu: bool) -> Iterator[Line]
 
 def _without_svm(facts: Facts) -> Iterator[Line]:
     """Of a host without SVM all that matters: whose CPU it is, and what answers at /dev/kvm."""
+    from kvmprobe.formats.vendor_and_backend import backend, vendor
+
     yield from map(Line, columns([["CPU vendor", vendor(facts)], ["KVM backend", backend(facts)]]))
     yield Line("All checks of SVM are skipped; -v shows each.")
 

@@ -26,7 +26,6 @@ COLOURS = {
 _ASCII_SIGNS = str.maketrans({"→": "->", "…": "...", "µ": "u", "·": "-"})
 
 _WORD = re.compile(" *[^ ]+")  # with the spaces before it
-_COLOUR = re.compile("\033\\[[0-9]*m")
 
 
 def clean(text: object) -> str:
@@ -75,7 +74,7 @@ def wrap(text: str, width: int | None, first: str = "", rest: str = "") -> list[
     """
     if width is None:
         return [first + text]
-    lines, rooms = [""], [width - len(_COLOUR.sub("", first))]
+    lines, rooms = [""], [width - _seen(first)]
     for word in _WORD.findall(text):
         if lines[-1] and len(lines[-1]) + len(word) > rooms[-1]:
             lines.append(word.lstrip(" "))
@@ -83,6 +82,12 @@ def wrap(text: str, width: int | None, first: str = "", rest: str = "") -> list[
         else:
             lines[-1] += word
     return [first + lines[0], *(rest + line for line in lines[1:])]
+
+
+def _seen(text: str) -> int:
+    """The columns of `text`: its characters without colours."""
+    head, *others = text.split("\033[")
+    return len(head) + sum(len(other.partition("m")[2]) for other in others)
 
 
 def paint(text: str, colour: str, wanted: bool = True) -> str:

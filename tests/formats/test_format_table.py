@@ -24,7 +24,7 @@ print(*(name.rpartition(".")[2] for name in sys.modules if name.startswith("kvmp
 """
 # Where a format has more modules than the one of its name.
 _MODULES = {
-    "text": {"text", "text_lines", "text_checks", "text_registers", "hint_steps", "vendor_and_backend"},
+    "text": {"text", "text_lines", "text_checks", "text_registers", "hint_steps"},
     "nagios": {"nagios", "vendor_and_backend"},
     "html": {"html", "host_row"},
     "ktap": {"ktap", "harness_cases"},

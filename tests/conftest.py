@@ -12,9 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.helpers.counted import NUMBERS
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
+
+# No property depends on how busy the machine is.
+settings.register_profile("kvmprobe", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("kvmprobe")
 
 
 @pytest.fixture(scope="session")

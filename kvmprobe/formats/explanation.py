@@ -1,40 +1,35 @@
-"""What `kvmprobe explain` prints, from the table of reasons."""
+"""The output of `kvmprobe explain`, from the table of reasons."""
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Iterator
 
+from kvmprobe.formats.hint_steps import steps
 from kvmprobe.model.errors import UsageProblem
+from kvmprobe.model.printable import columns, joined, wrap
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+
+_WIDTH = 80
 
 
 def render(name: str | None) -> str:
-    """One reason in full, or all of them in a line each. UsageProblem for a name that is none."""
+    """One reason in full; without a name, all of them with their verdicts. Raises UsageProblem for an unknown name."""
     if name is None:
-        width = max(map(len, REASONS))
-        return "".join(f"{reason.name:{width}}  {reason.status}\n" for reason in REASONS.values())
+        return joined(columns([[reason.name, reason.status] for reason in REASONS.values()]))
     if name not in REASONS:
-        import difflib
-
-        close = difflib.get_close_matches(name, REASONS, 1)
-        hint = f"Did you mean {close[0]}?" if close else "'kvmprobe explain' lists them all."
-        raise UsageProblem(f"there is no reason {name!r}", hint)
+        raise UsageProblem(f"no reason is called {name!r}", "'kvmprobe explain' lists all reasons.")
     reason = REASONS[name]
-    parts = (
-        ("when", reason.when),
-        ("the kernel", reason.kernel),
-        ("its log", reason.log),
-        ("what to do", reason.hint),
-    )
-    body = "".join(_paragraph(title, text) for title, text in parts)
-    return f"{reason.name}: {reason.status}, exit status {EXIT_STATUS[reason.status]}\n{body}"
+    sections = {
+        "When:": [reason.when],
+        "In the kernel:": [reason.kernel],
+        "In its log:": [reason.log],
+        "What to do:": steps(reason.hint),
+    }
+    head = f"{reason.name}: {reason.status}, exit status {EXIT_STATUS[reason.status]}"
+    return joined([head, *(line for title, texts in sections.items() for line in _section(title, texts))])
 
 
-def _paragraph(title: str, text: str) -> str:
-    return (
-        f"\n{title}:\n"
-        + textwrap.fill(
-            text, 80, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
-        )
-        + "\n"
-    )
+def _section(title: str, paragraphs: list[str]) -> Iterator[str]:
+    yield from ("", title)
+    for paragraph in paragraphs:
+        yield from wrap(paragraph, _WIDTH, "  ", "    ")

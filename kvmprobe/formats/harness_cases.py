@@ -1,4 +1,4 @@
-"""A result as named cases: what the formats for test harnesses (ktap, junit) render, whichever command it came from."""
+"""A result of any command as named cases, which the formats for test harnesses (ktap, junit) render."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge import examine
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
+from kvmprobe.model.printable import one_line
 
 if TYPE_CHECKING:
     from kvmprobe.judge.check_result import CpuResult
     from kvmprobe.model.judgement import Report
 
-ERROR = "error"  # it had to be found out and could not: no pass, and nobody's failure
+ERROR = "error"  # a status besides those of checks: what decides could not be read, so it neither passed nor failed
 
 
 class Case:
-    """`name` and `skip`, the reason of a SKIP, are constant: harnesses compare runs by them. Values belong into
-    `message` (one line) and `more` (lines). `status`: PASS, FAIL, SKIP or ERROR; `cases`: what it consists of.
+    """One case.
+
+    `name` and `skip` (the reason of a SKIP) are constant, because harnesses compare runs by them; values belong into
+    `message` (one line) and `more` (lines). `status`: PASS, FAIL, SKIP or ERROR. `cases`: the cases it consists of.
     """
 
     def __init__(
@@ -40,9 +43,9 @@ class Case:
 
 
 class Suite(Case):
-    """Cases, or suites, that belong together; none, but the reason `skip`, where the whole was skipped.
+    """Cases, or suites, that belong together. A suite that was skipped as a whole has no cases and the reason `skip`.
 
-    `properties`: what else is known, by name. JUnit's `timestamp` and `hostname` are "taken-at" and "host".
+    `properties`: other values by name. JUnit's `timestamp` and `hostname` are "taken-at" and "host".
     """
 
     def __init__(
@@ -62,12 +65,14 @@ class Suite(Case):
 
 
 def of_report(report: Report, name: str = "kvmprobe") -> Suite:
-    """One case for each check, by its id. Some case fails, or is an error, if and only if the verdict is neither
-    "confirmed" nor "not applicable", which skips the whole."""
+    """One case for each check, named by its id; for a verdict "not applicable", a suite that was skipped.
+
+    A case fails, or is an error, if and only if the verdict is "failed" or "inconclusive".
+    """
     verdict, evidence = report["verdict"], report["evidence"]
     properties = {
-        "verdict": f"{verdict['status']} {verdict['reason']}: {verdict['summary']}",
-        "hint": verdict["hint"],
+        "verdict": f"{verdict['status']} {verdict['reason']}: {one_line(verdict['summary'])}",
+        "hint": one_line(verdict["hint"], " "),
         "host": evidence["host"]["name"],
         "kernel": evidence["kernel"]["release"],
         "taken-at": evidence["taken_at"],
@@ -81,28 +86,28 @@ def of_report(report: Report, name: str = "kvmprobe") -> Suite:
 
 def _cases(report: Report) -> Iterator[Case]:
     verdict = report["verdict"]
-    left = verdict["status"] == "inconclusive"  # whether what could not be found out is still to come
+    undecided = verdict["status"] == "inconclusive"  # until the check that decided is found
     for outcome in examine(report["evidence"]):
         found = outcome.result
         status, skip = _STATUS[found.status]
-        if found.status == UNKNOWN and left and found.message == verdict["summary"]:
-            status, skip, left = ERROR, None, False
+        if found.status == UNKNOWN and undecided and found.message == verdict["summary"]:
+            status, skip, undecided = ERROR, None, False
         elif outcome.blocked_by:
             skip = "blocked"
-        more = [f"hint: {found.hint}"] if found.hint and status in (FAIL, ERROR) else []
+        more = [f"hint: {one_line(found.hint, ' ')}"] if found.hint and status in (FAIL, ERROR) else []
         cpus = [_of_cpu(cpu, part, status) for cpu, part in found.by_cpu.items()]
-        yield Case(outcome.check.id, status, found.message, skip, cases=cpus, more=more)
+        yield Case(outcome.check.id, status, one_line(found.message), skip, cases=cpus, more=more)
 
 
 def _of_cpu(cpu: int, result: CpuResult, whole: str) -> Case:
-    """One CPU's part in a check that is `whole`. A part fails only where the whole does."""
+    """One CPU's part in a check whose case has the status `whole`."""
     status, skip = _STATUS[result.status]
     if result.status == UNKNOWN and whole == ERROR:
         status, skip = ERROR, None
-    return Case(f"cpu{cpu}", status, result.message, skip)
+    return Case(f"cpu{cpu}", status, one_line(result.message), skip)
 
 
-# By a check's status: a case's, and why it is skipped. A warning is a pass with a message.
+# A case's status and its reason to be skipped, by the check's status. A warning is a pass with a message.
 _STATUS: dict[str, tuple[str, str | None]] = {
     PASS: (PASS, None),
     WARN: (PASS, None),

@@ -1,7 +1,8 @@
-"""One self-contained page: nothing is loaded from anywhere, and its policy forbids it to.
+"""One self-contained page of a report, or of many: it loads nothing, and its policy does not let it.
 
-The page's own style and script are the only ones its Content-Security-Policy lets run, by their hashes. What evidence
-says is data in a block that is never executed, and the script shows it as text alone.
+Its Content-Security-Policy allows the page's own style and script alone, by their hashes (CSP Level 3, 2.3.1). Evidence
+is data in a block that is never executed, and the script turns it into text, never into markup. The page is ASCII, so
+that no locale changes a byte of what the hashes cover.
 """
 
 from __future__ import annotations
@@ -23,9 +24,22 @@ if TYPE_CHECKING:
 
     from kvmprobe.model.judgement import Report
 
+# The parts of the script in the order in which they run. They share one scope.
+_SCRIPTS = (
+    "elements.js",
+    "hosts.js",
+    "query.js",
+    "table.js",
+    "host_detail.js",
+    "register_pictures.js",
+    "overview.js",
+    "theme.js",
+    "start.js",
+)
+
 
 def render(report: Report) -> str:
-    """The page of one report. Raises DataProblem where something in it cannot be shown, such as an endless name."""
+    """The page of one report. Raises DataProblem where a value cannot be shown, such as a name of 10,000 characters."""
     try:
         name, taken_at, fields, told = digest(report, details=True)
     except Malformed as error:
@@ -35,37 +49,37 @@ def render(report: Report) -> str:
     return page({"counts": counts([(profile, 1)]), "total": 1, "taken": [taken_at, taken_at], **table([host])})
 
 
-def table(hosts: Iterable[Host], odd: Iterable[Host] = ()) -> dict[str, Any]:
-    """The rows of the page's table; what several hosts have alike is in it once, and a row has its number."""
-    strings, profiles, told, registers = _Numbers(), _Numbers(), _Numbers(), _Numbers()
-    are_odd = set(odd)
+def table(hosts: Iterable[Host], outliers: Iterable[Host] = ()) -> dict[str, Any]:
+    """The rows of the page's table. A value that several hosts share is in it once, and rows have its number."""
+    strings, profiles, details, registers = _Numbers(), _Numbers(), _Numbers(), _Numbers()
+    marked = set(outliers)
     rows = []
     for host in hosts:
         p = host.profile
         fields = (p.status, p.reason, p.kernel, p.model, p.microcode, p.version, p.cpus, p.lockdown, p.parameters)
         messages = tuple(strings.number(message) for message in host.messages)
-        said = (strings.number(host.summary), strings.number(host.hint), messages, registers.number(host.registers))
+        texts = (strings.number(host.summary), strings.number(host.hint))
         rows.append(
             (
                 host.name,
                 host.taken_at,
                 host.file + (f", line {host.line}" if host.line else ""),
                 profiles.number((*fields, p.marks)),
-                told.number(said),
-                int(host in are_odd),
+                details.number((*texts, messages, registers.number(host.registers))),
+                int(host in marked),
             )
         )
     return {
         "hosts": rows,
         "profiles": profiles.values(),
-        "told": told.values(),
+        "details": details.values(),
         "registers": registers.values(),
         "strings": strings.values(),
     }
 
 
 class _Numbers:
-    """Equal values get the same number."""
+    """Numbers for values, the same for equal ones."""
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
@@ -78,19 +92,20 @@ class _Numbers:
 
 
 def page(data: dict[str, Any]) -> str:
-    """The page that shows `data`: "total", "taken" and "counts" of all hosts, what `table` gives, and if there are any
-    "odd", "notes" and "bad"."""
+    """The page that shows `data`: "total", "taken" and "counts" of all hosts, the keys of `table`, and, where there are
+    any, "outliers", "notes" and "bad" (files that could not be read)."""
     data = {
         "version": __version__,
         "checks": [[check.id, check.title, check.function] for check in CHECKS],
         "reasons": {name: [reason.status, reason.when] for name, reason in REASONS.items()},
-        "odd": [],
+        "outliers": [],
         "notes": [],
         "bad": [],
         **data,
     }
     assert len(data["checks"]) == len(CHECK_IDS)  # noqa: S101
-    style, script, template = (_part(f"page.{kind}") for kind in ("css", "js", "html"))
+    style, template = _part("page.css"), _part("page.html")
+    script = '"use strict";\n(() => {\n' + "\n".join(map(_part, _SCRIPTS)) + "})();\n"
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; "
     parts = {
         "POLICY": policy + "form-action 'none'",
@@ -103,9 +118,10 @@ def page(data: dict[str, Any]) -> str:
 
 
 def _part(name: str) -> str:
-    data = pkgutil.get_data("kvmprobe.formats", name)  # also from inside a zipapp
+    """A file of the folder page, which may be inside a zip file."""
+    data = pkgutil.get_data("kvmprobe.formats", f"page/{name}")
     assert data is not None  # noqa: S101
-    return data.decode()
+    return data.decode("ascii")
 
 
 def _hash(text: str) -> str:
@@ -113,7 +129,7 @@ def _hash(text: str) -> str:
 
 
 def _data(data: object) -> str:
-    """JSON in ASCII without what could end its element or begin a comment or another one."""
+    """JSON in ASCII without the characters that could end its element, or begin a comment or another element."""
     text = json.dumps(data, separators=(",", ":"))
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")

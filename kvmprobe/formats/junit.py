@@ -1,4 +1,4 @@
-"""JUnit's XML, as Jenkins and GitLab read it (junit-10.xsd of Jenkins' xunit plugin)."""
+"""JUnit's XML as Jenkins and GitLab read it. Source: junit-10.xsd of Jenkins' xunit plugin."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from kvmprobe.formats.harness_cases import Case
 
 _ELEMENTS = {FAIL: "failure", ERROR: "error", SKIP: "skipped"}
-_NOT_XML = re.compile("[\ufffe\uffff]")  # what `clean` leaves and XML forbids
+_NOT_XML = re.compile("[\ufffe\uffff]")  # characters that `clean` keeps and XML 1.0, 2.2 forbids
 
 
 def render(suite: Suite) -> str:
-    """ASCII only (the rest as character references), so that no locale can spoil it."""
+    """The suite as one XML document in ASCII, with character references for all other characters."""
     inner = [case for case in suite.cases if isinstance(case, Suite)]
     rendered = [_suite(one) for one in inner or [suite]]
     root = ElementTree.Element("testsuites", name=_text(suite.name))
@@ -34,7 +34,7 @@ def render(suite: Suite) -> str:
 
 
 def _suite(suite: Suite) -> Element:
-    """A suite that is skipped as a whole is one skipped case."""
+    """One suite. A suite that was skipped as a whole has one skipped case."""
     cases = list(_flat(suite.cases)) or [(suite.name, suite)]
     statuses = [case.status for _, case in cases]
     attributes = {
@@ -59,7 +59,7 @@ def _suite(suite: Suite) -> Element:
 
 
 def _flat(cases: Sequence[Case], prefix: str = "") -> Iterator[tuple[str, Case]]:
-    """JUnit's cases have no cases: cpu1 of svme becomes svme.cpu1."""
+    """All cases by name. A case of JUnit has no cases: cpu1 of svme becomes svme.cpu1."""
     for case in cases:
         yield prefix + case.name, case
         yield from _flat(case.cases, f"{prefix}{case.name}.")

@@ -1,4 +1,4 @@
-"""KTAP version 1 (Documentation/dev-tools/ktap.rst): a plan, and one line for each case."""
+"""KTAP version 1: a plan, and one line for each case. Source: the kernel's Documentation/dev-tools/ktap.rst."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _INDENT = "  "
 
 
 def render(suite: Suite) -> str:
-    """The suite, and all in it. One that was skipped as a whole has the plan 1..0."""
+    """The suite with its cases. A suite that was skipped as a whole has the plan 1..0."""
     return "".join(f"{line}\n" for line in _block(suite))
 
 
 def _block(case: Case) -> Iterator[str]:
-    """A case's own cases, with what KTAP wants before them. Only the plan may follow the version."""
+    """A case's own cases, below the version and the plan. Only the plan may follow the version."""
     yield "KTAP version 1"
     yield f"1..{len(case.cases)}" if case.cases else f"1..0{_skip(case)}"
     if isinstance(case, Suite):
@@ -32,11 +32,11 @@ def _block(case: Case) -> Iterator[str]:
 
 
 def _case(case: Case, number: int) -> Iterator[str]:
-    """The case's cases, then what it says, then its result."""
+    """The case's own cases, its message, its result."""
     if case.cases:
         for line in _block(case):
             yield _INDENT + line
-    elif isinstance(case, Suite):  # skipped: a plan of nothing would be a defect inside of others
+    elif isinstance(case, Suite):  # skipped: the kernel's parser takes an inner plan 1..0 as an error
         for name, value in case.properties.items():
             yield _comment(case.name, f"{name}: {value}")
     for text in (case.message, *case.more):
@@ -55,5 +55,5 @@ def _comment(name: str, text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """Without what would begin a directive."""
+    """A name without "#", which would begin a directive."""
     return clean(text).replace("#", "-")

@@ -1,6 +1,7 @@
-"""The report for Nagios and its kin (Monitoring Plugins Development Guidelines): a line, numbers, details.
+"""The report for Nagios and compatible agents: a line with the state, numbers, details.
 
-With this format the exit status is a plugin's, because that is what the agent reads.
+Source: Monitoring Plugins Development Guidelines, "Plugin Output for Nagios" and "Performance data". With this format
+the exit status is the plugin's, because the agent reads it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import time
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.vendor_and_backend import backend, vendor
 from kvmprobe.judge.check_result import FAIL, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.printable import clean
+from kvmprobe.model.printable import ascii_only, clean, cut, one_line
 from kvmprobe.model.times import seconds_of
 
 if TYPE_CHECKING:
@@ -19,29 +21,29 @@ if TYPE_CHECKING:
 
 _STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 EXIT_UNKNOWN = 3
-# Where SVM is not applicable nobody has anything to do, and a check that all hosts have must not complain for ever.
-_STATUSES = {"confirmed": 0, "failed": 2, "inconclusive": EXIT_UNKNOWN, "not applicable": 0}
-_LONGEST = 480  # of a line: old NRPE carries 1,024 bytes in all
-_WORDS = str.maketrans({"→": "->", "…": "...", "|": "/"})
+# A host without SVM is OK: an operator gives the same check to all hosts, and there is nothing to do on this one.
+_STATUSES = {"confirmed": 0, "usable": 0, "failed": 2, "inconclusive": EXIT_UNKNOWN, "not applicable": 0}
+_MAY_WARN = ("confirmed", "usable")
+_LONGEST = 480  # characters of a line: NRPE before version 3 transfers 1,024 bytes in all
 
 
 def exit_status(report: Report) -> int:
-    """0 OK, 1 WARNING: confirmed, but a check warns; 2 CRITICAL: failed, 3 UNKNOWN: inconclusive."""
-    status = _STATUSES[report["verdict"]["status"]]
-    warned = any(check["status"] == WARN for check in report["checks"])
-    return 1 if report["verdict"]["status"] == "confirmed" and warned else status
+    """0 OK, 1 WARNING: confirmed or usable, and a check warns; 2 CRITICAL: failed, 3 UNKNOWN: inconclusive."""
+    verdict = report["verdict"]["status"]
+    warns = any(check["status"] == WARN for check in report["checks"])
+    return 1 if verdict in _MAY_WARN and warns else _STATUSES[verdict]
 
 
 def render(report: Report) -> str:
-    """ASCII only. The first line has the numbers; then come the checks that did not pass, and what to do."""
+    """The output, ASCII only: the first line has the verdict and the numbers, the others the details."""
     verdict = report["verdict"]
-    first = f"{_head(exit_status(report))}{verdict['status']} {verdict['reason']}: {verdict['summary']}"
+    first = f"{_head(exit_status(report))}{verdict['status']} {verdict['reason']}: {one_line(verdict['summary'])}"
     lines = [f"{_line(first)}|{' '.join(_numbers(Facts(report['evidence'])))}", *map(_line, _details(report))]
     return "\n".join(lines) + "\n"
 
 
 def complaint(message: str, hint: str | None) -> str:
-    """What stands in a report's place where there is none."""
+    """The output where there is no report: why, and the hint."""
     lines = f"{_head(EXIT_UNKNOWN)}{message}".splitlines()
     return "\n".join(map(_line, [*lines, hint] if hint else lines)) + "\n"
 
@@ -51,14 +53,23 @@ def _head(status: int) -> str:
 
 
 def _details(report: Report) -> Iterator[str]:
-    evidence = report["evidence"]
+    evidence, verdict = report["evidence"], report["verdict"]
     yield f"{evidence['host']['name']}: Linux {evidence['kernel']['release']}, {evidence['taken_at']}"
+    if verdict["status"] == "not applicable":
+        facts = Facts(evidence)
+        yield f"CPU vendor: {vendor(facts)}"
+        yield f"KVM backend: {backend(facts)}"
+    else:
+        yield from _unpassed(report)
+    yield f"what to do: {one_line(verdict['hint'], ' ')}"
+
+
+def _unpassed(report: Report) -> Iterator[str]:
     for check in report["checks"]:
         if check["status"] in (FAIL, WARN, UNKNOWN):
-            yield f"{check['status']} {check['id']}: {check['message']}"
-    if evidence["uevents"]["error"]:
-        yield f"one witness less: {evidence['uevents']['error']}"
-    yield f"what to do: {report['verdict']['hint']}"
+            yield f"{check['status']} {check['id']}: {one_line(check['message'])}"
+    if report["evidence"]["uevents"]["error"]:
+        yield f"warning: KVM uevents unavailable: {report['evidence']['uevents']['error']}"
 
 
 def _numbers(facts: Facts) -> Iterator[str]:
@@ -75,6 +86,5 @@ def _numbers(facts: Facts) -> Iterator[str]:
 
 
 def _line(text: str) -> str:
-    """One line of bytes that no locale can spoil, and no | in it: numbers would follow."""
-    line = clean(text.translate(_WORDS)).encode("ascii", "backslashreplace").decode("ascii")
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    """One line in ASCII, so that any locale can carry it, and without "|", which separates text and numbers."""
+    return cut(ascii_only(clean(text.replace("|", "/"))), _LONGEST, "...")

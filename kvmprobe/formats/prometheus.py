@@ -1,8 +1,10 @@
 """The report as metrics, for the textfile collector of Prometheus' node_exporter.
 
-The text format 0.0.4, without the samples' timestamps, which the collector refuses. Every label but those of
-kvmprobe_host_info is of a closed list, and no series is of a single CPU. What is unknown has no series, an empty label,
-or a state of its own: it is never 0.
+Source: Prometheus' documentation, "Exposition formats", text format 0.0.4. Samples have no timestamps, because the
+textfile collector refuses them.
+
+Every label except those of kvmprobe_host_info has its values from a closed list, and no series is of a single CPU. What
+is unknown has no series, an empty label, or a state of its own; it is never 0.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import parse_cpulist
-from kvmprobe.model.printable import clean
+from kvmprobe.model.printable import ascii_only, clean
 from kvmprobe.model.reasons import EXIT_STATUS
 from kvmprobe.model.registers import VM_CR
 from kvmprobe.model.times import seconds_of
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 
     Sample = tuple[Mapping[str, object], float]
 
-_LONGEST = 128  # characters of a label: what evidence says is not ours, and every scrape carries it
+_LONGEST = 128  # characters of a label: evidence may have texts of any length, and each scrape transfers them
 _STATES = {True: "set", False: "clear", None: "unknown"}
 
 
 def render(report: Report) -> str:
-    """ASCII only. The same report gives the same text."""
+    """The metrics, ASCII only. The same report gives the same text."""
     facts = Facts(report["evidence"])
     lines: list[str] = []
     for name, help_text, samples in _metrics(report, facts):
@@ -96,7 +98,7 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
     )
     yield (
         "kvmprobe_host_info",
-        "The host of the last run; mixed: not all its online CPUs say the same.",
+        "The host of the last run; mixed: its online CPUs differ.",
         [(_host(facts), 1)],
     )
 
@@ -112,7 +114,7 @@ def _cpus(facts: Facts) -> Iterator[tuple[str, int]]:
 
 
 def _count(values: Mapping[int, bool | None]) -> list[Sample]:
-    """How many CPUs are in each state. All states always, so that none ever seems to be gone."""
+    """How many CPUs are in each state. All states are present, so that no series comes and goes."""
     states = list(values.values())
     return [({"state": name}, states.count(state)) for state, name in _STATES.items()]
 
@@ -134,6 +136,7 @@ def _host(facts: Facts) -> dict[str, object]:
 
 
 def _one(values: Iterable[str | None]) -> str | None:
+    """The value that all CPUs have, "mixed" where they differ, None where it is unknown."""
     different = set(values)
     return "mixed" if len(different) > 1 else next(iter(different), None)
 
@@ -144,7 +147,6 @@ def _labels(labels: Mapping[str, object]) -> str:
 
 
 def _escape(value: object) -> str:
-    """A label's value between its quotation marks. What is not ASCII stands there as in Python's own strings."""
-    text = "" if value is None else clean(str(value)[:_LONGEST])
-    ascii_text = text.encode("ascii", "backslashreplace").decode("ascii")
-    return ascii_text.replace("\\", "\\\\").replace('"', '\\"')
+    """A label's value for its place between quotation marks, in ASCII."""
+    text = "" if value is None else ascii_only(clean(str(value)[:_LONGEST]))
+    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,28 +1,32 @@
-"""The numbers of a soak for people."""
+"""The section of the text report about a soak: its times, and the cycles that failed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.text_lines import Line, heading
+from kvmprobe.model.printable import columns, counted
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Soak
 
 _COLUMNS = ("min", "p50", "p90", "p99", "p99_9", "max")
+_CELL = 9  # characters of a number, which stands at the right of its column
 
 
-def lines(soak: Soak) -> Iterator[str]:
-    """The times of KVM_CREATE_VM and of closing, and the failures."""
+def section(soak: Soak) -> Iterator[Line]:
+    """The times of KVM_CREATE_VM and of closing the VM, in microseconds, and each failure that was kept."""
     rate = soak["cycles"] / soak["seconds"] if soak["seconds"] else 0.0
     first, last = soak["memory_kb"]
-    yield f"{soak['cycles']} cycles, {rate:.0f} a second, {soak['vms']} VM(s) at once; memory {first} KiB → {last} KiB"
-    yield f"{'µs':14}" + "".join(f"{name.replace('_', '.'):>11}" for name in _COLUMNS)
-    for title, times in (("KVM_CREATE_VM", soak["create"]), ("closing", soak["close"])):
+    yield heading(f"{counted(soak['cycles'], 'cycle')}, {rate:.0f} per second, {counted(soak['vms'], 'VM')} at a time:")
+    rows = [["times in µs", *(f"{name.replace('_', '.'):>{_CELL}}" for name in _COLUMNS)]]
+    for title, times in (("KVM_CREATE_VM", soak["create"]), ("closing the VM", soak["close"])):
         values = (times[name] for name in _COLUMNS)  # type: ignore[literal-required]
-        yield f"{title:14}" + "".join(f"{'-' if value is None else format(value, '.1f'):>11}" for value in values)
+        rows.append([title, *(f"{'-' if value is None else format(value, '.1f'):>{_CELL}}" for value in values)])
+    yield from map(Line, columns(rows, " "))
+    yield Line(f"resident memory: {first} KiB at the beginning, {last} KiB at the end")
     for failure in soak["failures"]:
-        yield f"cycle {failure['cycle']}, {failure['step']}: {failure['what']} ({failure['reason']})"
+        yield Line(f"cycle {failure['cycle']}, {failure['step']}: {failure['what']} ({failure['reason']})")
     if soak["failed"] > len(soak["failures"]):
-        yield f"and {soak['failed'] - len(soak['failures'])} more failures"
-    yield ""
+        yield Line(f"and {counted(soak['failed'] - len(soak['failures']), 'more failure')}")

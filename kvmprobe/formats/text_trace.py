@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.model import kernel_steps
 from kvmprobe.model.cpu_lists import cpu_names, group
 from kvmprobe.model.registers import VM_HSAVE_PA
@@ -17,85 +18,96 @@ _TITLES = {
     kernel_steps.LOAD: "Loading kvm_amd",
     "before": "Before KVM_CREATE_VM",
     kernel_steps.CREATE: "KVM_CREATE_VM",
-    "alive": "While the VM was there",
+    "alive": "While the VM was alive",
     kernel_steps.CLOSE: "Closing the VM",
-    "after": "Afterwards",
+    "after": "After the VM was closed",
 }
-_DEEPEST = 30  # a chain that is longer is none of the kernel's
+_DEEPEST = 30  # levels: no call chain of KVM is longer, and the evidence may come from elsewhere
 _BEGINNINGS = ("svm_init", "kvm_dev_ioctl", "kvm_vm_release")
+_INDENT = 22  # columns before a function's name
 
 
-def lines(trace: Trace, verbose: int) -> Iterator[str]:
-    """The tree of each phase in which something was seen. CPUs with the same story fold into one unless `verbose`."""
+def sections(trace: Trace, every_cpu: bool) -> Iterator[Iterator[Line]]:
+    """A section for each phase with entries, and one for what the trace could not show.
+
+    CPUs on which the same happened are one story, unless `every_cpu` is to be shown.
+    """
     for phase in kernel_steps.PHASES:
         entries = [entry for entry in trace["entries"] if entry["phase"] == phase]
         if entries:
-            yield from _phase(phase, entries, trace, verbose)
-            yield ""
+            yield _phase(phase, entries, trace, every_cpu)
+    yield _limits(trace)
+
+
+def _limits(trace: Trace) -> Iterator[Line]:
     for limit in trace["limits"]:
-        yield f"not visible: {limit}"
+        yield Line(f"not visible: {limit}")
     for cpu, count in trace["lost"].items():
-        yield f"lost: {count} entries of cpu{cpu}"
-    if trace["limits"] or trace["lost"]:
-        yield ""
+        yield Line(f"lost: {count} entries of cpu{cpu}")
 
 
-def _phase(phase: str, entries: list[TraceEntry], trace: Trace, verbose: int) -> Iterator[str]:
+def _phase(phase: str, entries: list[TraceEntry], trace: Trace, every_cpu: bool) -> Iterator[Line]:
     first = entries[0]["seconds"]
     took = max(entry["seconds"] for entry in entries) - first
-    yield f"{_TITLES[phase]}, by the kernel's trace (ms, of {took * 1000:.3f}):"
+    yield heading(f"{_TITLES[phase]} in the kernel's trace ({took * 1000:.3f} ms):")
     stories: dict[int, list[TraceEntry]] = {}
     for entry in entries:
         stories.setdefault(entry["cpu"], []).append(entry)
     starts = {cpu: story[0]["seconds"] for cpu, story in stories.items()}
-    shown = {cpu: tuple(_story(story, entries[0], verbose)) for cpu, story in stories.items()}
-    folded = group(shown) if verbose <= 0 else {(story, cpu): [cpu] for cpu, story in shown.items()}
-    for cpus in folded.values():
+    texts = {cpu: tuple(_story(story, entries[0], every_cpu)) for cpu, story in stories.items()}
+    groups = [[cpu] for cpu in texts] if every_cpu else list(group(texts).values())
+    for cpus in groups:
         times = [entry["seconds"] - first for entry in stories[cpus[0]]]
         names = cpu_names(cpus)
-        for seconds, text in zip(times, shown[cpus[0]]):
-            yield f"  {seconds * 1000:9.3f}  {names:8} {text}"
+        for seconds, text in zip(times, texts[cpus[0]]):
+            yield Line(f"  {seconds * 1000:9.3f}  {names:8} {text}", _INDENT)
         if len(cpus) > 1:
             last = max(starts[cpu] for cpu in cpus) - first
-            yield f"  {'':9}  {names:8}   (times of cpu{cpus[0]}; the last of them began at {last * 1000:.3f})"
+            times_of = f"(times of cpu{cpus[0]}; the last CPU began at {last * 1000:.3f})"
+            yield Line(f"  {'':9}  {names:8}   {times_of}", _INDENT + 2)
+    yield from _expected(phase, entries, trace)
+
+
+def _expected(phase: str, entries: list[TraceEntry], trace: Trace) -> Iterator[Line]:
+    """The steps of the chain that the trace does not show, and why."""
     expected = [(step, trace["visible"].get(step.id) or []) for step in kernel_steps.STEPS if phase in step.phases]
     called = {entry["function"] for entry in entries}
     unused = [names[-1] for _, names in expected if names and not called.intersection(names)]
     if unused:
-        yield f"  not called: {', '.join(unused)}"
+        yield Line(f"  not called: {', '.join(unused)}", hang=4)
     hidden = [step.id for step, names in expected if not names]
     if hidden:
-        yield f"  not visible in this kernel (inlined, renamed or not there): {', '.join(hidden)}"
+        yield Line(f"  not traceable in this kernel (inlined, renamed or absent): {', '.join(hidden)}", hang=4)
 
 
-def _story(entries: list[TraceEntry], first: TraceEntry, verbose: int) -> Iterator[str]:
-    """One CPU's functions and writes, each below its caller. What was called by nothing that is visible is below the
-    first function of all, on whatever CPU that was."""
+def _story(entries: list[TraceEntry], first: TraceEntry, every_cpu: bool) -> Iterator[str]:
+    """One CPU's functions and writes, each below its caller. A function without a visible caller is below the first
+    function of the phase, on whichever CPU that ran."""
     depths: dict[str, int] = {}
     writer = -1  # the depth of the function that writes
     for entry in entries:
         function = entry["function"]
         if function is None:
-            yield f"{'  ' * (writer + 1)}wrmsr {entry['register']} {_written(entry, verbose)}"
+            yield f"{'  ' * (writer + 1)}wrmsr {entry['register']} {_written(entry, every_cpu)}"
             continue
         caller = depths.get(entry["caller"] or "")
         depth = depths[function] = (0 if entry is first else 1) if caller is None else min(caller + 1, _DEEPEST)
         step = kernel_steps.step_of(function)
-        if step is None or step.phases != (kernel_steps.LOAD,):  # the others only look whether SVM may be used
+        if step is None or step.phases != (kernel_steps.LOAD,):  # functions of loading only check for SVM
             writer = depth
         yield f"{'  ' * depth}{function}" + (_context(entry, first) if caller is None else "")
 
 
-def _written(entry: TraceEntry, verbose: int) -> str:
+def _written(entry: TraceEntry, every_cpu: bool) -> str:
     value = entry["value"]
-    if entry["register"] == VM_HSAVE_PA.name and as_int(value) and verbose <= 0:
+    if entry["register"] == VM_HSAVE_PA.name and as_int(value) and not every_cpu:
         return "a page of its own"
-    return str(error_of(value) or value)
+    return error_of(value) or ("unknown" if value is None else str(value))
 
 
 def _context(entry: TraceEntry, first: TraceEntry) -> str:
-    """Whose doing it is, where that is not clear. Names that have the CPU in them would keep CPUs apart."""
+    """The task, where it is not obvious. The name of a thread of one CPU would keep the stories of CPUs apart."""
     if entry["task"] == f"cpuhp/{entry['cpu']}":
         return "  (cpuhp thread)"
     begins = entry is first or (entry["function"] in _BEGINNINGS and entry["pid"] != first["pid"])
-    return f"  ({entry['task']}[{entry['pid']}])" if begins else ""  # others were interrupted, by whatever they did
+    return f"  ({entry['task']}[{entry['pid']}])" if begins else ""  # any other task was interrupted to run it

@@ -1,4 +1,4 @@
-"""The section of the text report about a watched command: its calls of KVM in their order, and its end."""
+"""The section of the text report about a watched command: its KVM calls in their order, and how it ended."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import shlex
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.judge.checks.watched_command import ending
 from kvmprobe.model.cpu_lists import fold
+from kvmprobe.model.printable import columns, counted
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Reading, Watch, WatchedCall
 
 
-def section(watch: Watch) -> Iterator[str]:
-    """Lines: who, what call with what answer, EFER before and after it."""
+def section(watch: Watch) -> Iterator[Line]:
+    """What was watched, each call with its answer and EFER before and after it, the end, and what was not visible."""
     if watch["command"] is not None:
         what = shlex.join(watch["command"])
     else:
         what = "kvmprobe's own guest" if watch["own"] else "a running process"
-    yield f"watched by {watch['source']}: {what}"
-    rows = [_row(call) for call in watch["calls"]]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for row in rows:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-    yield f"  process {watch['pid']}: {ending(watch)}; {watch['processes']} followed in all"
+    yield heading(f"Watched by {watch['source']}: {what}")
+    for row in columns([_row(call) for call in watch["calls"]]):
+        yield Line(f"  {row}", hang=4)
+    yield Line(f"  process {watch['pid']}: {ending(watch)}; {counted(watch['processes'], 'process')} followed", hang=4)
     for limit in watch["limits"]:
-        yield f"  limit: {limit}"
+        yield Line(f"  not visible: {limit}", hang=4)
 
 
 def _row(call: WatchedCall) -> tuple[str, str, str]:
@@ -38,7 +38,7 @@ def _row(call: WatchedCall) -> tuple[str, str, str]:
     return (
         f"{call['comm'] or '?'}[{call['pid']}]{thread}",
         f"{call['name']} ({call['request']}) = {answer}",
-        f"EFER {entry}" if entry == after else f"EFER {entry} → {after}",
+        f"EFER {entry}" if entry == after else f"EFER {entry} -> {after}",
     )
 
 

@@ -30,7 +30,7 @@ def render(summary: Summary) -> str:
             "total": len(summary.hosts),
             "taken": summary.fleet.span(),
             "counts": {field: _most(values) for field, values in summary.counts.items()},
-            "odd": [_odd(one) for one in summary.odd[:_ENTRIES]],
+            "outliers": [_odd(one) for one in summary.odd[:_ENTRIES]],
             "notes": list(_notes(summary, len(hosts), len(shown))),
             "bad": [[where(file, line), why] for file, line, why in summary.fleet.bad()[:_ENTRIES]],
             **html.table(shown, odd),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kvmprobe.collect.trace import trace_lines
-from kvmprobe.formats import text, text_trace
+from kvmprobe.formats import text
 from kvmprobe.judge import judge
 from kvmprobe.model import kernel_steps
 from tests.helpers.recorded_evidence import recorded
@@ -68,27 +68,27 @@ def test_a_step_is_known_by_each_of_its_names_and_with_a_compilers_suffix() -> N
         (
             "bookworm-create",
             (
-                "KVM_CREATE_VM, by",
+                "KVM_CREATE_VM in the kernel's trace",
                 "  kvm_dev_ioctl  (python3[",
                 "    hardware_enable_nolock",
                 "      kvm_arch_hardware_enable",
                 "        svm_hardware_enable",
                 "          wrmsr EFER 0x1d01",
                 "          wrmsr VM_HSAVE_PA a page of its own",
-                "not visible in this kernel (inlined, renamed or not there): kvm_create_vm, hardware_enable_all",
-                "Closing the VM, by",
+                "not traceable in this kernel (inlined, renamed or absent): kvm_create_vm, hardware_enable_all",
+                "Closing the VM in the kernel's trace",
                 "wrmsr EFER 0xd01",
             ),
         ),
         (
             "trixie-backports-load",
             (
-                "Loading kvm_amd, by",
+                "Loading kvm_amd in the kernel's trace",
                 "  svm_init  (modprobe[",
                 "    kvm_arch_enable_virtualization_cpu  (cpuhp thread)",
                 "        svm_enable_virtualization_cpu",
                 "wrmsr EFER 0x1d01",
-                "KVM_CREATE_VM, by",
+                "KVM_CREATE_VM in the kernel's trace",
                 "not called: kvm_arch_enable_virtualization_cpu",
             ),
         ),
@@ -107,10 +107,11 @@ def test_cpus_with_the_same_story_fold_into_one() -> None:
     # Of cpu0, which was interrupted, make 63 more.
     for entry in [e for e in evidence["trace"]["entries"] if e["cpu"] == 0]:
         evidence["trace"]["entries"] += [{**entry, "cpu": cpu} for cpu in range(2, 64)]
-    folded = list(text_trace.lines(evidence["trace"], 0))
+    folded = text.render(judge(evidence)).splitlines()
     assert sum("wrmsr EFER 0x1d01" in line for line in folded) == 2
     assert any("cpu0,2-63" in line for line in folded)
-    assert sum("wrmsr EFER 0x1d01" in line for line in text_trace.lines(evidence["trace"], 1)) == 64
+    every_cpu = text.render(judge(evidence), text.EVERYTHING).splitlines()
+    assert sum("wrmsr EFER 0x1d01" in line for line in every_cpu) == 64
 
 
 def test_a_chain_without_end_is_cut() -> None:
@@ -118,7 +119,7 @@ def test_a_chain_without_end_is_cut() -> None:
     evidence = recorded("trace/bookworm-create")
     entry = next(e for e in evidence["trace"]["entries"] if e["function"])
     evidence["trace"]["entries"] = [{**entry, "function": f"f{n}", "caller": f"f{n - 1}"} for n in range(5000)]
-    assert len("\n".join(text_trace.lines(evidence["trace"], 0))) < 1_000_000
+    assert len(text.render(judge(evidence))) < 1_000_000
 
 
 # On this host.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kvmprobe.formats import render
 from kvmprobe.formats.host_row import CHECK_IDS
 from tests.helpers import screenshot
 from tests.helpers.browser import CHROMIUM, Browser
@@ -118,8 +121,8 @@ def test_filters_by_typing_and_clicking(fleet: Browser) -> None:
     assert fleet.run("document.getElementById('status').textContent") == "1 of 48 hosts"
     assert names_of("node-1 -node-12") == [f"node-{index}" for index in (*range(10, 12), *range(13, 20))]
     assert names_of("verdict:failed kernel:6.12") == ["node-12", "node-22"]
-    assert names_of('reason:"svme-set-by-create-vm" -odd:odd -kernel:6.1.0') == []
-    assert "No host is like that" in fleet.run("document.getElementById('table').textContent")
+    assert names_of('reason:"svme-set-by-create-vm" -outlier:yes -kernel:6.1.0') == []
+    assert "No host matches" in fleet.run("document.getElementById('table').textContent")
     assert names_of("NODE-07") == ["node-07"]
     assert names_of("(*[\\") == []  # text, no pattern
     fleet.key("Escape", 27)
@@ -264,7 +267,7 @@ def test_hostile_text_stays_text(browser: Browser, page: Callable[[list[Any]], s
     address = page([report, *crowd])
     browser.open(address)
     browser.click("tr.host button")
-    browser.click("#odd .who")
+    browser.click("#outliers .who")
     assert browser.run(f"{ROWS}.length") == 1
     browser.key("Escape", 27)
     browser.click("#counts div:nth-child(2) button.value")
@@ -314,9 +317,9 @@ def test_one_of_several_reports_with_a_name_stays_open(browser: Browser, tmp_pat
     browser.open((tmp_path / "p.html").as_uri())
     for _ in reports:
         browser.run("document.querySelector('tr.host [aria-expanded=\"false\"]').click()")
-        before = browser.run("document.querySelector('tr.open .said').textContent")
+        before = browser.run("document.querySelector('tr.open .verdict').textContent")
         browser.click("th[data-key='verdict'] .sort")
-        assert browser.run("document.querySelector('tr.open .said').textContent") == before
+        assert browser.run("document.querySelector('tr.open .verdict').textContent") == before
     assert browser.complaints() == []
 
 
@@ -368,5 +371,43 @@ def test_the_picture_in_the_readme_can_be_made(browser: Browser, tmp_path: Path)
     for png in (picture, kept):
         assert struct.unpack(">II", png[16:24]) == (screenshot.WIDTH, screenshot.HEIGHT)
     assert len(kept) < 200_000
-    assert browser.run("document.querySelector('tr.open .said').textContent") == "failed svme-not-set"
+    assert browser.run("document.querySelector('tr.open .verdict').textContent") == "failed svme-not-set"
+    assert browser.complaints() == []
+
+
+def test_the_page_is_ascii_and_of_its_parts_alone() -> None:
+    """So that every locale writes the bytes that the policy has the hashes of."""
+    text = render(json.loads((EVIDENCE / "matrix/trixie/four-cpus.json").read_text()), "html")
+    assert text.isascii()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    style, script = re.search(r"<style>(.*?)</style>", text, re.S), re.findall(r"<script>(.*?)</script>", text, re.S)
+    assert policy
+    assert style
+    assert len(script) == 1
+    for part in (style[1], script[0]):
+        digest = base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy[1]
+    folder = PROJECT / "kvmprobe/formats/page"
+    for path in folder.glob("*.js"):
+        assert script[0].count(path.read_text()) == 1, f"{path.name} is not in the page"
+        assert len(path.read_text().splitlines()) < 200
+
+
+def test_a_usable_host_is_a_good_one(browser: Browser, page: Callable[[list[Any]], str], tmp_path: Path) -> None:
+    """In its own colour in the bar, and named wherever verdicts are."""
+    report = host("usable-host")
+    report["verdict"].update(status="usable", reason="guest-ran")
+    target = tmp_path / "usable.html"
+    target.write_text(render(report, "html"))
+    browser.open(target.as_uri())
+    assert browser.run("document.querySelector('tr.host .badge').textContent") == "usable"
+    assert browser.run("document.querySelector('tr.open .verdict').textContent") == "usable guest-ran"
+    good, usable = (
+        browser.run(
+            f"(() => {{ const e = document.createElement('span'); e.className = 'badge b-{name}'; "
+            "document.body.append(e); return getComputedStyle(e).backgroundColor; })()"
+        )
+        for name in ("confirmed", "usable")
+    )
+    assert usable == good != "rgba(0, 0, 0, 0)"
     assert browser.complaints() == []

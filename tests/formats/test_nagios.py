@@ -48,7 +48,7 @@ def _parse(text: str, status: int) -> tuple[str, dict[str, float]]:
 
 
 def _all_reports() -> list[Any]:
-    reports = [pytest.param(json.loads(path.read_text()), id=recorded_name(path)) for path in RECORDED]
+    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
     return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
 
 
@@ -56,7 +56,9 @@ def _all_reports() -> list[Any]:
 def test_every_report(report: Any) -> None:
     verdict = report["verdict"]
     warns = any(check["status"] == "warn" for check in report["checks"])
-    expected = {"confirmed": int(warns), "failed": 2, "inconclusive": 3, "not applicable": 0}[verdict["status"]]
+    expected = {"confirmed": int(warns), "usable": int(warns), "failed": 2, "inconclusive": 3, "not applicable": 0}[
+        verdict["status"]
+    ]
     assert exit_status(report, "nagios") == expected
     text, numbers = _parse(render(report, "nagios"), expected)
     assert text.startswith(f"{verdict['status']} {verdict['reason']}: ")
@@ -101,6 +103,47 @@ def test_what_did_not_pass_is_in_the_details() -> None:
     assert lines[1] == "kvmprobe-lab: Linux 6.1.0-50-amd64, 2026-11-22T16:15:38Z"
     assert lines[2].startswith("fail create-vm: KVM_CREATE_VM failed: EBUSY")
     assert lines[-1].startswith("what to do: Find who else uses SVM")
+
+
+def test_a_usable_host_is_ok_and_warns_as_a_confirmed_one() -> None:
+    report = judge(recorded("matrix/bookworm/epyc"))
+    report["verdict"].update({"status": "usable", "reason": "guest-ran"})
+    text, _ = _parse(render(report, "nagios"), 0)
+    assert text.startswith("usable guest-ran: ")
+    report["checks"][1]["status"] = "warn"
+    assert exit_status(report, "nagios") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "vendor", "backend"),
+    [
+        ("matrix/bookworm/intel", "GenuineIntel", "none loaded"),
+        ("hosts/kvm-pvm-without-svm", "GenuineIntel", "kvm_pvm"),
+    ],
+)
+def test_a_host_without_svm_has_only_vendor_and_backend(name: str, vendor: str, backend: str) -> None:
+    report = judge(recorded(name))
+    lines = render(report, "nagios").splitlines()
+    assert lines[2:4] == [f"CPU vendor: {vendor}", f"KVM backend: {backend}"]
+    assert lines[4].startswith("what to do: Nothing to do")
+    assert len(lines) == 5
+
+
+def test_uevents_that_are_unavailable_are_a_warning_in_the_details() -> None:
+    evidence = recorded("matrix/bookworm/held-second")
+    evidence["uevents"].update(source=None, error="pyudev is not installed")
+    lines = render(judge(evidence), "nagios").splitlines()
+    assert lines[-2] == "warning: KVM uevents unavailable: pyudev is not installed"
+
+
+def test_a_message_of_several_lines_is_one() -> None:
+    report = judge(recorded("matrix/bookworm/held-second"))
+    check = next(check for check in report["checks"] if check["status"] == "fail")
+    check["message"] = "modprobe: ERROR: a\nmodprobe: ERROR: b\n"
+    report["verdict"]["hint"] = "Load it:\n  `modprobe kvm_amd`."
+    lines = render(report, "nagios").splitlines()
+    assert lines[2] == f"fail {check['id']}: modprobe: ERROR: a; modprobe: ERROR: b"
+    assert lines[-1] == "what to do: Load it: `modprobe kvm_amd`."
 
 
 def test_this_host() -> None:

@@ -98,7 +98,13 @@ def test_nothing_that_changes_from_run_to_run_is_a_feature() -> None:
     assert read(first) == read(second)
 
 
-def test_what_a_good_host_says() -> None:
+def test_a_usable_host_is_ready() -> None:
+    report = judge(recorded(GOOD))
+    report["verdict"].update({"status": "usable", "reason": "guest-ran"})
+    assert read(report).items() >= {"verdict": "usable", "reason": "guest-ran", "ready": "true"}.items()
+
+
+def test_the_features_of_a_good_host() -> None:
     features = read(judge(recorded("matrix/trixie/epyc")))
     wanted = {
         "verdict": "confirmed",

@@ -38,7 +38,7 @@ def tools() -> Path:
 
 
 def _all_reports() -> list[Any]:
-    reports = [pytest.param(json.loads(path.read_text()), id=recorded_name(path)) for path in RECORDED]
+    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
     return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
 
 
@@ -142,7 +142,7 @@ def test_hostile_evidence_stays_in_its_label(tools: Path) -> None:
     assert max(map(len, text.splitlines())) < 20_000
     assert "kvmprobe_evil" not in {name for name, _ in samples}
     (host,) = _of(samples, "kvmprobe_host_info")
-    assert host[0].startswith(r'a"b\c\nkvmprobe_evil 1\r\x00\x1b[31m\ud800\ufffe\u202e\xc4\u2192{}# HELPx')
+    assert host[0].startswith(r'a"b\c\nkvmprobe_evil 1\r\x00\x1b[31m\ud800\ufffe\u202e\xc4->{}# HELPx')
     command = [str(tools / "promtool"), "check", "metrics"]
     subprocess.run(command, input=text.encode(), timeout=DEADLINE_S, check=True)
 

@@ -65,7 +65,7 @@ def test_the_readme_shows_a_real_report() -> None:
 def test_the_readme_shows_a_real_watch() -> None:
     report = json.loads((EVIDENCE / "watch/bookworm-qemu.json").read_text())
     _, *lines = text_watch.section(report["evidence"]["watch"])  # the first has the whole command
-    assert "\n".join(lines) in (PROJECT / "README.md").read_text()
+    assert "\n".join(line.text for line in lines) in (PROJECT / "README.md").read_text()
 
 
 def test_no_address_of_a_registry() -> None:

@@ -1,0 +1,78 @@
+"""The checks of the text report: those that did not pass, or all as a tree in the kernel's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.text_lines import Line
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
+from kvmprobe.judge.check_table import CHECKS
+from kvmprobe.model.printable import COLOURS, counted, one_line
+
+if TYPE_CHECKING:
+    from kvmprobe.judge.facts import Facts
+    from kvmprobe.model.judgement import Report
+
+_CHECKS = {check.id: check for check in CHECKS}
+_MARK = 10  # columns of "[ FAIL  ] "
+
+
+def unpassed(report: Report) -> Iterator[Line]:
+    """A line for each check that failed, warns or is unknown, and one for all others."""
+    checks, verdict = report["checks"], report["verdict"]
+    for check in checks:
+        if check["status"] in (FAIL, WARN, UNKNOWN):
+            message = "see above" if check["message"] == verdict["summary"] else one_line(check["message"])
+            yield _line(check["status"], 0, f"{_title(check['id'])}: {message}")
+    passed = sum(check["status"] == PASS for check in checks)
+    yield Line(f"{passed} of {counted(len(checks), 'check')} passed{_skipped(report)}; -v shows each.")
+
+
+def _skipped(report: Report) -> str:
+    """How many checks were skipped, and why, where that is the same for all of them."""
+    skipped = [check for check in report["checks"] if check["status"] == SKIP]
+    causes = {_why_blocked(report, check["blocked_by"]) for check in skipped}
+    why = f" ({causes.pop()})" if len(causes) == 1 and "" not in causes else ""
+    return f", {len(skipped)} skipped{why}" if skipped else ""
+
+
+def tree(report: Report, facts: Facts) -> Iterator[Line]:
+    """Every check with the kernel's function that does this step, by its name in this kernel."""
+    applicable = report["verdict"]["status"] != "not applicable"
+    depths: dict[str | None, int] = {None: -1}
+    for check in CHECKS:
+        depths[check.id] = depths[check.parent] + 1
+    for found in report["checks"]:
+        # Nothing about SVM fails on a host that does not have it.
+        status = found["status"] if applicable or found["status"] == PASS else SKIP
+        message = _why_blocked(report, found["blocked_by"]) or one_line(found["message"])
+        function = _function(found["id"], facts)
+        text = f"{_title(found['id'])}: {message}" + (f" ({function})" if function else "")
+        yield _line(status, depths.get(found["id"], 0), text)
+
+
+def _title(id: str) -> str:
+    """The title of a check, or its id where a stored report has one of another version."""
+    return _CHECKS[id].title if id in _CHECKS else id
+
+
+def _function(id: str, facts: Facts) -> str:
+    check = _CHECKS.get(id)
+    if check is None:
+        return ""
+    return check.function if facts.enables_at_load() is None else check.since_at_load
+
+
+def _line(status: str, depth: int, text: str) -> Line:
+    return Line(f"[{status.upper():^7}] {'  ' * depth}{text}", _MARK + 2 * depth + 2, _MARK - 1, COLOURS[status])
+
+
+def _why_blocked(report: Report, blocked_by: str | None) -> str:
+    """Why a check was skipped: another did not pass before it; "" for any other reason."""
+    if blocked_by is None:
+        return ""
+    if report["verdict"]["status"] == "not applicable":
+        return "does not apply"
+    statuses = {check["id"]: check["status"] for check in report["checks"]}
+    return f"{_title(blocked_by)} {'is unknown' if statuses.get(blocked_by) == UNKNOWN else 'failed'}"

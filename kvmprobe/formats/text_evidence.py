@@ -1,0 +1,74 @@
+"""The rest of the evidence for people: answers, guests, modules, uevents, kernel log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.text_lines import Line, heading
+from kvmprobe.model.printable import counted, one_line
+from kvmprobe.model.values import error_of
+
+if TYPE_CHECKING:
+    from kvmprobe.model.evidence import Evidence, Module
+
+
+def everything(evidence: Evidence) -> Iterator[Line]:
+    """All that the other sections of a report leave out."""
+    sections = {
+        "Answers of KVM, and its guest:": _answers(evidence),
+        "Modules:": _modules(evidence),
+        "VMs, in KVM's uevents and of other processes:": _vms(evidence),
+        "Kernel log:": _log(evidence),
+    }
+    for title, entries in sections.items():
+        yield heading(title)
+        for entry in entries:
+            yield Line(f"  {entry}", hang=4)
+
+
+def _answers(evidence: Evidence) -> Iterator[str]:
+    for name, answer in evidence["ioctls"]["KVM_CHECK_EXTENSION"].items():
+        yield f"{name} = {_text(answer)}"
+    for run in evidence["guest"]:
+        detail = f", {run['detail']}" if run["detail"] else ""
+        error = f" {run['error']}" if run["error"] else ""
+        yield f"guest on cpu{run['cpu']}: {run['result']}{detail}{error}"
+
+
+def _modules(evidence: Evidence) -> Iterator[str]:
+    for name, module in (evidence["modules"] or {}).items():
+        yield f"{name}: {_module(module)}"
+    for load in evidence["loads"]:
+        status = "could not be run" if load["status"] is None else f"exit status {load['status']}"
+        output = one_line(load["output"])
+        yield f"modprobe {load['module']}: {status}" + (f": {output}" if output else "")
+
+
+def _vms(evidence: Evidence) -> Iterator[str]:
+    uevents = evidence["uevents"]
+    yield f"uevents: {uevents['error'] or uevents['source'] or 'unavailable'}"
+    for event in uevents["events"]:
+        process = f"{event['comm'] or 'process'}[{_text(event['pid'])}]"
+        alive = "" if event["count"] is None else f", {counted(event['count'], 'VM')} alive"
+        yield f"{event['event']} by {process}{alive}"
+    for user in evidence["vm_users"] or ():
+        yield f"{user['comm'] or 'process'}[{user['pid']}] has {counted(user['vms'], 'VM')}"
+
+
+def _log(evidence: Evidence) -> Iterator[str]:
+    log = evidence["log"]
+    if log["error"]:
+        yield f"unavailable: {log['error']}"
+    for line in log["lines"]:
+        yield f"[{line['seconds']:12.6f}] {line['text']}"
+
+
+def _module(module: Module) -> str:
+    users = "" if module["refcount"] is None else f", {counted(module['refcount'], 'user')}"
+    parameters = " ".join(f"{name}={_text(value)}" for name, value in module["parameters"].items())
+    return f"{module['state']}{users}" + (f"; {parameters}" if parameters else "")
+
+
+def _text(value: object) -> str:
+    return error_of(value) or ("unknown" if value is None else str(value))

@@ -1,0 +1,60 @@
+"""The registers as a table: before KVM_CREATE_VM, after it, and with the VM closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvmprobe.formats.text_lines import Line
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.cpu_lists import cpu_names, group
+from kvmprobe.model.printable import columns
+from kvmprobe.model.registers import SNAPSHOT_REGISTERS, VM_HSAVE_PA
+from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
+
+
+def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
+    """A row for each register, and for each group of CPUs with the same values; for each CPU if `every_cpu`."""
+    phases = [phase for phase in SNAPSHOT_PHASES if facts.has_snapshot(phase)]
+    if not phases:
+        return
+    unread = _unread(facts, phases)
+    if unread and not every_cpu:
+        names = ", ".join(register.name for register in SNAPSHOT_REGISTERS)
+        yield Line(f"{names} could not be read on {cpu_names(facts.cpus)}: {unread}")
+        return
+    titles = _titles(facts)
+    rows = [["", "", *(titles[phase] for phase in phases)]]
+    for register in SNAPSHOT_REGISTERS:
+        values = {phase: facts.register_texts(phase, register.name) for phase in phases}
+        if register is VM_HSAVE_PA and not every_cpu:
+            values = {phase: _pages(texts) for phase, texts in values.items()}
+        by_cpu = {cpu: tuple(values[phase][cpu] for phase in phases) for cpu in facts.cpus}
+        if every_cpu:
+            rows += [[register.name, f"cpu{cpu}", *row] for cpu, row in by_cpu.items()]
+        else:
+            rows += [[register.name, cpu_names(cpus), *row] for row, cpus in group(by_cpu).items()]
+    yield from map(Line, columns(rows))
+
+
+def _unread(facts: Facts, phases: list[str]) -> str | None:
+    """The one error because of which no register was ever read; None where there is more to show."""
+    pairs = [(phase, register.name) for phase in phases for register in SNAPSHOT_REGISTERS]
+    errors = {error for pair in pairs for error in facts.register_errors(*pair).values()}
+    is_read = any(value is not None for pair in pairs for value in facts.register(*pair).values())
+    return errors.pop() if len(errors) == 1 and not is_read else None
+
+
+def _titles(facts: Facts) -> dict[str, str]:
+    """The titles of the columns. Nothing is created or closed where KVM_CREATE_VM failed."""
+    if facts.vm_created:
+        return dict(zip(SNAPSHOT_PHASES, SNAPSHOT_PHASES))
+    created = "KVM_CREATE_VM failed" if error_of(facts.create_vm) else "no VM created"
+    return dict(zip(SNAPSHOT_PHASES, ("before", created, "at the end")))
+
+
+def _pages(texts: dict[int, str]) -> dict[int, str]:
+    """VM_HSAVE_PA differs on each CPU: what matters is whether each CPU has a page of its own (APM vol. 2, 15.30.4)."""
+    pages = [value for value in texts.values() if value.startswith("0x") and value != "0x0"]
+    if len(set(pages)) < len(pages):
+        return texts  # two CPUs share a page, so the values matter
+    return {cpu: "a page each" if value in pages else value for cpu, value in texts.items()}

@@ -1,5 +1,5 @@
-"""What `scripts/build` is made of."""
+"""Builds what is installed on hosts: the wheel, kvmprobe.pyz and kvmprobe-maas.py. `scripts/build` runs it."""
 
 
-class Failed(Exception):
-    """It cannot be built; the message says why."""
+class BuildError(Exception):
+    """The build failed; the message is the reason."""

@@ -1,1 +1,1 @@
-"""The manual page and the shells' completions, from the same data as --help and explain. Not shipped: run at build."""
+"""Writes the manual page and the shell completions. Both follow from the parser that --help comes from."""

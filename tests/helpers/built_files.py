@@ -6,4 +6,4 @@ import re
 
 from tests.helpers.run_kvmprobe import PROJECT
 
-PINS = dict(re.findall(r"^(\S+)==(\S+)", (PROJECT / "scripts/builds/requirements.txt").read_text(), re.MULTILINE))
+PINS = dict(re.findall(r"^(\S+)==(\S+)", (PROJECT / "scripts/distribution/requirements.txt").read_text(), re.MULTILINE))

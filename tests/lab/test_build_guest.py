@@ -168,7 +168,7 @@ def test_the_same_bytes_from_another_python(built: Path, tmp_path: Path) -> None
     except Problem as problem:
         unavailable(problem)
     wheels = tmp_path / "wheels"
-    pins = PROJECT / "scripts/builds/requirements.txt"
+    pins = PROJECT / "scripts/distribution/requirements.txt"
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "-r", str(pins)]
     subprocess.run([*pip, "-d", str(wheels)], check=True, capture_output=True, timeout=DEADLINE_S)
     import pip as module
@@ -178,7 +178,7 @@ def test_the_same_bytes_from_another_python(built: Path, tmp_path: Path) -> None
         mount --bind $project project; mount --bind $wheels wheels; mount --bind $pip pip; mount --bind $to to
         mount -t tmpfs none $root/tmp; mount --bind /dev $root/dev; cd /
         export PYTHONPATH=/mnt/pip PYTHONDONTWRITEBYTECODE=1 PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels
-        exec chroot $root /usr/bin/python3.13 /mnt/project/scripts/build.py /mnt/to
+        exec chroot $root /usr/bin/python3.13 /mnt/project/scripts/distribution /mnt/to
     """
     to = tmp_path / "to"
     to.mkdir()

@@ -94,7 +94,7 @@ def test_the_same_bytes_from_another_folder_and_user(built: Path, tmp_path: Path
 
 
 def test_a_time_that_is_given(built: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(tmp_path)]
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), str(tmp_path)]
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
     subprocess.run(command, env=env, capture_output=True, check=True, timeout=DEADLINE_S)
     for name in (WHEEL, "kvmprobe.pyz"):
@@ -112,7 +112,7 @@ def test_a_time_that_is_given(built: Path, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_built(env: dict[str, str], said: str, tmp_path: Path) -> None:
     """Says why, and leaves nothing behind."""
-    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(tmp_path)]
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), str(tmp_path)]
     done = subprocess.run(
         command, env={**os.environ, **env}, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )

@@ -40,13 +40,12 @@ LINES: dict[str, set[str]] = {
     "kvmprobe summary --only svme-set-by-c": {"svme-set-by-create-vm"},
     "kvmprobe summary --only not-a": {"not-applicable"},
     "kvmprobe lab matrix --only held-first,svmdis": _SVMDIS,
-    "kvmprobe lab matrix --kernels bookworm,b": {"bookworm,bullseye"},
-    "kvmprobe lab soak bookworm -- --cyc": {"--cycles"},  # of soak, in the guest
+    "kvmprobe lab matrix --kernels bookworm,bu": {"bookworm,bullseye"},
+    "kvmprobe summary stored.json ne": {"new.json"},
     "kvmprobe watch --exit-status ": {"verdict", "command"},
     "kvmprobe watch --format=json -- kvmprobe explain svm-": {"svm-held-by-another-owner"},  # COMMAND's own completion
     "sudo kvmprobe explain svm-": {"svm-held-by-another-owner"},
     "sudo kvmprobe lab run --cpu X trix": {"trixie", "trixie-backports"},
-    "kvmprobe bogus ": set(),
 }
 ALSO = {
     "kvmprobe judge --also ": {f"{name}:" for name in REPORT_FORMATS},
@@ -61,7 +60,7 @@ LINES.update(ALSO)
 def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder share/ with the completions."""
     folder = tmp_path_factory.mktemp("prefix") / "share"
-    subprocess.run([sys.executable, PROJECT / "scripts/manual.py", folder], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, PROJECT / "scripts/generators", folder], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

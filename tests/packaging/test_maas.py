@@ -201,5 +201,5 @@ def test_without_a_report(
 
 def test_older_pythons_can_read_it() -> None:
     """So that they can say what they lack; Python 2.7 itself is tried in tests/lab."""
-    for path in (TEMPLATE, PROJECT / "scripts/builds/main_of_pyz.py"):
+    for path in (TEMPLATE, PROJECT / "scripts/distribution/pyz_main.py"):
         ast.parse(path.read_text(), feature_version=(3, 6))

@@ -1,1 +1,1 @@
-"""What scripts/bench measures, a module each."""
+"""What scripts/bench measures, one module each."""

@@ -1,4 +1,4 @@
-"""What scripts/build pins."""
+"""The versions that scripts/build pins, by project."""
 
 from __future__ import annotations
 

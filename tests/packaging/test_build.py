@@ -257,6 +257,25 @@ def test_it_runs_as_a_program_and_from_a_descriptor(built: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("sys.version_info = (3, 8, 1)", "kvmprobe: Python 3.9 or later is needed, and {0} is 3.8\n"),
+        (
+            "sys.modules['json'] = None",
+            "kvmprobe: the standard library of {0} is incomplete (python3-minimal?): import of json halted; None in "
+            "sys.modules\n  On Debian and Ubuntu: apt-get install python3\n",
+        ),
+    ],
+    ids=["too old", "incomplete"],
+)
+def test_a_python_that_cannot_run_it(python: str, message: str, built: Path) -> None:
+    """It could not be found out: exit status 3. tests/lab runs Python 2.7 and python3-minimal themselves."""
+    code = f"import runpy, sys; {python}; runpy.run_path({str(built / 'kvmprobe.pyz')!r})"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", message.format(sys.executable))
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_descriptors(closed: str, built: Path, tmp_path: Path) -> None:
     """kvmprobe.pyz, which it opens, must not become descriptor 0, 1 or 2."""

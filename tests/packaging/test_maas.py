@@ -163,8 +163,9 @@ def test_each_verdict(status: str, script_with: Callable[..., Path], tmp_path: P
     reports = [report for path in RECORDED if "verdict" in (report := json.loads(path.read_text()))]
     report = next((report for report in reports if report["verdict"]["status"] == status), reports[0])
     report["verdict"]["status"] = status
-    (tmp_path / "report.json").write_text(json.dumps(report))
-    program = f"import sys; print(open({str(tmp_path / 'report.json')!r}).read()) if 'check' in sys.argv else print('the report')"
+    stored = tmp_path / "report.json"
+    stored.write_text(json.dumps(report))
+    program = f"import sys; print(open({str(stored)!r}).read()) if 'check' in sys.argv else print('the report')"
     done = run(script_with(f"{program}; sys.exit({EXIT_STATUS[status]})"), tmp_path / "result.yaml")
     found = result(tmp_path / "result.yaml")
     assert (found["status"], done.returncode) == MAAS_STATUS[status]

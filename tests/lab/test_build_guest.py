@@ -150,11 +150,7 @@ def test_pythons_that_are_not_enough(built: Path, tmp_path: Path) -> None:
         unavailable(problem)
     for version, complaint in (
         ("2.7", r"Python 3\.9 or later is needed, and \S+/python2\.7 is 2\.7\n"),
-        (
-            "3.9",
-            r"the standard library of \S+/python3\.9 is incomplete \(python3-minimal\?\): No module named '\S+'\n"
-            r"  On Debian and Ubuntu: apt-get install python3\n",
-        ),
+        ("3.9", r"the standard library of \S+/python3\.9 is incomplete .* No module named '\S+'\n  On Debian .*\n"),
     ):
         command = [tmp_path / f"root/usr/bin/python{version}", built / "kvmprobe.pyz"]
         env = {"PYTHONHOME": str(tmp_path / "root/usr")}

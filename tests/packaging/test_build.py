@@ -26,6 +26,10 @@ WHEEL = f"kvmprobe-{__version__}-py3-none-any.whl"
 NAMES = (WHEEL, "kvmprobe-maas.py", "kvmprobe.pyz")
 GOOD = PROJECT / "tests/evidence/matrix/bookworm/epyc.json"
 HELD = PROJECT / "tests/evidence/matrix/bookworm/held-first.json"
+INCOMPLETE = """\
+kvmprobe: the standard library of {0} is incomplete (python3-minimal?): import of json halted; None in sys.modules
+  On Debian and Ubuntu: apt-get install python3
+"""
 
 
 def pyz(built: Path, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -261,11 +265,7 @@ def test_it_runs_as_a_program_and_from_a_descriptor(built: Path, tmp_path: Path)
     ("python", "message"),
     [
         ("sys.version_info = (3, 8, 1)", "kvmprobe: Python 3.9 or later is needed, and {0} is 3.8\n"),
-        (
-            "sys.modules['json'] = None",
-            "kvmprobe: the standard library of {0} is incomplete (python3-minimal?): import of json halted; None in "
-            "sys.modules\n  On Debian and Ubuntu: apt-get install python3\n",
-        ),
+        ("sys.modules['json'] = None", INCOMPLETE),
     ],
     ids=["too old", "incomplete"],
 )

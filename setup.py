@@ -1,14 +1,15 @@
-"""Adds to the wheel what is made of the source: the manual page and the completions. All else is in pyproject.toml."""
+"""Adds the manual page and the completions to the wheel: they are generated. All else is in pyproject.toml."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import setup
 
-MADE = Path("build", "manual", "share")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-command = [sys.executable, "scripts/manual.py", MADE]
-done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
-files = [Path(line) for line in done.stdout.splitlines()]
+from scripts.generators import share_files
+
+MADE = Path("build", "generated", "share")
+
+files = share_files.write(MADE)
 setup(data_files=[(str(file.parent.relative_to(MADE.parent)), [str(file)]) for file in files])

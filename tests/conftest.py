@@ -26,7 +26,7 @@ settings.load_profile("kvmprobe")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what scripts/build makes of this checkout."""
     folder = tmp_path_factory.mktemp("built")
-    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(folder)]
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     if done.returncode != 0:
         if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):

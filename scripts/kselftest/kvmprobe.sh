@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# kvmprobe as a TEST_PROG of kselftest: KTAP on stdout, and kselftest's exit codes. KVMPROBE is the command to run
-# instead of the copy beside this file; arguments go to 'kvmprobe check'.
+# kvmprobe as a TEST_PROG of kselftest: KTAP on stdout, and kselftest's exit codes. KVMPROBE names a command to run
+# instead of the copy beside this file. Arguments go to 'kvmprobe check'.
 
-# skip REASON : what cannot be tested here is skipped as a whole
+# skip REASON : skips the whole test
 skip() {
 	printf 'KTAP version 1\n1..0 # SKIP %s\n' "$1"
 	exit 4
@@ -18,7 +18,7 @@ if [ -z "$KVMPROBE" ]; then
 fi
 $KVMPROBE check --format ktap "$@"
 status=$?
-# As root nothing should be left that cannot be found out. To skip that (3) would hide it, so it fails.
+# Root can read everything, so "inconclusive" (3) is unexpected. Skipping would hide it, so the test fails.
 case $status in
 0 | 4) exit $status ;;
 *) exit 1 ;;

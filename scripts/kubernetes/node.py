@@ -1,10 +1,10 @@
-"""kvmprobe on a node of Kubernetes: what the containers of daemonset.yaml run. No shell, only Python and kvmprobe.pyz.
+"""kvmprobe on a Kubernetes node: what the containers of daemonset.yaml run. No shell, only Python and kvmprobe.pyz.
 
-    node.py prepare   unpacks kvmprobe.pyz, loads msr and cpuid with the node's own modprobe (the init container)
-    node.py run       probes, now and again and again, and writes the features; SIGTERM ends it at once
-    node.py alive     exit status 0 while `run` writes them (the kubelet's probes)
+    node.py prepare   unpacks kvmprobe.pyz, loads msr and cpuid with the node's modprobe (the init container)
+    node.py run       checks the node at once and then periodically, and writes the features; SIGTERM ends it at once
+    node.py alive     exit status 0 while `run` writes the features (the kubelet's probes)
 
-From the environment: KVMPROBE_PROGRAM and KVMPROBE_FEATURES name files, KVMPROBE_PERIOD is in seconds.
+The environment variables KVMPROBE_PROGRAM and KVMPROBE_FEATURES name files; KVMPROBE_PERIOD is in seconds.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ HOST = "/host"
 PACKED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kvmprobe.pyz.xz")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin"
 
-SETTLED = (0, 4)  # confirmed, not applicable
-RETRY_S = 300.0  # after anything else: a host that was mended is soon said to be
-DEADLINE_S = 600.0  # of one probe; it takes a second, and a minute where KVM hangs
+SETTLED = (0, 4)  # confirmed or usable, not applicable
+RETRY_S = 300.0  # after any other exit status: a repaired host soon gets its label back
+DEADLINE_S = 600.0  # of one check, which takes a second, or a minute where KVM hangs
 GRACE_S = 10.0
 LOAD_S = 120.0
 
-# What is kept of a privileged container's rights: to open the msr devices. Kubernetes lets such a container drop none.
+# The one capability to keep, for the msr devices. Kubernetes does not let a privileged container drop any.
 CAP_SYS_RAWIO = 17
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38  # linux/prctl.h
 _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
-# Never handled, only waited for: so none comes at a wrong moment, and PID 1 gets them too.
+# Blocked and waited for, never handled: so none arrives at a wrong moment, and PID 1 gets them too.
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = (*_ENDING, signal.SIGCHLD)
 
 
 def prepare() -> int:
+    """The init container: unpacks the program, loads the modules. Returns the exit status."""
     with lzma.open(PACKED) as packed, open(_named("KVMPROBE_PROGRAM"), "wb") as program:
         shutil.copyfileobj(packed, program)
     _load_modules()
@@ -46,46 +47,47 @@ def prepare() -> int:
 
 
 def _load_modules() -> None:
-    """Never fails: without the modules the probe itself says what is missing, and the node's labels say so."""
+    """Never fails: without the modules the check reports what is missing, and so do the node's labels."""
     try:
         os.chroot(HOST)
         os.chdir("/")
         command = ["modprobe", "-a", "msr", "cpuid"]
         status = subprocess.run(command, env={"PATH": PATH}, check=False, timeout=LOAD_S).returncode
         if status:
-            _say(f"modprobe ended with {status}: msr and cpuid are as they were")
+            _say(f"modprobe ended with {status}: msr and cpuid may be missing")
     except subprocess.TimeoutExpired:
-        _say(f"modprobe did not end within {LOAD_S} s: msr and cpuid are as they were")
+        _say(f"modprobe did not end within {LOAD_S} s: msr and cpuid may be missing")
     except OSError as error:
-        _say(f"modprobe cannot be run in {HOST}: {error.strerror}: msr and cpuid are as they were")
+        _say(f"cannot run modprobe in {HOST}: {error.strerror}: msr and cpuid may be missing")
 
 
 def run() -> int:
+    """The container: checks the node until a signal ends it. Returns the exit status."""
     period = _period()
     try:
-        _give_up_rights()
+        _drop_capabilities()
     except OSError as error:
-        _say(f"rights that are not needed cannot be given up: {error.strerror}")
+        _say(f"cannot drop unneeded capabilities: {error.strerror}")
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     while True:
         status = _probe()
-        if status is None or _told_to_end(period if status in SETTLED else min(period, RETRY_S)):
+        if status is None or _interrupted_within(period if status in SETTLED else min(period, RETRY_S)):
             return 0
 
 
-def _give_up_rights() -> None:
-    """Leaves CAP_SYS_RAWIO to this process and to all that it starts, for good. Raises OSError."""
+def _drop_capabilities() -> None:
+    """Drops every capability except CAP_SYS_RAWIO, for this process and all children, for good. Raises OSError."""
     if os.geteuid() != 0:
-        return  # has none
+        return  # it has none
     libc = ctypes.CDLL(None, use_errno=True)
     capability = 0
-    while (held := libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0:  # EINVAL beyond the last
-        if held and capability != CAP_SYS_RAWIO:
+    while (present := libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0:  # EINVAL beyond the last
+        if present and capability != CAP_SYS_RAWIO:
             _check(libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
         capability += 1
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     kept = 1 << CAP_SYS_RAWIO
-    # Effective, permitted, inheritable; the same again for the capabilities from 32 on.
+    # Effective, permitted, inheritable; then the same for the capabilities from 32 on.
     _check(libc.capset(header, (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)))
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
@@ -96,6 +98,7 @@ def _check(answer: int) -> None:
 
 
 def alive() -> int:
+    """The kubelet's probe: raises OSError or ValueError if the features are missing or too old. Returns 0."""
     features = _named("KVMPROBE_FEATURES")
     age = time.time() - os.stat(features).st_mtime
     limit = _period() + DEADLINE_S + 2 * GRACE_S
@@ -105,9 +108,9 @@ def alive() -> int:
 
 
 def _probe() -> int | None:
-    """One run of kvmprobe: its exit status, or -N where signal N killed it. None: we were told to end meanwhile.
+    """Runs kvmprobe once: its exit status, -N if signal N killed it, or None if a signal to end arrived meanwhile.
 
-    The verdict's line goes to the pod's log.
+    The verdict goes to the pod's log.
     """
     arguments = ("check", "-q", "--no-load", "--also", f"nfd:{_named('KVMPROBE_FEATURES')}")
     command = [sys.executable, "-I", "-B", _named("KVMPROBE_PROGRAM"), *arguments]
@@ -125,7 +128,10 @@ def _probe() -> int | None:
 
 
 def _await(pid: int, seconds: float, signals: tuple[signal.Signals, ...]) -> tuple[bool, int | None]:
-    """Whether we were told to end, and the status of the child `pid` if it has ended: whichever came first."""
+    """Waits for a signal to end, the end of the child `pid`, or the deadline, whichever is first.
+
+    Returns whether a signal to end arrived, and the child's status if it has ended.
+    """
     ends = time.monotonic() + seconds
     while True:
         status = _reap(pid)
@@ -138,7 +144,7 @@ def _await(pid: int, seconds: float, signals: tuple[signal.Signals, ...]) -> tup
 
 
 def _reap(pid: int) -> int | None:
-    """The status of the child `pid` if it has ended. Orphans become children of PID 1, and are waited for too."""
+    """The status of the child `pid` if it has ended. Also reaps orphans, which become children of PID 1."""
     status = None
     try:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -149,7 +155,7 @@ def _reap(pid: int) -> int | None:
     return status
 
 
-def _told_to_end(seconds: float) -> bool:
+def _interrupted_within(seconds: float) -> bool:
     return _await(0, seconds, _SIGNALS)[0]
 
 
@@ -174,8 +180,9 @@ COMMANDS = {"prepare": prepare, "run": run, "alive": alive}
 
 
 def main(arguments: list[str]) -> int:
+    """Runs one of COMMANDS. Returns the exit status: 1 after an error, 64 for wrong arguments."""
     if len(arguments) != 1 or arguments[0] not in COMMANDS:
-        _say(f"one of {', '.join(COMMANDS)} is wanted, not {' '.join(arguments) or 'nothing'}")
+        _say(f"expected one of {', '.join(COMMANDS)}, not {' '.join(arguments) or 'nothing'}")
         return 64
     try:
         return COMMANDS[arguments[0]]()

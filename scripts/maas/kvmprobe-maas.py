@@ -14,7 +14,7 @@
 # results:
 #  verdict:
 #   title: Verdict
-#   description: confirmed, failed, inconclusive or not applicable
+#   description: confirmed, usable, failed, inconclusive or not applicable
 #  reason:
 #   title: Reason
 #   description: One name from a closed list, see 'kvmprobe explain'
@@ -33,8 +33,8 @@
 # --- End MAAS 1.0 script metadata ---
 """kvmprobe as a commissioning script of MAAS: one file, with kvmprobe.pyz at its end. scripts/build puts it there.
 
-MAAS shows what goes to stdout, reads the results from $RESULT_PATH, and takes any exit status but 0 for a failure.
-It runs on Python 3.6, so that it is kvmprobe.pyz that says which Python it needs.
+MAAS shows standard output, reads the results from $RESULT_PATH, and takes every exit status except 0 as a failure.
+The script runs on Python 3.6 or later, so that kvmprobe.pyz can report which Python it needs.
 """
 
 # ruff: noqa: RUF005, UP022, UP031
@@ -46,36 +46,39 @@ import subprocess
 import sys
 import tempfile
 
-# By kvmprobe's verdict: what MAAS calls it, and the exit status. Where nothing could be found out, the machine is not
-# held back, and MAAS shows it.
+# By kvmprobe's verdict: MAAS's status, and the exit status. An inconclusive verdict does not stop the machine; MAAS
+# shows it.
 STATUS = {
     "confirmed": ("passed", 0),
+    "usable": ("passed", 0),
     "not applicable": ("skipped", 0),
     "inconclusive": ("degraded", 0),
     "failed": ("failed", 1),
 }
-BY_EXIT_STATUS = {3: "inconclusive"}  # a kvmprobe that could not even begin
-DEADLINE_S = 240  # less than MAAS's own
+BY_EXIT_STATUS = {3: "inconclusive"}  # kvmprobe could not start
+DEADLINE_S = 240  # less than MAAS's own timeout
 
 
 def main():
+    """Runs kvmprobe, writes the results, and returns the exit status."""
     with tempfile.NamedTemporaryFile(prefix="kvmprobe-", suffix=".pyz") as pyz:
         pyz.write(bz2.decompress(base64.b64decode(PYZ)))
         pyz.flush()
         kvmprobe = [sys.executable, "-I", pyz.name]
         try:
-            # Where udev has not loaded kvm_amd, the kernel's answer to modprobe says why.
+            # Where udev has not loaded kvm_amd, the kernel's answer to modprobe shows why.
             done = run(kvmprobe + ["check", "--load-kvm", "--json"], b"")
         except subprocess.TimeoutExpired:
             summary = "kvmprobe did not end within %d s" % DEADLINE_S
             return end("timedout", 1, {"summary": summary})
-        said = done.stderr.decode("utf-8", "replace")
-        sys.stderr.write(said)
+        messages = done.stderr.decode("utf-8", "replace")
+        sys.stderr.write(messages)
         try:
             report = json.loads(done.stdout.decode("utf-8"))
         except ValueError:
             verdict = BY_EXIT_STATUS.get(done.returncode, "failed")
-            return end(*STATUS[verdict], {"verdict": verdict, "summary": first_line(said) or "kvmprobe gave no report"})
+            summary = first_line(messages) or "kvmprobe gave no report"
+            return end(*STATUS[verdict], {"verdict": verdict, "summary": summary})
         shown = run(kvmprobe + ["judge", "-v", "-"], done.stdout)
     sys.stdout.buffer.write(shown.stdout)
     verdict = report["verdict"]
@@ -86,13 +89,14 @@ def main():
 
 
 def run(command, given):
+    """Runs `command` with the bytes `given` as standard input. Raises TimeoutExpired."""
     return subprocess.run(
         command, input=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False
     )
 
 
 def end(status, exit_status, results):
-    """Writes the results where MAAS wants them (JSON is YAML, too), and gives the exit status."""
+    """Writes the results to $RESULT_PATH (JSON is YAML), and returns `exit_status`."""
     path = os.environ.get("RESULT_PATH")
     if path:
         clean = {key: "".join(map(printable, text)) for key, text in results.items()}
@@ -103,11 +107,12 @@ def end(status, exit_status, results):
 
 
 def printable(char):
-    """A character that YAML and MAAS's database take: none that controls, none that JSON writes as two."""
+    """The character, or ? where YAML or MAAS's database refuse it: control characters, and those beyond U+FFFF."""
     return char if char.isprintable() and ord(char) < 0x10000 else "?"
 
 
 def first_line(text):
+    """The first line of `text`; empty if it has none."""
     return (text.strip().splitlines() or [""])[0]
 
 

@@ -1,4 +1,4 @@
-"""Ansible as people run it: the programs of ansible-core, and the collection of this checkout."""
+"""Ansible as people run it: the programs of ansible-core, with the collection of this checkout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLLECTION = PROJECT / "scripts/ansible"
 
 
 class Ansible:
-    """`folder` becomes the home of all that Ansible keeps; `collection` is where it looks for kvmprobe.host."""
+    """`folder` is the home folder for Ansible; `collection` is where it looks for kvmprobe.host."""
 
     def __init__(self, folder: Path) -> None:
         if importlib.util.find_spec("ansible") is None:
@@ -29,6 +29,7 @@ class Ansible:
     def run(
         self, program: str, *arguments: str | Path, env: Mapping[str, str] | None = None, deadline: float = 600
     ) -> subprocess.CompletedProcess[str]:
+        """Runs one of Ansible's programs."""
         path = os.pathsep.join((str(Path(sys.executable).parent), "/usr/sbin:/usr/bin:/sbin:/bin"))
         pip = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
         own = {
@@ -50,7 +51,7 @@ class Ansible:
 
 
 def unavailable(reason: str) -> None:
-    """Skips; fails where everything is required."""
+    """Skips the test, or fails it if KVMPROBE_REQUIRE_KERNELS is set."""
     if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""What scripts/build pins."""
+"""The versions that scripts/build pins, by project."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import re
 
 from tests.helpers.run_kvmprobe import PROJECT
 
-PINS = dict(re.findall(r"^(\S+)==(\S+)", (PROJECT / "scripts/builds/requirements.txt").read_text(), re.MULTILINE))
+PINS = dict(re.findall(r"^(\S+)==(\S+)", (PROJECT / "scripts/distribution/requirements.txt").read_text(), re.MULTILINE))

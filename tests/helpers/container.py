@@ -1,6 +1,6 @@
-"""A container of the DaemonSet, made by runc as a node's container runtime makes it: from the manifest itself.
+"""A container of the DaemonSet, made by runc from the manifest, as a node's container runtime does.
 
-The image is this machine's /usr: Python, and nothing that the test depends on besides.
+This machine's /usr is in place of the image, for its Python.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# What a runtime mounts for every container, unless the pod mounts something there.
-_USUAL = (
+# What a runtime mounts in every container, unless the pod mounts something there.
+_DEFAULT_MOUNTS = (
     {"destination": "/proc", "type": "proc", "source": "proc"},
     {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755"]},
     {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]},
 )
-# By their numbers (linux/capability.h). A privileged container has all of them, whatever the manifest says.
+# In the order of their numbers (linux/capability.h). A privileged container always has all of them.
 _CAPABILITIES = """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
     NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
@@ -32,9 +32,9 @@ _NAMESPACES = ("pid", "mount", "ipc", "uts", "network")
 def bundle(
     folder: Path, container: Any, volumes: Mapping[str, str | Path], environment: Mapping[str, str] | None = None
 ) -> Path:
-    """A folder for `runc run --bundle`: `container` is the manifest's, `volumes` are folders by the volume's name.
+    """Writes a folder for `runc run --bundle`, and returns it.
 
-    `environment` is put over the manifest's.
+    `container` is from the manifest, `volumes` are folders by name, `environment` overrides the manifest's.
     """
     root = folder / "rootfs"
     for name in ("usr", "proc", "sys", "dev", "tmp", "etc"):
@@ -52,7 +52,8 @@ def bundle(
     security = container["securityContext"]
     privileged = security.get("privileged", False)
     assert privileged or security["capabilities"]["drop"] == ["ALL"]
-    capabilities = [f"CAP_{name}" for name in (_held() if privileged else security["capabilities"]["add"])]
+    added = _permitted_capabilities() if privileged else security["capabilities"]["add"]
+    capabilities = [f"CAP_{name}" for name in added]
     variables = {each["name"]: each["value"] for each in container["env"]} | dict(environment or {})
     config = {
         "ociVersion": "1.0.2",
@@ -65,7 +66,7 @@ def bundle(
             "noNewPrivileges": not security.get("allowPrivilegeEscalation", True),
         },
         "root": {"path": "rootfs", "readonly": security["readOnlyRootFilesystem"]},
-        "mounts": [usual for usual in _USUAL if usual["destination"] not in taken] + mounts,
+        "mounts": [mount for mount in _DEFAULT_MOUNTS if mount["destination"] not in taken] + mounts,
         "linux": {
             "namespaces": [{"type": kind} for kind in _NAMESPACES],
             "cgroupsPath": f"/{name_of(folder)}",
@@ -77,18 +78,19 @@ def bundle(
 
 
 def name_of(folder: Path) -> str:
+    """The container's name and cgroup, for a bundle."""
     return f"kvmprobe-test-{os.getpid()}-{folder.name}"
 
 
 def runc(folder: Path) -> list[str]:
-    """The runc that keeps its state beside the bundle."""
+    """The command for a runc that stores its state beside the bundle."""
     program = shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program
     return [program, "--root", str(folder / "state")]
 
 
-def _held() -> list[str]:
-    """What this machine can give: in a container or VM of a CI it may not be all."""
+def _permitted_capabilities() -> list[str]:
+    """The capabilities that this process can pass on: in a CI's container it may not have all."""
     status = Path("/proc/self/status").read_text()
     bits = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapPrm")), 16)
     return [name for number, name in enumerate(_CAPABILITIES) if bits >> number & 1]

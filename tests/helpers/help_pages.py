@@ -1,4 +1,4 @@
-"""What --help shows, read from what it prints: not from the parser, which the manual and the completions come from."""
+"""The commands and options that --help prints. Not from the parser: the manual and the completions come from that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.helpers.run_kvmprobe import kvmprobe
 
 @functools.cache
 def commands(path: str = "") -> dict[str, frozenset[str]]:
-    """The options of each command below `path`, by the words after kvmprobe; "" is kvmprobe alone."""
+    """The options of `path` and of each command below it, by the words after kvmprobe; "" is kvmprobe alone."""
     shown = kvmprobe(*path.split(), "--help").stdout
     options = {
         string
@@ -24,7 +24,7 @@ def commands(path: str = "") -> dict[str, frozenset[str]]:
 
 
 def groups() -> dict[str, set[str]]:
-    """The commands that have commands, with these."""
+    """The commands that have subcommands, with the names of these."""
     found: dict[str, set[str]] = {}
     for path in commands():
         if path:

@@ -1,4 +1,4 @@
-"""The objects of scripts/kubernetes, as they are written."""
+"""The objects in the files of scripts/kubernetes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ FILES = ("namespace.yaml", "daemonset.yaml", "nodefeaturerule.yaml", "example.ya
 
 
 def objects(name: str) -> list[Any]:
+    """All objects of one file."""
     return list(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
 def only(name: str, kind: str) -> Any:
+    """The one object of this kind in a file."""
     (found,) = (each for each in objects(name) if each["kind"] == kind)
     return found
 
@@ -27,5 +29,5 @@ def pod() -> Any:
 
 
 def containers() -> dict[str, Any]:
-    """Its containers by name, the init container first."""
+    """The containers of the DaemonSet by name, the init container first."""
     return {each["name"]: each for each in (*pod()["initContainers"], *pod()["containers"])}

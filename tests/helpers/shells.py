@@ -1,4 +1,4 @@
-"""Real shells that complete command lines: bash and zsh at a terminal, fish by `complete -C`."""
+"""Real shells that complete command lines: bash and zsh on a terminal, fish with `complete -C`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Union
 
 from tests.helpers.run_kvmprobe import DEADLINE_S
 
 _READY = b"ready> "
-# In place of kvmprobe: what it is called with. So a call while a line is completed would be seen, too.
+# Runs in place of kvmprobe and records its arguments. So a call during completion would be noticed too.
 _STAND_IN = """
 kvmprobe() { printf '%s\\n' "$@" END >>"$ANSWERS"; }
 sudo() { "$@"; }
 """
 
-# Ctrl-X a in both shells puts all completions into the line; then Enter calls the stand-in with them.
+# Ctrl-X a in both shells inserts all completions into the line; then Enter runs the stand-in with them.
 _ALL = b"\x18a"
 _BASH = f"""
 PS1='' PS2=''
@@ -45,7 +46,7 @@ PROMPT='ready> '
 
 
 class Terminal:
-    """A shell at a terminal of its own, in `folder`, with the completions in `share`."""
+    """A shell on its own terminal, in `folder`, with the completions in `share`."""
 
     def __init__(self, arguments: Sequence[str], start: str, share: Path, folder: Path) -> None:
         self._answers = folder.parent / f"answers-{arguments[0]}"
@@ -70,18 +71,19 @@ class Terminal:
         self._until_ready()
 
     def complete(self, line: str) -> set[str]:
-        """The words that may stand at the end of `line`; files as they would be on the command line."""
+        """The words that complete the end of `line`; files as the command would get them."""
         self._answers.write_text("")
         os.write(self._fd, line.encode() + _ALL)
         os.write(self._fd, b"\n")
-        seen = self._until_ready()
+        output = self._until_ready()
         answers = self._answers.read_text().splitlines()
-        assert answers.count("END") == 1, f"{line!r}: kvmprobe was called {answers.count('END')} times: {seen!r}"
+        assert answers.count("END") == 1, f"{line!r}: kvmprobe ran {answers.count('END')} times: {output!r}"
         typed = shlex.split(line)
         arguments = len(typed) - typed.index("kvmprobe") - 1
         return set(answers[arguments - (not line.endswith(" ")) : -1])
 
     def close(self) -> None:
+        """Ends the shell."""
         os.close(self._fd)
         try:
             self._shell.wait(DEADLINE_S)
@@ -90,23 +92,24 @@ class Terminal:
             self._shell.wait()
 
     def _until_ready(self) -> bytes:
-        said = b""
+        output = b""
         ends = time.monotonic() + DEADLINE_S
-        while _READY not in said:
+        while _READY not in output:
             ready, _, _ = select.select([self._fd], [], [], max(0.0, ends - time.monotonic()))
-            assert ready, f"no prompt: {said!r}"
-            said += os.read(self._fd, 65536)
-        return said
+            assert ready, f"no prompt: {output!r}"
+            output += os.read(self._fd, 65536)
+        return output
 
 
 class Fish:
-    """fish, asked by its own `complete -C`."""
+    """fish with its own `complete -C`."""
 
     def __init__(self, share: Path, folder: Path) -> None:
         self._script = share / "fish/vendor_completions.d/kvmprobe.fish"
         self._folder = folder
 
     def complete(self, line: str) -> set[str]:
+        """The words that complete the end of `line`."""
         ask = f"function sudo; end; source {shlex.quote(str(self._script))}; complete -C {shlex.quote(line)}"
         done = subprocess.run(
             ["fish", "--private", "-c", ask],
@@ -119,14 +122,17 @@ class Fish:
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         answers = {answer.split("\t")[0].replace("\\", "") for answer in done.stdout.splitlines()}
-        return {answer for answer in answers if answer.startswith(line.split(" ")[-1])}  # 3.1 gives similar ones, too
+        return {answer for answer in answers if answer.startswith(line.split(" ")[-1])}  # fish 3.1 adds similar ones
 
     def close(self) -> None:
-        pass
+        """Nothing runs."""
 
 
-def start(name: str, share: Path, folder: Path) -> Terminal | Fish:
-    """The shell `name`, in `folder`, with the completions of kvmprobe in `share`."""
+Shell = Union[Terminal, Fish]
+
+
+def start(name: str, share: Path, folder: Path) -> Shell:
+    """Starts the shell `name` in `folder`, with the completions in `share`."""
     if name == "fish":
         return Fish(share, folder)
     if name == "zsh":

@@ -1,4 +1,4 @@
-"""The Ansible collection: ansible-test's sanity, and its modules on this machine. tests/lab has it on real hosts."""
+"""The Ansible collection: ansible-test sanity, and its modules on this machine. tests/lab runs it on real hosts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.ansible import COLLECTION, Ansible
 from tests.helpers.counted import NUMBERS
 from tests.helpers.recorded_evidence import EVIDENCE
 
-# What ansible-test would download and run to have pip in its virtual environments. Python has one to offer.
+# In place of the script that ansible-test would download to install pip in its virtual environments.
 _GET_PIP = "import ensurepip\nensurepip.bootstrap()\n"
 _PIP_VERSION = re.compile(r"get_pip_[0-9_]+\.py")
 
@@ -31,30 +31,30 @@ def ansible(tmp_path: Path) -> Ansible:
 
 
 def test_sanity(tmp_path: Path) -> None:
-    """All of ansible-test's sanity tests, with their linters from PyPI in the versions that it wants."""
+    """All sanity tests of ansible-test, with linters from PyPI in the versions that it pins."""
     ansible = Ansible(tmp_path)
     shutil.copytree(COLLECTION, ansible.collection, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["git", "init", "-q", str(ansible.collection)], check=True)
     subprocess.run(["git", "-C", str(ansible.collection), "add", "-A"], check=True)
     sanity = ("ansible-test", "sanity", "--python", "default", "--color", "no")
-    wanted = ansible.run(*sanity, "--test", "ansible-doc")  # says what it misses
+    wanted = ansible.run(*sanity, "--test", "ansible-doc")  # its error names the script it would download
     name = _PIP_VERSION.search(wanted.stdout + wanted.stderr)
     if name:
         cache = tmp_path / ".ansible/test/cache"
         cache.mkdir(parents=True, exist_ok=True)
         (cache / name[0]).write_text(_GET_PIP)
     done = ansible.run(*sanity)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    ran = re.findall(r'^Running sanity test "(\S+)"', said, re.MULTILINE)
-    left_out = re.findall(r'Skipping sanity test "\S+" (?!on Python \S+ because it could not be found).*', said)
-    assert not left_out
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    ran = re.findall(r'^Running sanity test "(\S+)"', output, re.MULTILINE)
+    skipped = re.findall(r'Skipping sanity test "\S+" (?!on Python \S+ because it could not be found).*', output)
+    assert not skipped
     assert {"ansible-doc", "import", "pep8", "pylint", "validate-modules", "yamllint"} <= set(ran)
     NUMBERS.append(f"ansible-test sanity: {len(ran)} tests passed")
 
 
 def test_it_can_be_installed(tmp_path: Path) -> None:
-    """As people install it from a checkout, with the version of kvmprobe."""
+    """From a checkout, as people do. It has the version of kvmprobe."""
     ansible = Ansible(tmp_path)
     done = ansible.run("ansible-galaxy", "collection", "install", COLLECTION, "-p", tmp_path / "collections")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,14 +65,14 @@ def test_it_can_be_installed(tmp_path: Path) -> None:
 
 
 def play(ansible: Ansible, tasks: list[dict[str, Any]], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs tasks on this machine; JSON is YAML."""
+    """Runs tasks on this machine. JSON is YAML."""
     path = ansible.folder / "play.yml"
     path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     return ansible.run("ansible-playbook", path, *arguments)
 
 
 def results(ansible: Ansible, module: str, cases: dict[str, Any], *arguments: str) -> dict[str, Any]:
-    """What a module gives for each of its arguments in `cases`."""
+    """The results of a module for each of the arguments in `cases`, by their names."""
     into = ansible.folder / "results.json"
     tasks = [
         {f"kvmprobe.host.{module}": given, "register": f"case_{index}", "ignore_errors": True}
@@ -95,8 +95,8 @@ def report() -> Report:
     return found
 
 
-def test_what_gives_no_verdict_is_told_apart(ansible: Ansible, tmp_path: Path) -> None:
-    """Each failure is one line that names the cause."""
+def test_without_a_verdict_the_error_names_the_cause(ansible: Ansible, tmp_path: Path) -> None:
+    """On one line."""
     good = json.dumps(report())
     old = tmp_path / "old-python"
     old.write_text("#!/bin/sh\ncase $* in *version_info*) echo 3 6;; *) echo SyntaxError >&2; exit 1;; esac\n")
@@ -104,7 +104,7 @@ def test_what_gives_no_verdict_is_told_apart(ansible: Ansible, tmp_path: Path) -
     path = str(tmp_path / "a.pyz")
     Path(path).write_text("")
     cases = {
-        "is not there: copy": {"path": str(tmp_path / "none.pyz")},
+        "does not exist: copy": {"path": str(tmp_path / "none.pyz")},
         "interpreter: /nowhere/python3 is not": {"path": path, "interpreter": "/nowhere/python3"},
         f"{old} is Python 3.6, and kvmprobe needs 3.9": {"path": path, "interpreter": str(old)},
         "timeout: 0 is not": {"path": path, "timeout": 0},
@@ -113,23 +113,25 @@ def test_what_gives_no_verdict_is_told_apart(ansible: Ansible, tmp_path: Path) -
         "exit status 70: kvmprobe: internal": {
             "path": program(tmp_path / "d.py", "sys.exit(print('kvmprobe: internal', file=sys.stderr) or 70)")
         },
-        "no whole report (exit status 0), it begins with 'Hello": {
+        "no valid report (exit status 0); its output begins with 'Hello": {
             "path": program(tmp_path / "e.py", "print('Hello')")
         },
-        "no whole report (exit status 1), it begins with '{": {
+        "no valid report (exit status 1); its output begins with '{": {
             "path": program(tmp_path / "f.py", f"print({good!r})", "sys.exit(1)")  # "confirmed" comes with 0
         },
-        "no whole report (exit status 0), it begins with '[": {"path": program(tmp_path / "g.py", "print('[]')")},
+        "no valid report (exit status 0); its output begins with '[": {
+            "path": program(tmp_path / "g.py", "print('[]')")
+        },
     }
-    for said, result in results(ansible, "kvmprobe_check", cases).items():
-        assert result["failed"], said
-        assert said in result["msg"], result
+    for error, result in results(ansible, "kvmprobe_check", cases).items():
+        assert result["failed"], error
+        assert error in result["msg"], result
         assert "\n" not in result["msg"]
         assert "verdict" not in result
 
 
-def test_what_fails_is_the_users_choice(ansible: Ansible, built: Path, tmp_path: Path) -> None:
-    """On this host: whatever its verdict is, and whether it may."""
+def test_the_user_chooses_what_fails(ansible: Ansible, built: Path, tmp_path: Path) -> None:
+    """On this host, for any verdict it has."""
     common = {"path": str(built / "kvmprobe.pyz"), "report": str(tmp_path / "new/folder/report.json")}
     (tmp_path / "kept.json").touch(0o604)
     cases = {
@@ -146,7 +148,7 @@ def test_what_fails_is_the_users_choice(ansible: Ansible, built: Path, tmp_path:
     verdict = found["none"]["verdict"]
     assert (found["none"]["changed"], found["again"]["changed"]) == (True, False)  # of the fact
     assert found["none"]["vm_created"] == (found["again"]["report"]["evidence"]["ioctls"]["KVM_CREATE_VM"] == 0)
-    assert found["all"].get("failed", False) == (verdict != "confirmed")
+    assert found["all"].get("failed", False) == (verdict not in ("confirmed", "usable"))
     assert found["wrong"]["failed"]
     assert f"cannot be written: {built / 'kvmprobe.pyz'}: File exists" in found["wrong"]["msg"]
     kept = json.loads((tmp_path / "new/folder/report.json").read_text())
@@ -159,7 +161,7 @@ def test_what_fails_is_the_users_choice(ansible: Ansible, built: Path, tmp_path:
     assert (tmp_path / "facts.d/kvmprobe.fact").stat().st_mode & 0o7777 == 0o644
 
 
-def test_check_mode_says_that_it_made_no_vm(ansible: Ansible, built: Path, tmp_path: Path) -> None:
+def test_check_mode_reports_that_it_created_no_vm(ansible: Ansible, built: Path, tmp_path: Path) -> None:
     files = {"report": str(tmp_path / "r/report.json"), "fact": str(tmp_path / "f/kvmprobe.fact")}
     path = str(built / "kvmprobe.pyz")
     cases = {"there": {"path": path, "fail_on": [], **files}, "not yet": {"path": str(tmp_path / "none"), **files}}
@@ -173,7 +175,7 @@ def test_check_mode_says_that_it_made_no_vm(ansible: Ansible, built: Path, tmp_p
     assert not (tmp_path / "f").exists()
 
 
-def test_facts_are_passive(ansible: Ansible, built: Path, host_report: Any) -> None:
+def test_facts_create_no_vm(ansible: Ansible, built: Path, host_report: Any) -> None:
     found = results(ansible, "kvmprobe_facts", {"facts": {"path": str(built / "kvmprobe.pyz"), "no_load": True}})
     facts = found["facts"]["ansible_facts"]["kvmprobe"]
     assert facts["verdict"] != "confirmed"
@@ -181,8 +183,8 @@ def test_facts_are_passive(ansible: Ansible, built: Path, host_report: Any) -> N
     assert {facts["svm"]} == set(Facts(host_report["evidence"]).svm().values())
 
 
-def test_the_table_does_nothing_to_a_terminal(ansible: Ansible, tmp_path: Path) -> None:
-    """What a host says is text of a stranger."""
+def test_the_table_is_safe_for_a_terminal(ansible: Ansible, tmp_path: Path) -> None:
+    """The texts come from the host."""
     evil = report()
     evil["verdict"]["summary"] = "\x1b[31mred\nsecond line {{ lookup('pipe', 'echo run') }}"
     lines = f"print({json.dumps(evil)!r})"
@@ -197,7 +199,7 @@ def test_the_table_does_nothing_to_a_terminal(ansible: Ansible, tmp_path: Path) 
     assert "\x1b" not in done.stdout
 
 
-def test_the_table_comes_where_no_host_is_reached(ansible: Ansible) -> None:
+def test_the_table_is_printed_if_no_host_can_be_reached(ansible: Ansible) -> None:
     inventory = ansible.folder / "inventory"
     hosts = {f"down{n}": {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_user": "root"} for n in (1, 2)}
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
@@ -211,9 +213,9 @@ _FAILED = {"verdict": "failed", "reason": "a", "summary": "b"}
 _CONFIRMED = {"verdict": "confirmed", "reason": "a", "summary": "b"}
 _GONE = {"unreachable": True, "msg": "gone"}
 
-# Host, what a run left of it, its verdict and summary.
+# Host, the variables that a run registered, verdict and summary in the table.
 ROWS: tuple[tuple[str, dict[str, Any], str, str], ...] = (
-    ("nothing", {}, "error", "it was not probed"),
+    ("nothing", {}, "error", "it was not checked"),
     ("stopped", {"kvmprobe_error": "no space left"}, "error", "no space left"),
     ("never", {"kvmprobe_reached": _GONE}, "unreachable", "gone"),
     ("meanwhile", {"kvmprobe_result": _GONE, "kvmprobe_error": "no verdict"}, "unreachable", "gone"),
@@ -225,7 +227,7 @@ ROWS: tuple[tuple[str, dict[str, Any], str, str], ...] = (
 
 
 def test_the_rows_of_the_table(ansible: Ansible) -> None:
-    """What stopped a host comes before what is only a consequence."""
+    """The first cause of a failure is shown, not its consequences."""
     inventory, path = ansible.folder / "inventory", ansible.folder / "table.yml"
     inventory.write_text(json.dumps({"all": {"hosts": {name: left for name, left, *_ in ROWS}}}))
     tasks: list[dict[str, Any]] = [{"kvmprobe.host.kvmprobe_table": {}}]

@@ -1,10 +1,11 @@
-"""What scripts/build makes: the same wherever it is made, whole, and working where nothing else is."""
+"""scripts/build: the same bytes everywhere, complete files, and a program that runs where nothing else is installed."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -25,10 +26,14 @@ WHEEL = f"kvmprobe-{__version__}-py3-none-any.whl"
 NAMES = (WHEEL, "kvmprobe-maas.py", "kvmprobe.pyz")
 GOOD = PROJECT / "tests/evidence/matrix/bookworm/epyc.json"
 HELD = PROJECT / "tests/evidence/matrix/bookworm/held-first.json"
+INCOMPLETE = """\
+kvmprobe: the standard library of {0} is incomplete (python3-minimal?): import of json halted; None in sys.modules
+  On Debian and Ubuntu: apt-get install python3
+"""
 
 
 def pyz(built: Path, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs kvmprobe.pyz as a host does that has nothing else, from / and without an environment."""
+    """Runs kvmprobe.pyz like a host with nothing else installed: from / and without an environment."""
     done = subprocess.run(
         ["/usr/bin/python3", "-I", str(built / "kvmprobe.pyz"), *map(str, arguments)],
         capture_output=True,
@@ -43,7 +48,7 @@ def pyz(built: Path, *arguments: str | Path, **options: Any) -> subprocess.Compl
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
-    """As from an unpacked tarball: no git, other times, another umask."""
+    """A copy like an unpacked tarball: no git, other times, another umask."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, capture_output=True, text=True, cwd=PROJECT, check=True).stdout.split("\0")
     for name in filter(None, names):
@@ -56,13 +61,13 @@ def copy_of_the_checkout(folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Modes and bytes of the three files."""
-    paths = [folder / name for name in NAMES]
-    return {path.name: (path.stat().st_mode & 0o7777, path.read_bytes()) for path in paths}
+    """Modes and bytes of all files below `folder`, by their paths."""
+    paths = filter(Path.is_file, folder.rglob("*"))
+    return {str(path.relative_to(folder)): (path.stat().st_mode & 0o7777, path.read_bytes()) for path in paths}
 
 
 def test_the_same_bytes_from_another_folder_and_user(built: Path, tmp_path: Path) -> None:
-    """By scripts/build itself, which sets up what it needs."""
+    """With scripts/build itself, which sets up what it needs."""
     copy = copy_of_the_checkout(tmp_path / "another folder")
     home = tmp_path / "home"
     home.mkdir()
@@ -81,20 +86,46 @@ def test_the_same_bytes_from_another_folder_and_user(built: Path, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     assert contents(copy / "dist") == contents(built)
-    assert sorted(path.name for path in built.iterdir()) == sorted(NAMES)
-    with zipfile.ZipFile(built / WHEEL) as wheel:
-        for path in filter(Path.is_file, (copy / "dist/share").rglob("*")):
-            assert path.stat().st_mode & 0o7777 == 0o644
-            inside = f"{WHEEL.removesuffix('-py3-none-any.whl')}.data/data/{path.relative_to(copy / 'dist')}"
-            assert path.read_bytes() == wheel.read(inside)
-        assert (copy / "dist/share/man/man8/kvmprobe.8").exists()
+    assert sorted(path.name for path in built.iterdir()) == sorted([*NAMES, "share"])
     summed = subprocess.run(["sha256sum", "-c"], input=done.stdout, capture_output=True, text=True, check=False)
     assert summed.stdout.count(": OK") == 3
-    assert not (copy / "build/lib").exists()  # what setuptools would leave, and take up the next time
+    assert not (copy / "build/lib").exists()  # setuptools would leave it behind and use it again
 
 
-def test_a_time_that_is_given(built: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(tmp_path)]
+def test_the_same_share_in_the_folder_the_wheel_and_the_pyz(built: Path) -> None:
+    """The manual page and the completions, readable by all users."""
+    paths = [path.relative_to(built) for path in (built / "share").rglob("*") if path.is_file()]
+    assert Path("share/man/man8/kvmprobe.8") in paths
+    data = f"{WHEEL.removesuffix('-py3-none-any.whl')}.data/data"
+    with zipfile.ZipFile(built / WHEEL) as wheel, zipfile.ZipFile(built / "kvmprobe.pyz") as archive:
+        for path in paths:
+            assert (built / path).stat().st_mode & 0o7777 == 0o644
+            assert (built / path).read_bytes() == wheel.read(f"{data}/{path}") == archive.read(str(path))
+        assert {name for name in archive.namelist() if name.startswith("share/")} == set(map(str, paths))
+
+
+def test_one_command_takes_share_out_of_the_pyz(built: Path, tmp_path: Path) -> None:
+    """The command of the README, where the file alone is at hand."""
+    if shutil.which("unzip") is None:
+        why = "unzip is not installed"
+        pytest.fail(why) if os.environ.get("KVMPROBE_REQUIRE_KERNELS") else pytest.skip(why)
+    command = ["unzip", "-q", str(built / "kvmprobe.pyz"), "share/*", "-d", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert contents(tmp_path / "share") == contents(built / "share")
+
+
+def test_nothing_else_below_share_is_touched(tmp_path: Path) -> None:
+    """DIR may be a prefix that is in use."""
+    (tmp_path / "share/man").mkdir(parents=True)
+    (tmp_path / "share/man/other").touch()
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), str(tmp_path)]
+    subprocess.run(command, capture_output=True, check=True, timeout=DEADLINE_S)
+    assert (tmp_path / "share/man/other").exists()
+
+
+def test_source_date_epoch_sets_the_time(built: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), str(tmp_path)]
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
     subprocess.run(command, env=env, capture_output=True, check=True, timeout=DEADLINE_S)
     for name in (WHEEL, "kvmprobe.pyz"):
@@ -104,32 +135,32 @@ def test_a_time_that_is_given(built: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "said"),
+    ("env", "error"),
     [
         ({"SOURCE_DATE_EPOCH": "soon"}, "build: SOURCE_DATE_EPOCH=soon: is not a time in seconds"),
         ({"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/nowhere"}, "build: pip failed:\n"),
     ],
 )
-def test_what_cannot_be_built(env: dict[str, str], said: str, tmp_path: Path) -> None:
-    """Says why, and leaves nothing behind."""
-    command = [sys.executable, str(PROJECT / "scripts/build.py"), str(tmp_path)]
+def test_a_failed_build(env: dict[str, str], error: str, tmp_path: Path) -> None:
+    """It reports why, and leaves nothing behind."""
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), str(tmp_path)]
     done = subprocess.run(
         command, env={**os.environ, **env}, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(error)
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["a", "b"]])
-def test_wrong_arguments_of_build(arguments: Sequence[str]) -> None:
+def test_wrong_arguments(arguments: Sequence[str]) -> None:
     done = subprocess.run([PROJECT / "scripts/build", *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (64, "build: usage: scripts/build [DIR]\n")
 
 
 @pytest.mark.parametrize("name", [WHEEL, "kvmprobe.pyz"])
-def test_what_is_inside(name: str, built: Path) -> None:
+def test_the_files_inside(name: str, built: Path) -> None:
     with zipfile.ZipFile(built / name) as archive:
         assert archive.testzip() is None
         infos = {info.filename: info for info in archive.infolist()}
@@ -149,13 +180,13 @@ def test_what_is_inside(name: str, built: Path) -> None:
 def test_the_licences_are_in_the_pyz(built: Path) -> None:
     with zipfile.ZipFile(built / "kvmprobe.pyz") as archive:
         texts = {name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
-        of_libraries = {name.split("/")[0] for name in archive.namelist()} - {"__main__.py"}
+        folders = {name.split("/")[0] for name in archive.namelist()} - {"__main__.py"}
     expected = {
         f"kvmprobe-{__version__}": (f"Version: {__version__}\n", "GNU GENERAL PUBLIC LICENSE"),
         f"pyudev-{PINS['pyudev']}": (f"Version: {PINS['pyudev']}\n", "GNU LESSER GENERAL PUBLIC LICENSE"),
         f"python_ptrace-{PINS['python-ptrace']}": ("License: GNU GPL v2\n", "GNU GENERAL PUBLIC LICENSE"),
     }
-    assert of_libraries == {"kvmprobe", "pyudev", "ptrace", *(f"{name}.dist-info" for name in expected)}
+    assert folders == {"kvmprobe", "pyudev", "ptrace", "share", *(f"{name}.dist-info" for name in expected)}
     for name, words in expected.items():
         together = "".join(text for path, text in texts.items() if path.startswith(name))
         assert all(word in together for word in words), name
@@ -186,7 +217,7 @@ def test_the_same_verdict_as_from_the_checkout(built: Path, host_report: Any) ->
     ],
     ids=lambda arguments: " ".join(Path(word).name for word in arguments),
 )
-def test_what_needs_no_kvm(arguments: Sequence[str | Path], built: Path) -> None:
+def test_commands_without_kvm(arguments: Sequence[str | Path], built: Path) -> None:
     done, wanted = pyz(built, *arguments), kvmprobe(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (wanted.returncode, wanted.stdout, wanted.stderr)
 
@@ -196,8 +227,8 @@ def test_what_needs_no_kvm(arguments: Sequence[str | Path], built: Path) -> None
     [["watch"], ["watch", "--", "true"], ["soak", "--kill", "--cycles", "3"], ["trace"], ["trace", "--mount"]],
     ids=" ".join,
 )
-def test_what_asks_kvm(arguments: Sequence[str], built: Path, kvm_device: str, tmp_path: Path) -> None:
-    """Children, lazy imports and the schema work from inside the file as from the checkout."""
+def test_commands_with_kvm(arguments: Sequence[str], built: Path, kvm_device: str, tmp_path: Path) -> None:
+    """Children, late imports and the schema work from the file as from the checkout."""
     reports: list[Any] = []
     for run in (lambda *words: pyz(built, *words), kvmprobe):
         name, *rest = arguments
@@ -216,8 +247,8 @@ def test_the_lab_is_not_inside(built: Path) -> None:
     assert done.stderr.startswith("kvmprobe: lab is not in kvmprobe.pyz")
 
 
-def test_it_runs_by_itself_and_by_no_name(built: Path, tmp_path: Path) -> None:
-    """By its first line, and from a pipe's descriptor; a library beside it is not its own."""
+def test_it_runs_as_a_program_and_from_a_descriptor(built: Path, tmp_path: Path) -> None:
+    """A module in the current folder or in PYTHONPATH is not imported."""
     shutil.copy2(built / "kvmprobe.pyz", tmp_path / "probe")
     (tmp_path / "json.py").write_text("raise SystemExit(99)\n")
     env = {"PYTHONPATH": str(tmp_path)}
@@ -230,17 +261,32 @@ def test_it_runs_by_itself_and_by_no_name(built: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("sys.version_info = (3, 8, 1)", "kvmprobe: Python 3.9 or later is needed, and {0} is 3.8\n"),
+        ("sys.modules['json'] = None", INCOMPLETE),
+    ],
+    ids=["too old", "incomplete"],
+)
+def test_a_python_that_cannot_run_it(python: str, message: str, built: Path) -> None:
+    """It could not be found out: exit status 3. tests/lab runs Python 2.7 and python3-minimal themselves."""
+    code = f"import runpy, sys; {python}; runpy.run_path({str(built / 'kvmprobe.pyz')!r})"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", message.format(sys.executable))
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_descriptors(closed: str, built: Path, tmp_path: Path) -> None:
-    """Its own file must not become descriptor 0, 1 or 2."""
+    """kvmprobe.pyz, which it opens, must not become descriptor 0, 1 or 2."""
     command = f"/usr/bin/python3 -I {built}/kvmprobe.pyz judge -o {tmp_path}/report --json {GOOD} {closed}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "report").read_text())["verdict"]["status"] == "confirmed"
 
 
-def test_an_update_does_not_harm_what_runs(built: Path, tmp_path: Path) -> None:
-    """A new file in the place of the one that runs; what it needs at its end is still the old one's."""
+def test_an_update_does_not_disturb_a_running_kvmprobe(built: Path, tmp_path: Path) -> None:
+    """A new file replaces the running one, which still imports its last modules from the old file."""
     program = tmp_path / "kvmprobe.pyz"
     shutil.copy2(built / "kvmprobe.pyz", program)
     started, replaced = tmp_path / "started", tmp_path / "replaced"
@@ -258,23 +304,50 @@ def test_an_update_does_not_harm_what_runs(built: Path, tmp_path: Path) -> None:
     assert json.loads(stdout)["verdict"], stderr
 
 
-@pytest.mark.parametrize("python", [sys.executable, "python3.9"], ids=["this", "3.9"])
-def test_the_wheel_can_be_installed(python: str, built: Path, tmp_path: Path) -> None:
+def installed(python: str, wheel: str, folder: Path) -> Path:
+    """A virtual environment in `folder` with `wheel`, a path and perhaps [extras]."""
     try:
         subprocess.run([python, "-c", "import ensurepip"], check=True, capture_output=True, timeout=DEADLINE_S)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip(f"there is no {python} with venv")
-    subprocess.run([python, "-m", "venv", tmp_path], check=True, timeout=DEADLINE_S)
-    install = ("install", "-q", "--disable-pip-version-check")
-    pip = [str(tmp_path / "bin/python"), "-m", "pip", *install, str(built / WHEEL)]
+    subprocess.run([python, "-m", "venv", folder], check=True, timeout=DEADLINE_S)
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+def in_environment(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs the kvmprobe of a virtual environment."""
+    command = [str(folder / "bin/kvmprobe"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=DEADLINE_S, check=False)
+
+
+@pytest.mark.parametrize("python", [sys.executable, "python3.9"], ids=["this", "3.9"])
+def test_the_wheel_works_without_its_extras(python: str, built: Path, tmp_path: Path) -> None:
+    folder = installed(python, str(built / WHEEL), tmp_path)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    assert not {path.name for path in site.iterdir()} & {"pyudev", "ptrace"}
     for arguments in (["--version"], ["judge", GOOD], ["lab", "--help"], ["watch", "--help"]):
-        command = [str(tmp_path / "bin/kvmprobe"), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=DEADLINE_S, check=False)
+        done = in_environment(folder, *arguments)
         assert (done.returncode, done.stderr) == (0, ""), arguments
-    metadata = next(tmp_path.glob("lib/python3*/site-packages/kvmprobe-*.dist-info"))
-    installed = importlib.metadata.Distribution.at(metadata)
-    assert installed.metadata["License-File"] == "LICENSE"
-    (site,) = tmp_path.glob("lib/python3*/site-packages")
+    checked, wanted = in_environment(folder, "-q"), kvmprobe("-q")
+    assert checked.returncode == wanted.returncode
+    assert checked.stdout.split(":")[0] == wanted.stdout.split(":")[0]  # verdict and reason
+    assert "Traceback" not in checked.stderr
+    (metadata,) = site.glob("kvmprobe-*.dist-info")
+    assert importlib.metadata.Distribution.at(metadata).metadata["License-File"] == "LICENSE"
+    for path in (path for path in (built / "share").rglob("*") if path.is_file()):
+        assert (folder / path.relative_to(built)).read_bytes() == path.read_bytes()
+
+
+def test_the_wheel_with_its_extras_has_the_libraries(built: Path, tmp_path: Path) -> None:
+    folder = installed(sys.executable, f"{built / WHEEL}[all]", tmp_path)
+    (site,) = folder.glob("lib/python3*/site-packages")
     assert {path.name for path in site.iterdir()} >= {"pyudev", "ptrace"}
+
+
+def test_shtab_is_pinned_once() -> None:
+    """pip builds the wheel with the version that scripts/build uses."""
+    project = (PROJECT / "pyproject.toml").read_text()
+    assert re.findall(r'"shtab([^"]*)"', project) == [f"=={PINS['shtab']}"] * 2

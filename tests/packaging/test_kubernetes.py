@@ -1,4 +1,4 @@
-"""scripts/kubernetes: objects that the API server takes, and a rule that taints bad nodes, and no others."""
+"""scripts/kubernetes: objects that the API server accepts, and a rule that taints exactly the nodes without SVM."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ UNKNOWN = (f"{NFD}/kvm-svm.not-ready", "unknown", "PreferNoSchedule")
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", OBJECTS)
-def test_the_published_schemas_take_it(name: str, version: str) -> None:
+def test_the_published_schemas_accept_it(name: str, version: str) -> None:
     kubernetes_validate.validate(OBJECTS[name], version, strict=True)
 
 
 @pytest.mark.parametrize("place", ["", "/spec/template/spec", "/spec/template/spec/containers/0/securityContext"])
-def test_the_schemas_do_not_take_everything(place: str) -> None:
+def test_the_schemas_reject_an_unknown_field(place: str) -> None:
     broken = json.loads(json.dumps(OBJECTS["daemonset.yaml DaemonSet"]))
     at = broken
     for step in filter(None, place.split("/")):
@@ -60,7 +60,7 @@ def test_the_schemas_do_not_take_everything(place: str) -> None:
         kubernetes_validate.validate(broken, VERSIONS[1], strict=True)
 
 
-def test_what_the_schemas_cannot_say() -> None:
+def test_rules_beyond_the_schemas() -> None:
     daemonset = manifests.only("daemonset.yaml", "DaemonSet")
     labels = daemonset["spec"]["template"]["metadata"]["labels"]
     assert daemonset["spec"]["selector"]["matchLabels"] == labels
@@ -73,15 +73,15 @@ def test_what_the_schemas_cannot_say() -> None:
         security = each["securityContext"]
         # "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
         assert security.get("privileged", False) == ("allowPrivilegeEscalation" not in security)
-        # The runtime could not make the usual one: /dev is the node's, and read-only.
+        # The runtime could not create the default one: /dev is the node's, and read-only.
         assert not each["terminationMessagePath"].startswith("/dev")
     for each in OBJECTS.values():
         if each["kind"] not in ("Namespace", "Pod"):
             assert each["metadata"]["namespace"] == "kvmprobe"
 
 
-def test_nobody_has_more_than_is_said() -> None:
-    """What a reviewer of the cluster's security looks for. One that grows has to be written here too."""
+def test_the_containers_have_exactly_these_rights() -> None:
+    """What a security review looks for."""
     pod = manifests.pod()
     assert pod["automountServiceAccountToken"] is False
     assert not [name for name in pod if name.startswith("host")]  # hostPID, hostNetwork, hostIPC
@@ -90,7 +90,7 @@ def test_nobody_has_more_than_is_said() -> None:
         security = each["securityContext"]
         assert security["readOnlyRootFilesystem"] is True
         privileged = security.get("privileged", False)
-        # To drop some is of no use to a privileged one; node.py does.
+        # A runtime drops no capability of a privileged container; node.py does.
         capabilities = security.get("capabilities", {"drop": ["ALL"], "add": ["all"]})
         assert ("capabilities" in security) != privileged
         assert capabilities["drop"] == ["ALL"]
@@ -103,14 +103,14 @@ def test_nobody_has_more_than_is_said() -> None:
     }
 
 
-def test_it_runs_on_tainted_nodes_too() -> None:
-    """On those that it has tainted itself, above all."""
+def test_it_runs_on_tainted_nodes() -> None:
+    """Also on those that our own rule taints."""
     assert manifests.pod()["tolerations"] == [{"operator": "Exists"}]
 
 
 @pytest.fixture(scope="module")
 def packed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the folder with the program, as the lines at the top of kustomization.yaml make it."""
+    """A copy of the folder with the program, made as kustomization.yaml describes."""
     folder = tmp_path_factory.mktemp("kubernetes") / "kubernetes"
     shutil.copytree(manifests.FOLDER, folder)
     xz = ["xz", "-9", "-c", str(built / "kvmprobe.pyz")]
@@ -119,17 +119,17 @@ def packed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_program_fits(packed: Path, built: Path) -> None:
-    """A ConfigMap may have 1 MiB; with half of that there is room to grow."""
+    """The limit of a ConfigMap is 1 MiB; half of that leaves room to grow."""
     size = sum((packed / name).stat().st_size for name in ("kvmprobe.pyz.xz", "node.py"))
     assert size < 512 << 10
     assert lzma.decompress((packed / "kvmprobe.pyz.xz").read_bytes()) == (built / "kvmprobe.pyz").read_bytes()
 
 
-def test_kustomize_makes_one_whole_of_it(packed: Path) -> None:
+def test_kustomize_combines_the_files(packed: Path) -> None:
     if not shutil.which("kubectl"):
         if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
-            pytest.fail("no kubectl here")
-        pytest.skip("no kubectl here")
+            pytest.fail("kubectl is not installed")
+        pytest.skip("kubectl is not installed")
     done = subprocess.run(
         ["kubectl", "kustomize", str(packed)], capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
@@ -140,7 +140,7 @@ def test_kustomize_makes_one_whole_of_it(packed: Path) -> None:
     config = made["ConfigMap"]
     assert set(config["binaryData"]) | set(config["data"]) == {"kvmprobe.pyz.xz", "node.py"}
     volumes = {volume["name"]: volume for volume in made["DaemonSet"]["spec"]["template"]["spec"]["volumes"]}
-    # With a hash in its name, so that a new program is a new pod.
+    # The name contains a hash, so a new program starts new pods.
     assert volumes["config"]["configMap"]["name"] == config["metadata"]["name"] != "kvmprobe"
     assert made["NodeFeatureRule"] == RULE
     for each in made.values():
@@ -154,14 +154,14 @@ def test_the_container_writes_where_nfd_reads() -> None:
     assert volume["hostPath"]["path"] == "/etc/kubernetes/node-feature-discovery/features.d"
     variables = {each["name"]: each["value"] for each in manifests.containers()["kvmprobe"]["env"]}
     assert variables["KVMPROBE_FEATURES"] == f"{mount['mountPath']}/kvmprobe"
-    assert 2 * int(variables["KVMPROBE_PERIOD"]) < 26 * 3600  # one run may be missed
+    assert 2 * int(variables["KVMPROBE_PERIOD"]) < 26 * 3600  # one run may fail
 
 
 # The rule
 
 
 def node(report: Any, vendor: str = "AMD", hours: float = 1) -> reader.Node:
-    """What NFD makes of a node some hours after the probe; without a report: where there is no feature file."""
+    """What NFD does to a node some hours after the check; without a report: if there is no feature file."""
     features: Mapping[str, str] = {}
     if report is not None:
         taken = datetime.datetime.strptime(report["evidence"]["taken_at"], "%Y-%m-%dT%H:%M:%S%z")
@@ -170,10 +170,11 @@ def node(report: Any, vendor: str = "AMD", hours: float = 1) -> reader.Node:
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=recorded_name)
-def test_what_becomes_of_a_node(path: Path) -> None:
+def test_labels_and_taints_of_a_node(path: Path) -> None:
     report = json.loads(path.read_text())
     expected: dict[str, reader.Node] = {
         "confirmed": reader.Node(READY, set()),
+        "usable": reader.Node(READY, set()),
         "failed": reader.Node({}, {FAILED}),
         "inconclusive": reader.Node({}, {UNKNOWN}),
         "not applicable": reader.Node({}, set()),
@@ -181,17 +182,24 @@ def test_what_becomes_of_a_node(path: Path) -> None:
     assert node(report) == expected[report["verdict"]["status"]]
 
 
-def test_a_node_of_which_nothing_is_known() -> None:
+def test_a_usable_node_is_ready() -> None:
+    """No recorded report has this verdict yet, so the feature is given as it would be read."""
+    features = {f"{NFD}/kvmprobe.verdict": "usable"}
+    found = reader.evaluate(RULE, {"local.feature": features, "cpu.model": {"vendor_id": "AMD"}})
+    assert found == reader.Node(READY, set())
+
+
+def test_a_node_without_a_valid_report() -> None:
     good, bad = (judge(recorded(f"matrix/bookworm/{name}")) for name in ("epyc", "svmdis"))
     for vendor, taints in (("AMD", {UNKNOWN}), ("Hygon", {UNKNOWN}), ("Intel", set())):
         for late in (node(good, vendor, 27), node(bad, vendor, 27), node(None, vendor)):
             assert late == reader.Node({}, taints)
-    # Where nfd-worker does not run the local source, nothing is said.
+    # If nfd-worker does not run the local source, nothing changes.
     assert reader.evaluate(RULE, {"cpu.model": {"vendor_id": "AMD"}}) == reader.Node({}, set())
 
 
-def test_the_rule_is_one_that_nfd_takes() -> None:
-    """By its API (v1alpha1) and by what nfd-master checks itself; what is not known here is an error."""
+def test_nfd_accepts_the_rule() -> None:
+    """By its API (v1alpha1) and by what nfd-master checks; unknown fields are errors."""
     assert (RULE["apiVersion"], RULE["kind"]) == ("nfd.k8s-sigs.io/v1alpha1", "NodeFeatureRule")
     assert set(RULE) == {"apiVersion", "kind", "metadata", "spec"}
     assert set(RULE["spec"]) == {"rules"}
@@ -206,7 +214,7 @@ def test_the_rule_is_one_that_nfd_takes() -> None:
             assert set(taint) == {"key", "value", "effect"}
             reader.check_name(taint["key"])
             reader.check_value(taint["value"])
-            assert taint["effect"] in ("NoSchedule", "PreferNoSchedule")  # NoExecute would end what runs
+            assert taint["effect"] in ("NoSchedule", "PreferNoSchedule")  # NoExecute would end running pods
         for matcher in (rule, *rule.get("matchAny", ())):
             for term in matcher["matchFeatures"]:
                 assert set(term) == {"feature", "matchExpressions"}
@@ -221,17 +229,17 @@ def test_the_rule_is_one_that_nfd_takes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Pod", "VirtualMachine"])
-def test_a_good_node_has_what_the_examples_ask_for(kind: str) -> None:
+def test_a_good_node_has_the_labels_of_the_examples(kind: str) -> None:
     example = manifests.only("example.yaml", kind)
     spec = example["spec"] if kind == "Pod" else example["spec"]["template"]["spec"]
-    asked = dict(spec["nodeSelector"])
+    selected = dict(spec["nodeSelector"])
     if kind == "Pod":
         affinity = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         (term,) = affinity["nodeSelectorTerms"]
-        asked.update({each["key"]: each["values"][0] for each in term["matchExpressions"]})
+        selected.update({each["key"]: each["values"][0] for each in term["matchExpressions"]})
     good, bad = (judge(recorded(f"matrix/bookworm/{name}")) for name in ("epyc", "svmdis"))
-    assert asked.items() <= labels(good).items()
-    assert not asked.items() <= labels(bad).items()
+    assert selected.items() <= labels(good).items()
+    assert not selected.items() <= labels(bad).items()
 
 
 def labels(report: Any) -> dict[str, str]:
@@ -239,13 +247,13 @@ def labels(report: Any) -> dict[str, str]:
     return {**reader.read(render(report, "nfd").encode(), taken).labels, **node(report).labels}
 
 
-def test_every_label_that_is_spoken_of_exists() -> None:
+def test_every_label_that_is_mentioned_exists() -> None:
     """In the objects, and in the comments of the rule."""
     known = set(labels(judge(recorded("matrix/trixie/epyc"))))
     text = "".join((PROJECT / "scripts/kubernetes" / name).read_text() for name in manifests.FILES)
-    spoken = set(re.findall(rf"{re.escape(NFD)}/[A-Za-z0-9._-]+", text)) - {FAILED[0]}
-    assert spoken
-    assert spoken <= known
+    mentioned = set(re.findall(rf"{re.escape(NFD)}/[A-Za-z0-9._-]+", text)) - {FAILED[0]}
+    assert mentioned
+    assert mentioned <= known
     rule = (manifests.FOLDER / "nodefeaturerule.yaml").read_text()
     comment = re.search(r"\((kvmprobe\.ready, .*?)\)", rule, re.DOTALL)
     assert comment

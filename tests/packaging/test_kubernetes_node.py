@@ -1,4 +1,4 @@
-"""What the DaemonSet's containers run: node.py by itself, and in containers that runc makes from the manifest."""
+"""node.py, which the DaemonSet's containers run: alone, and in containers that runc makes from the manifest."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ VERDICT = "feature.node.kubernetes.io/kvmprobe.verdict"
 
 
 def until(what: Callable[[], Any]) -> Any:
-    """What `what` gives as soon as it gives something."""
+    """Waits until `what` returns something true, and returns that."""
     ends = time.monotonic() + DEADLINE_S
     while not (found := what()):
-        assert time.monotonic() < ends, "it did not come"
+        assert time.monotonic() < ends, "deadline"
         time.sleep(0.05)
     return found
 
@@ -57,7 +57,7 @@ def node(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-# In place of kvmprobe: it says that it ran, and ends as a real one only does where something is broken.
+# In place of kvmprobe: it records its run, and ends as a real one only would with a defect.
 _PROGRAM = """
 import os, signal, sys, time
 rights = [line.split()[1] for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs"))]
@@ -70,33 +70,33 @@ with open({folder!r} + "/runs", "a") as file:
 
 
 def pretend(folder: Path, ending: str) -> Path:
-    """A program that adds a line to the file it returns, and then does `ending`."""
+    """Writes a program that adds a line to the returned file, and then runs the code `ending`."""
     (folder / "program.py").write_text(_PROGRAM.format(folder=str(folder), ending=ending))
     return folder / "runs"
 
 
 @pytest.mark.parametrize("ending", ["", "sys.exit(1)", "sys.exit(70)", "os.kill(os.getpid(), signal.SIGSEGV)"])
-def test_it_goes_on_however_a_probe_ends(tmp_path: Path, ending: str) -> None:
+def test_it_continues_after_any_end_of_a_check(tmp_path: Path, ending: str) -> None:
     runs = pretend(tmp_path, ending)
     with running(sys.executable, "-I", NODE, "run", env=environment(tmp_path)) as process:
         until(lambda: runs.exists() and len(runs.read_text().splitlines()) >= 2)
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
     wanted = ["check", "-q", "--no-load", "--also", f"nfd:{tmp_path / 'features'}"]
-    # Isolated, no signal blocked as they are in its parent, nothing of the environment.
+    # Isolated, no signal blocked (the parent blocks some), nothing of the environment.
     assert set(runs.read_text().splitlines()) == {f"{wanted} 1 set() ['LC_ALL']"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
-def test_it_gives_up_what_rights_it_does_not_need(tmp_path: Path) -> None:
-    """For itself and for the probe, which is root's and gets what the bounding set has."""
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to drop")
+def test_it_drops_unneeded_capabilities(tmp_path: Path) -> None:
+    """In itself and in kvmprobe, which runs as root and gets the bounding set."""
     runs = pretend(tmp_path, "")
     with running(sys.executable, "-I", NODE, "run", env=environment(tmp_path)) as process:
         until(runs.exists)
         status = Path(f"/proc/{process.pid}/status").read_text()
         process.terminate()
-        _, said = process.communicate()
-    assert said == ""
+        _, messages = process.communicate()
+    assert messages == ""
     none, rawio = f"{0:016x}", f"{1 << 17:016x}"
     inherited, permitted, effective, bounding, ambient, no_new = (tmp_path / "rights").read_text().split()
     assert (permitted, effective, bounding, ambient, no_new) == (rawio, rawio, rawio, none, "1")
@@ -106,7 +106,7 @@ def test_it_gives_up_what_rights_it_does_not_need(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_at_once_while_it_waits(tmp_path: Path, signum: signal.Signals) -> None:
+def test_a_signal_ends_the_wait_at_once(tmp_path: Path, signum: signal.Signals) -> None:
     runs = pretend(tmp_path, "")
     with running(sys.executable, "-I", NODE, "run", env=environment(tmp_path, KVMPROBE_PERIOD="3600")) as process:
         until(runs.exists)
@@ -115,18 +115,18 @@ def test_it_ends_at_once_while_it_waits(tmp_path: Path, signum: signal.Signals) 
     assert len(runs.read_text().splitlines()) == 1
 
 
-def test_a_probe_is_told_to_end_too(tmp_path: Path) -> None:
-    told, ready = tmp_path / "told", tmp_path / "ready"
-    handle = f"signal.signal(15, lambda *_: (open({str(told)!r}, 'w'), sys.exit(143)))"
+def test_a_signal_reaches_a_running_check(tmp_path: Path) -> None:
+    ended, ready = tmp_path / "ended", tmp_path / "ready"
+    handle = f"signal.signal(15, lambda *_: (open({str(ended)!r}, 'w'), sys.exit(143)))"
     pretend(tmp_path, f"{handle}; open({str(ready)!r}, 'w'); time.sleep(3600)")
     with running(sys.executable, "-I", NODE, "run", env=environment(tmp_path)) as process:
         until(ready.exists)
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
-    assert told.exists()
+    assert ended.exists()
 
 
-def test_a_probe_that_does_not_end_is_killed_within_the_grace(tmp_path: Path) -> None:
+def test_a_check_that_ignores_the_signal_is_killed_within_the_grace_period(tmp_path: Path) -> None:
     deaf = f"signal.signal(15, signal.SIG_IGN); open({str(tmp_path / 'deaf')!r}, 'w'); time.sleep(3600)"
     runs = pretend(tmp_path, deaf)
     with running(sys.executable, "-I", NODE, "run", env=environment(tmp_path)) as process:
@@ -143,7 +143,7 @@ def test_alive(tmp_path: Path) -> None:
     features = tmp_path / "features"
     features.touch()
     assert node("alive", **variables).returncode == 0
-    for age, status in ((3600 + 600, 0), (3600 + 660, 1)):  # a period, and a probe as long as it may last
+    for age, status in ((3600 + 600, 0), (3600 + 660, 1)):  # a period, and the longest check
         os.utime(features, (time.time() - age,) * 2)
         assert node("alive", **variables).returncode == status, age
     assert "more than" in node("alive", **variables).stderr
@@ -164,14 +164,14 @@ def test_alive(tmp_path: Path) -> None:
         (("prepare",), {}, 1),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], variables: dict[str, str], status: int) -> None:
+def test_an_error_is_one_line(arguments: tuple[str, ...], variables: dict[str, str], status: int) -> None:
     done = node(*arguments, **variables)
     assert (done.returncode, len(done.stderr.splitlines()), done.stdout) == (status, 1, "")
     assert done.stderr.startswith("node.py: ")
 
 
 @pytest.mark.parametrize("data", [b"", b"kvmprobe", lzma.compress(b"kvmprobe" * 100)[:-20]])
-def test_a_broken_program_keeps_the_pod_from_starting(data: bytes, tmp_path: Path) -> None:
+def test_a_damaged_program_prevents_the_pod_from_starting(data: bytes, tmp_path: Path) -> None:
     shutil.copy(NODE, tmp_path)
     (tmp_path / "kvmprobe.pyz.xz").write_bytes(data)
     command = [sys.executable, "-I", str(tmp_path / "node.py"), "prepare"]
@@ -185,7 +185,7 @@ def test_a_broken_program_keeps_the_pod_from_starting(data: bytes, tmp_path: Pat
 
 @pytest.fixture
 def volumes(built: Path, tmp_path: Path) -> Mapping[str, Path]:
-    """The volumes of the pod, with folders of ours for the host's."""
+    """The volumes of the pod, with temporary folders in place of the host's."""
     folders = {name: tmp_path / name for name in ("config", "program", "features", "host")}
     for folder in folders.values():
         folder.mkdir()
@@ -196,7 +196,7 @@ def volumes(built: Path, tmp_path: Path) -> Mapping[str, Path]:
 
 @pytest.fixture
 def contain(tmp_path: Path, volumes: Mapping[str, Path]) -> Iterator[Callable[..., Path]]:
-    """A function that makes one of the pod's containers ready to be run, and gives its folder."""
+    """A function that prepares one of the pod's containers, and returns the folder of its bundle."""
     missing = "no runc here" if not shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin") else None
     if missing and os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
         pytest.fail(missing)
@@ -220,12 +220,12 @@ def run_command(folder: Path) -> list[str]:
 
 
 def test_the_pod_on_this_machine(contain: Callable[..., Path], volumes: Mapping[str, Path], host_report: Any) -> None:
-    """Init container, container, feature file, SIGTERM: each as a node's runtime does it."""
+    """Init container, container, feature file, SIGTERM: as a node's runtime does it."""
     prepare = subprocess.run(
         run_command(contain("prepare")), capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert prepare.returncode == 0, prepare.stderr
-    assert "modprobe cannot be run" in prepare.stderr  # there is none in the folder that stands for the host
+    assert "cannot run modprobe" in prepare.stderr  # the folder in place of the host has none
     folder = contain("kvmprobe")
     before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     with running(*run_command(folder)) as process:
@@ -242,24 +242,24 @@ def test_the_pod_on_this_machine(contain: Callable[..., Path], volumes: Mapping[
         assert alive.returncode == 0, alive.stderr
         subprocess.run([*container.runc(folder), "kill", container.name_of(folder), "TERM"], check=True)
         assert process.wait(DEADLINE_S) == 0
-        said, complaints = process.communicate()
+        log, messages = process.communicate()
     assert features.stat().st_mode & 0o777 == 0o644
     assert os.listdir(volumes["features"]) == ["kvmprobe"]
     found = reader.read(features.read_bytes(), before)
-    # Of this machine, whatever it is; where msr is not loaded, a confirmed host cannot be told.
+    # The verdict of this machine; without msr a confirmed host is inconclusive.
     assert found.features[VERDICT] in (host_report["verdict"]["status"].replace(" ", "-"), "inconclusive")
-    assert found.features[f"{VERDICT.rpartition('.')[0]}.reason"] in said
-    assert len(said.splitlines()) == 1  # the pod's log
-    assert complaints == ""
+    assert found.features[f"{VERDICT.rpartition('.')[0]}.reason"] in log
+    assert len(log.splitlines()) == 1  # in the pod's log
+    assert messages == ""
     (end,) = found.expiry
     expires = datetime.datetime.strptime(end, "%Y-%m-%dT%H:%M:%S%z") - datetime.timedelta(hours=26)
     assert before <= expires <= datetime.datetime.now(datetime.timezone.utc)
 
 
-def test_the_container_has_what_the_manifest_says_and_no_more(
+def test_the_container_has_only_the_rights_of_the_manifest(
     contain: Callable[..., Path], volumes: Mapping[str, Path], kvm_device: str
 ) -> None:
-    """Tried in place of the probe, with the rights that it has: /dev/kvm opens, and only features can be written."""
+    """A program in place of kvmprobe can open /dev/kvm and write the features, and nothing else."""
     (volumes["program"] / "kvmprobe.pyz").write_text(_TRY)
     with running(*run_command(contain("kvmprobe"))):
         until((volumes["features"] / "tried").exists)

@@ -1,7 +1,7 @@
-"""kvmprobe-maas.py against MAAS's own rules: its header, its results, its exit status.
+"""kvmprobe-maas.py and MAAS's rules: header, results, exit status.
 
-The rules are those of MAAS's ScriptForm (what may be uploaded), ScriptResult.read_results (what may come back) and
-maas_run_remote_scripts.py (how scripts are run).
+The rules are those of MAAS's ScriptForm (what can be uploaded), ScriptResult.read_results (what can be returned) and
+maas_run_remote_scripts.py (how scripts run).
 """
 
 from __future__ import annotations
@@ -29,14 +29,22 @@ from tests.helpers.recorded_evidence import RECORDED
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT
 
 TEMPLATE = PROJECT / "scripts/maas/kvmprobe-maas.py"
+# By verdict: MAAS's status and the exit status.
+MAAS_STATUS = {
+    "confirmed": ("passed", 0),
+    "usable": ("passed", 0),
+    "not applicable": ("skipped", 0),
+    "inconclusive": ("degraded", 0),
+    "failed": ("failed", 1),
+}
 RESULTS = {"verdict", "reason", "summary", "hint", "kernel", "version"}
-MOST = 1024 * 1024  # of what MAAS keeps of each output
+MAX_SIZE = 1024 * 1024  # of each output that MAAS stores
 
 _DELIMITER = re.compile(r"\s*#\s*-+\s*(Start|End) MAAS (\d+\.\d+) script metadata\s+-+", re.IGNORECASE)
 
 
 def metadata(script: str) -> dict[str, Any]:
-    """The header, found as MAAS finds it."""
+    """The header, parsed as MAAS does."""
     first, *lines = script.splitlines()
     assert first.startswith("#!/")
     marks = [index for index, line in enumerate(lines) if _DELIMITER.search(line)]
@@ -49,9 +57,9 @@ def metadata(script: str) -> dict[str, Any]:
 
 
 def result(path: Path) -> dict[str, Any]:
-    """What the script left, held to what MAAS takes."""
+    """The results that the script wrote, checked by MAAS's rules."""
     data = path.read_bytes()
-    assert len(data) < MOST
+    assert len(data) < MAX_SIZE
     parsed = yaml.safe_load(data)
     assert parsed.keys() == {"status", "results"}
     assert parsed["status"] in ("passed", "failed", "degraded", "timedout", "skipped")
@@ -64,7 +72,7 @@ def result(path: Path) -> dict[str, Any]:
 
 
 def run(script: Path, path: Path | None, **env: str) -> subprocess.CompletedProcess[str]:
-    """As MAAS runs it: by its first line, with its variables."""
+    """Runs it like MAAS: as a program, with MAAS's variables."""
     if path:
         env["RESULT_PATH"] = str(path)
     done = subprocess.run(
@@ -89,15 +97,15 @@ def test_the_header(built: Path) -> None:
     assert isinstance(found["description"], str)
     assert found["script_type"] == "commissioning"
     assert found["hardware_type"] == "cpu"
-    assert found["parallel"] == "disabled"  # alone: another's VMs would interfere
-    assert isinstance(found["timeout"], int)  # seconds; 00:05:00 would be YAML's sexagesimal in some spellings
+    assert found["parallel"] == "disabled"  # alone: VMs of another script would interfere
+    assert isinstance(found["timeout"], int)  # seconds: YAML reads some forms of 00:05:00 as sexagesimal numbers
     assert isinstance(found["tags"], str)
     assert not any(found[field] for field in ("destructive", "may_reboot", "recommission"))
     for declared in found["results"].values():
         assert declared.keys() == {"title", "description"}
         assert all(isinstance(text, str) for text in declared.values())
     assert found["results"].keys() == RESULTS
-    assert not found.keys() & {"packages", "for_hardware", "parameters"}  # it is alone, and for any machine
+    assert not found.keys() & {"packages", "for_hardware", "parameters"}  # for any machine
     assert "DEADLINE_S" in script
     deadline = re.search(r"^DEADLINE_S = (\d+)", script, re.MULTILINE)
     assert deadline
@@ -119,21 +127,20 @@ def test_on_this_host(built: Path, host_report: Any, tmp_path: Path) -> None:
         "version": __version__,
         **{name: verdict[name] for name in ("reason", "summary", "hint")},
     }
-    expected = {"confirmed": "passed", "not applicable": "skipped", "inconclusive": "degraded", "failed": "failed"}
-    assert found["status"] == expected[verdict["status"]]
+    assert found["status"] == MAAS_STATUS[verdict["status"]][0]
     assert done.returncode == (1 if verdict["status"] == "failed" else 0)
     assert f"{verdict['status'].upper()} {verdict['reason']}: " in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["result.yaml"]
 
 
 def test_without_maas(built: Path, kvm_device: str) -> None:
-    """By hand, with nobody who wants results."""
+    """Run by hand: without RESULT_PATH."""
     assert run(built / "kvmprobe-maas.py", None).stdout.endswith("\n")
 
 
 @pytest.fixture
 def script_with(tmp_path: Path) -> Callable[..., Path]:
-    """A function that gives the script with another program in the place of kvmprobe, and a shorter deadline."""
+    """A function that returns the script with another program in place of kvmprobe, and a shorter deadline."""
 
     def make(program: str, deadline: int = 60) -> Path:
         archive = io.BytesIO()
@@ -152,21 +159,16 @@ def script_with(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("status", EXIT_STATUS)
 def test_each_verdict(status: str, script_with: Callable[..., Path], tmp_path: Path) -> None:
-    """By reports that were recorded on real kernels."""
-    recorded = next(
-        path for path in RECORDED if json.loads(path.read_text()).get("verdict", {}).get("status") == status
-    )
-    report = json.loads(recorded.read_text())
-    program = f"import sys; print(open({str(recorded)!r}).read()) if 'check' in sys.argv else print('the report')"
+    """With a recorded report; of a verdict that none has, with another's report."""
+    reports = [report for path in RECORDED if "verdict" in (report := json.loads(path.read_text()))]
+    report = next((report for report in reports if report["verdict"]["status"] == status), reports[0])
+    report["verdict"]["status"] = status
+    stored = tmp_path / "report.json"
+    stored.write_text(json.dumps(report))
+    program = f"import sys; print(open({str(stored)!r}).read()) if 'check' in sys.argv else print('the report')"
     done = run(script_with(f"{program}; sys.exit({EXIT_STATUS[status]})"), tmp_path / "result.yaml")
     found = result(tmp_path / "result.yaml")
-    expected = {
-        "confirmed": ("passed", 0),
-        "not applicable": ("skipped", 0),
-        "inconclusive": ("degraded", 0),
-        "failed": ("failed", 1),
-    }
-    assert (found["status"], done.returncode) == expected[status]
+    assert (found["status"], done.returncode) == MAAS_STATUS[status]
     assert found["results"]["reason"] in REASONS
     assert found["results"]["kernel"] == report["evidence"]["kernel"]["release"]
     assert done.stdout == "the report\n"
@@ -181,7 +183,7 @@ def test_each_verdict(status: str, script_with: Callable[..., Path], tmp_path: P
         ("import time; time.sleep(600)", 1, "timedout", 1, "kvmprobe did not end within 1 s"),
         ("import sys; sys.stderr.write('\\x1b[31m: [x]\\udc80 \\U0001f600'); sys.exit(70)", 60, "failed", 1, None),
     ],
-    ids=["could not begin", "defect", "killed", "too long", "hostile"],
+    ids=["could not start", "defect", "killed", "too long", "hostile"],
 )
 def test_without_a_report(
     program: str,
@@ -200,6 +202,6 @@ def test_without_a_report(
 
 
 def test_older_pythons_can_read_it() -> None:
-    """So that they can say what they lack; Python 2.7 itself is tried in tests/lab."""
-    for path in (TEMPLATE, PROJECT / "scripts/builds/main_of_pyz.py"):
+    """So that they can report that Python is too old. tests/lab runs Python 2.7 itself."""
+    for path in (TEMPLATE, PROJECT / "scripts/distribution/pyz_main.py"):
         ast.parse(path.read_text(), feature_version=(3, 6))

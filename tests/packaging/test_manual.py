@@ -1,4 +1,4 @@
-"""The manual page: clean for man-db, groff and mandoc, complete, and the same wherever and whenever it is made."""
+"""The manual page: no warnings from man-db, groff and mandoc; complete; the same bytes everywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 from kvmprobe.model import errors
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
-from tests.helpers import help_pages
+from scripts.generators.markdown_to_man import convert
+from tests.helpers import help_pages, written_share
 from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 
 UTF8 = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "MANWIDTH": "2000", "MAN_KEEP_FORMATTING": "", "HOME": "/nonexistent"}
@@ -24,30 +25,18 @@ DAY = str(86400 * 365)  # 1971-01-01
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 
-def generate(folder: Path, project: Path = PROJECT, **environment: str) -> Path:
-    """A folder share/ made by scripts/manual."""
-    program = project / "scripts/manual.py"
-    subprocess.run(
-        [sys.executable, program, folder],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        cwd="/",
-        env={"PATH": os.defpath, **environment},
-    )
-    return folder
-
-
 def copied(folder: Path) -> Path:
-    """What a source distribution has (see MANIFEST.in): nothing of git, and other times."""
-    (folder / "scripts").mkdir(parents=True)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "scripts/manual.py"):
+    """A copy of what a source distribution contains (see MANIFEST.in): no git, other times."""
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "docs/kvmprobe.8.md", "scripts/__init__.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PROJECT / name, folder / name)
-    for name in ("kvmprobe", "scripts/manuals"):
+    for name in ("kvmprobe", "scripts/generators"):
         shutil.copytree(PROJECT / name, folder / name, copy_function=shutil.copyfile)
     return folder
 
 
 def run(program: str, *arguments: str | Path) -> Any:
+    """Runs a program that formats manual pages."""
     if shutil.which(program) is None:
         why = f"{program} is not installed"
         pytest.fail(why) if os.environ.get("KVMPROBE_REQUIRE_KERNELS") else pytest.skip(why)
@@ -56,18 +45,19 @@ def run(program: str, *arguments: str | Path) -> Any:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate(tmp_path_factory.mktemp("share"), SOURCE_DATE_EPOCH=DAY) / PAGE
+    """The page, with a date."""
+    return written_share.write(tmp_path_factory.mktemp("share"), SOURCE_DATE_EPOCH=DAY) / PAGE
 
 
 @pytest.fixture(scope="module")
 def shown(page: Path) -> str:
-    """The page as people see it, on a terminal that is very wide."""
+    """The page as a very wide terminal shows it."""
     text: str = run("man", "-l", page).stdout
     return re.sub(r".\x08", "", text)
 
 
 def section(shown: str, title: str) -> str:
-    """What stands below a heading, up to the next one of its kind."""
+    """The text below a heading, up to the next one of the same level."""
     indent = len(title) - len(title.lstrip())
     found = re.search(rf"^{title}\n(.*?)(?=^ {{0,{indent}}}\S|\Z)", shown, re.MULTILINE | re.DOTALL)
     assert found, f"there is no section {title!r}"
@@ -99,7 +89,7 @@ def test_apropos_can_find_it(page: Path) -> None:
     assert re.search(r'"kvmprobe - show from the registers .*"\n$', run("lexgrog", page).stdout)
 
 
-def test_a_defect_in_the_page_would_be_seen(page: Path, tmp_path: Path) -> None:
+def test_a_defect_in_the_page_gives_a_warning(page: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.8"
     bad.write_text(page.read_text().replace(".SH FILES", ".SX FILES"))
     assert "SX" in run("man", "--warnings=w", "-E", "UTF-8", "-Tutf8", "-Z", "-l", bad).stderr
@@ -110,8 +100,8 @@ def test_a_defect_in_the_page_would_be_seen(page: Path, tmp_path: Path) -> None:
 def test_every_command_and_its_options(shown: str, path: str) -> None:
     options = help_pages.commands()[path]
     tags = set(OPTION.findall(" ".join(re.findall(r"^ +(-.*)$", shown, re.MULTILINE))))
-    assert options <= tags  # described somewhere
-    if path not in help_pages.groups():  # and named here
+    assert options <= tags  # described in some section
+    if path not in help_pages.groups():  # and named in this one
         named = set(OPTION.findall(section(shown, f"   kvmprobe {path}")))
         assert {string for string in options if string.startswith("--")} <= named
 
@@ -134,7 +124,7 @@ def test_every_exit_status(shown: str) -> None:
         assert re.search(rf"^ +{getattr(errors, name)} +\w", text, re.MULTILINE), name
 
 
-def test_every_variable_of_the_environment(shown: str) -> None:
+def test_every_environment_variable(shown: str) -> None:
     sources = "".join(path.read_text() for path in (PROJECT / "kvmprobe").rglob("*.py"))
     names = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', sources))
     assert names
@@ -143,19 +133,19 @@ def test_every_variable_of_the_environment(shown: str) -> None:
     } == set()
 
 
-def test_the_same_wherever_it_is_made(tmp_path: Path) -> None:
-    one = generate(tmp_path / "one", PYTHONHASHSEED="1", LC_ALL="C", TZ="Pacific/Apia")
+def test_the_same_bytes_everywhere(tmp_path: Path) -> None:
+    one = written_share.write(tmp_path / "one", PYTHONHASHSEED="1", LC_ALL="C", TZ="Pacific/Apia")
     copy = copied(tmp_path / "copy")
-    other = generate(tmp_path / "other", copy, PYTHONHASHSEED="2", LC_ALL="C.UTF-8", COLUMNS="40")
+    other = written_share.write(tmp_path / "other", copy, PYTHONHASHSEED="2", LC_ALL="C.UTF-8", COLUMNS="40")
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert len(files) == 4
     for name in files:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_where_it_cannot_be_written(tmp_path: Path) -> None:
+def test_an_error_when_writing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = run(sys.executable, PROJECT / "scripts/manual.py", tmp_path / "file")
+    done = run(sys.executable, PROJECT / "scripts/generators", tmp_path / "file")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"manual: {tmp_path}/file/man/man8: Not a directory\n"
 
@@ -166,14 +156,14 @@ def test_help_fits_a_terminal(path: str) -> None:
     assert [line for line in shown.splitlines() if len(line) > 80] == []
 
 
-def test_the_date_is_what_is_asked_for(page: Path, tmp_path: Path) -> None:
-    assert page.read_text().splitlines()[1].startswith('.TH KVMPROBE 8 "1971-01-01" ')
-    undated = generate(tmp_path) / PAGE
-    assert run("mandoc", "-Wall", "-Tlint", undated).stdout.count("\n") == 1  # that there is no date
+def test_source_date_epoch_sets_the_date(page: Path, tmp_path: Path) -> None:
+    assert '\n.TH KVMPROBE 8 "1971-01-01" ' in page.read_text()
+    undated = written_share.write(tmp_path) / PAGE
+    assert run("mandoc", "-Wall", "-Tlint", undated).stdout.count("\n") == 1  # the missing date
     assert run("groff", "-ww", "-mandoc", "-Tutf8", "-Z", undated).stderr == ""
 
 
-def test_a_wheel_brings_them(page: Path, tmp_path: Path) -> None:
+def test_a_wheel_of_pip_contains_them(page: Path, tmp_path: Path) -> None:
     copy = copied(tmp_path / "copy")
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-input", "--no-deps", "-w", str(tmp_path), str(copy)]
     subprocess.run(build, check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": DAY})
@@ -188,3 +178,64 @@ def test_a_wheel_brings_them(page: Path, tmp_path: Path) -> None:
         ]
         for name, inside in data.items():
             assert archive.read(inside) == (page.parent.parent.parent / name[len("share/") :]).read_bytes()
+
+
+def test_an_unknown_place_in_the_prose_is_an_error(tmp_path: Path) -> None:
+    copy = copied(tmp_path / "copy")
+    prose = copy / "docs/kvmprobe.8.md"
+    prose.write_text(prose.read_text().replace("<!-- reasons -->", "<!-- raisons -->"))
+    with pytest.raises(subprocess.CalledProcessError):
+        written_share.write(tmp_path / "share", copy)
+
+
+def test_the_subset_of_markdown() -> None:
+    """Every element, and characters that man(7) or Markdown would interpret."""
+    assert convert(MARKDOWN) == MAN
+
+
+MARKDOWN = r"""<!-- a comment -->
+
+# NAME
+
+first *word* of **two** lines with
+`code`, \*stars\*, it's - and …
+
+## sub section
+
+.dots
+
+one\
+two
+
+**term**
+:   its text
+    goes on
+
+    *more*: text
+
+```
+a  -b
+'c
+```
+"""
+MAN = r""".SH NAME
+first \fIword\fR of \fBtwo\fR lines with \fBcode\fR, *stars*, it\(aqs \- and ...
+.SS "sub section"
+\&.dots
+.PP
+one
+.br
+two
+.TP
+\fBterm\fR
+its text goes on
+.IP
+\fImore\fR: text
+.PP
+.RS 4
+.nf
+a  \-b
+\(aqc
+.fi
+.RE
+"""

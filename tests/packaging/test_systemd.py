@@ -1,4 +1,4 @@
-"""The unit files in scripts/systemd: whether systemd finds them right, and how much the unit is exposed."""
+"""The unit files in scripts/systemd: systemd accepts them, and its score for the exposure of the unit is low."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT
 
 UNITS = PROJECT / "scripts/systemd"
-MOST_EXPOSED = 2.5
+MAX_EXPOSURE = 2.5
 
 
 @pytest.fixture
 def analyze() -> Callable[..., str]:
-    """Runs systemd-analyze and returns all that it says."""
+    """Runs systemd-analyze and returns its output."""
     program = shutil.which("systemd-analyze")
     if program is None:
-        reason = "no systemd-analyze here: apt-get install systemd"
+        reason = "systemd-analyze is not installed: apt-get install systemd"
         if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -36,7 +36,7 @@ def analyze() -> Callable[..., str]:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A folder with all unit files in their places, as the instructions in them say."""
+    """A folder with all unit files in the places that their comments name."""
     for name in ("kvmprobe.service", "kvmprobe.timer"):
         shutil.copy(UNITS / name, tmp_path)
     for name in ("libvirtd", "virtqemud", "kubelet"):
@@ -48,20 +48,20 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_systemd_has_nothing_to_say(installed: Path, analyze: Callable[..., str]) -> None:
+def test_systemd_reports_no_problem(installed: Path, analyze: Callable[..., str]) -> None:
     units = sorted(path for path in installed.iterdir() if path.is_file())
     assert len(units) == 5
     assert analyze("verify", *units) == ""
     drop_in = installed / "libvirtd.service.d/kvmprobe.conf"
     drop_in.write_text(drop_in.read_text().replace("AssertPathExists", "AssertPathExist"))
-    assert "AssertPathExist" in analyze("verify", *units)  # the drop-ins were read
+    assert "AssertPathExist" in analyze("verify", *units)  # it reads the drop-ins
 
 
-def test_the_unit_is_little_exposed(installed: Path, analyze: Callable[..., str]) -> None:
-    assert _exposure(analyze, installed) <= MOST_EXPOSED
+def test_the_exposure_of_the_unit_is_low(installed: Path, analyze: Callable[..., str]) -> None:
+    assert _exposure(analyze, installed) <= MAX_EXPOSURE
     unit = installed / "kvmprobe.service"
     unit.write_text(re.sub(r"(?m)^(Capability|SystemCall|Protect|Private).*\n", "", unit.read_text()))
-    assert _exposure(analyze, installed) > MOST_EXPOSED
+    assert _exposure(analyze, installed) > MAX_EXPOSURE
 
 
 def _exposure(analyze: Callable[..., str], folder: Path) -> float:

@@ -1,5 +1,5 @@
 # GNU General Public License v2.0 or later (GPL-2.0-or-later), and so v3.0 as well: see LICENSE of kvmprobe
-"""Prints a table over all hosts of a play, whatever became of them."""
+"""Prints a table of all hosts of a play, including those that failed or could not be reached."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ class ActionModule(ActionBase):
 
 
 def _row(host, variables):
-    """What is known of a host, as text that can do nothing to a terminal: it comes from the host."""
+    """One row for a host. The texts come from the host, so they are made safe for a terminal."""
     reached, probed, fetched = (variables.get(f"kvmprobe_{name}") or {} for name in ("reached", "result", "fetched"))
     lost = next((step for step in (reached, probed, fetched) if step.get("unreachable")), None)
     error = lost.get("msg", "-") if lost else variables.get("kvmprobe_error")
     row = dict.fromkeys(_COLUMNS, "-")
     if "verdict" in probed:
         row.update({name: probed[name] for name in _COLUMNS if probed.get(name)})
-        if error and not error.startswith(row["reason"]):  # probed, and then something else failed
+        if error and not error.startswith(row["reason"]):  # checked, and then something else failed
             row.update(summary=error)
     elif lost:
         row.update(verdict="unreachable", summary=error)
     elif probed.get("skipped"):
         row.update(verdict="not run", summary=probed["msg"])
     else:
-        row.update(verdict="error", summary=error or "it was not probed")
+        row.update(verdict="error", summary=error or "it was not checked")
     row.update(host=host)
     return {name: _clean(text) for name, text in row.items()}
 
 
 def _clean(text):
-    """On one line, with escapes in place of what cannot be printed."""
+    """`text` on one line, with escapes in place of unprintable characters."""
     line = " ".join(str(text).split())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 

@@ -1,5 +1,5 @@
 # GNU General Public License v2.0 or later (GPL-2.0-or-later), and so v3.0 as well: see LICENSE of kvmprobe
-"""Runs kvmprobe on the host where a module runs, and takes its report or says clearly why there is none."""
+"""Runs kvmprobe on the host of a module, and returns its report or fails with the reason why there is none."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 120},
 }
 
-# The verdicts, with kvmprobe's exit status: a report whose status differs is not to be believed.
-EXIT_STATUS = {"confirmed": 0, "failed": 1, "inconclusive": 3, "not applicable": 4}
+# The verdicts, with kvmprobe's exit status. A report with another exit status is not valid.
+EXIT_STATUS = {"confirmed": 0, "usable": 0, "failed": 1, "inconclusive": 3, "not applicable": 4}
 
 _SCHEMA = "kvmprobe.report/1"
 _OLDEST = (3, 9)
@@ -25,23 +25,23 @@ _KILL_AFTER_S = 10
 
 
 def check(module, *options):
-    """The report of `kvmprobe check OPTIONS`. Ends the module with a clear line where there is none."""
+    """The report of `kvmprobe check OPTIONS`. If there is none, ends the module with one line that names the cause."""
     path, seconds = module.params["path"], module.params["timeout"]
     interpreter = module.params["interpreter"] or sys.executable
     if not os.path.isfile(path):
-        _fail(module, f"{path} is not there: copy kvmprobe.pyz to it (the role does), or set 'path'")
+        _fail(module, f"{path} does not exist: copy kvmprobe.pyz there (the role does that), or set 'path'")
     if not os.access(interpreter, os.X_OK):
-        _fail(module, f"interpreter: {interpreter} is not a program that may be run")
+        _fail(module, f"interpreter: {interpreter} is not an executable program")
     if seconds < 1:
-        _fail(module, f"timeout: {seconds} is not a number of seconds from 1 on")
+        _fail(module, f"timeout: {seconds} is not a number of seconds (1 or more)")
     timeout = [module.get_bin_path("timeout", required=True), "-k", str(_KILL_AFTER_S), str(seconds)]
     no_load = ["--no-load"] if module.params["no_load"] and "--no-load" not in options else []
     command = [interpreter, "-I", path, "check", "--json", *no_load, *options]
-    status, output, said = module.run_command(timeout + command, cwd="/")
+    status, output, messages = module.run_command(timeout + command, cwd="/")
     report = _parsed(output)
     if report is None or status != EXIT_STATUS[report["verdict"]["status"]]:
-        why = _why(module, interpreter, status, said, output)
-        _fail(module, why, rc=status, stderr=said[-4000:], cmd=command)
+        why = _why(module, interpreter, status, messages, output)
+        _fail(module, why, rc=status, stderr=messages[-4000:], cmd=command)
     return report
 
 
@@ -50,7 +50,7 @@ def _fail(module, message, **more):
 
 
 def _parsed(output):
-    """The report in `output`; None where it is not one."""
+    """The report in `output`; None if it is not a valid one."""
     try:
         report = json.loads(output)
         texts = [report["verdict"][name] for name in ("status", "reason", "summary", "hint")]
@@ -61,21 +61,21 @@ def _parsed(output):
     return report if whole and all(isinstance(text, str) for text in texts) else None
 
 
-def _why(module, interpreter, status, said, output):
+def _why(module, interpreter, status, messages, output):
     """Why there is no report, and what to do."""
-    last = said.strip().splitlines()[-1:]
-    told = ": " + last[0].strip() if last else ""
+    last = messages.strip().splitlines()[-1:]
+    quoted = ": " + last[0].strip() if last else ""
     if status == _TIMED_OUT:
-        return f"kvmprobe did not end within {module.params['timeout']} seconds and was ended (see 'timeout')"
+        return f"kvmprobe did not end within {module.params['timeout']} seconds and was terminated (see 'timeout')"
     if status < 0 or status > 128:
-        return f"kvmprobe was killed by {_signal(-status if status < 0 else status - 128)}{told}"
+        return f"kvmprobe was killed by {_signal(-status if status < 0 else status - 128)}{quoted}"
     version = _version(module, interpreter)
     if version and version < _OLDEST:
         is_, needed = (".".join(map(str, numbers)) for numbers in (version, _OLDEST))
         return f"{interpreter} is Python {is_}, and kvmprobe needs {needed} or later: set 'interpreter'"
     if output.strip() and status in EXIT_STATUS.values():
-        return f"kvmprobe gave no whole report (exit status {status}), it begins with {output[:60]!r}"
-    return f"kvmprobe failed with exit status {status}{told}"
+        return f"kvmprobe gave no valid report (exit status {status}); its output begins with {output[:60]!r}"
+    return f"kvmprobe failed with exit status {status}{quoted}"
 
 
 def _signal(number):
@@ -86,7 +86,7 @@ def _signal(number):
 
 
 def _version(module, interpreter):
-    """(major, minor) of a Python; None where it does not say."""
+    """(major, minor) of a Python; None if it does not print them."""
     command = [interpreter, "-I", "-c", "import sys; print('%d %d' % sys.version_info[:2])"]
     try:
         major, minor = module.run_command(command)[1].split()
@@ -96,7 +96,7 @@ def _version(module, interpreter):
 
 
 def verdict(report):
-    """What every module tells of a report."""
+    """What every module returns of a report."""
     evidence = report["evidence"]
     return {
         "verdict": report["verdict"]["status"],
@@ -111,7 +111,7 @@ def verdict(report):
 
 
 def cpuinfo(evidence, name):
-    """What /proc/cpuinfo says of the first CPU; None where it was not read."""
+    """A field of /proc/cpuinfo for the first CPU; None if it was not read."""
     infos = evidence["cpus"]["cpuinfo"]
     first = next(iter(infos.values()), None)
     return first.get(name) if isinstance(first, dict) else None

@@ -6,37 +6,39 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kvmprobe_check
-short_description: Creates a VM and tells from the registers whether KVM can use AMD SVM on the host
+short_description: Creates a VM and shows from the registers whether KVM can use AMD SVM on the host
 version_added: 0.1.0
 description:
-  - Runs C(kvmprobe check), which creates one VM and destroys it, and reads EFER and VM_CR of every CPU meanwhile.
-  - Nothing of the host is changed but what O(load_kvm) and O(fact) ask for.
-  - The kernel modules C(msr) and C(cpuid) are loaded for the moment (see O(no_load)).
+  - Runs C(kvmprobe check), which creates and destroys one VM.
+  - It reads EFER and VM_CR of every CPU before, during and after.
+  - It changes nothing on the host except what O(load_kvm), O(report) and O(fact) request.
+  - It loads the kernel modules C(msr) and C(cpuid) temporarily (see O(no_load)).
 options:
   fail_on:
-    description: The verdicts with which the task fails. With an empty list it fails only where there is no verdict.
+    description: The verdicts for which the task fails. With an empty list it fails only if there is no verdict.
     type: list
     elements: str
     choices: [failed, inconclusive, not applicable]
     default: [failed, inconclusive]
   load_kvm:
-    description: Load C(kvm_amd) where it is missing, and leave it loaded.
+    description: Load C(kvm_amd) if it is missing, and leave it loaded.
     type: bool
     default: false
   report:
     description:
       - Store the whole report in this file on the host, for C(kvmprobe judge) and other commands.
-      - It has physical addresses and lines of the kernel's log, so its mode is 0640. One that is there keeps its mode.
-      - A new report is in the file with each run, and is no change. A folder that is missing is made.
+      - It contains physical addresses and kernel log lines, so a new file gets mode 0640.
+      - An existing file keeps its mode.
+      - Every run replaces the report; this does not count as a change. Missing folders are created.
     type: path
   fact:
     description:
       - Write the verdict to this file on the host, with mode 0644, as a static local fact.
-      - From C(/etc/ansible/facts.d/kvmprobe.fact) Ansible's setup makes C(ansible_local.kvmprobe).
-      - It is true of the boot C(boot_id), and is written anew where it has changed. A folder that is missing is made.
+      - Ansible's setup returns C(/etc/ansible/facts.d/kvmprobe.fact) as C(ansible_local.kvmprobe).
+      - It is valid for the boot C(boot_id), and is written only if it changed. Missing folders are created.
     type: path
   return_report:
-    description: Return the whole report, too. It has some KiB for each CPU.
+    description: Return the whole report too. It has some KiB per CPU.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -45,10 +47,10 @@ attributes:
   check_mode:
     support: partial
     description: Whether it runs without changing anything.
-    details: No VM is created, no module is loaded. What stands in the way for certain is found all the same and fails.
+    details: It creates no VM and loads no module. It still finds obstacles that are certain, and fails for them.
 notes:
-  - In check mode the result is skipped where only a VM could tell, and RV(vm_created) is false.
-  - It needs root, by C(become), to see everything.
+  - In check mode the result is skipped if only a VM could show more, and RV(vm_created) is false.
+  - It needs root (C(become)) to read everything.
 seealso:
   - module: kvmprobe.host.kvmprobe_facts
 author:
@@ -56,11 +58,11 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Fail where KVM cannot use SVM
+- name: Fail if KVM cannot use SVM
   kvmprobe.host.kvmprobe_check:
   become: true
 
-- name: Only look, and keep the report on the host
+- name: Never fail, and keep the report on the host
   kvmprobe.host.kvmprobe_check:
     fail_on: []
     report: /var/lib/kvmprobe/report.json
@@ -71,7 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verdict:
-  description: V(confirmed), V(failed), V(inconclusive) or V(not applicable).
+  description: V(confirmed), V(usable), V(failed), V(inconclusive) or V(not applicable).
   returned: when kvmprobe ran
   type: str
   sample: failed
@@ -81,7 +83,7 @@ reason:
   type: str
   sample: svm-held-by-another-owner
 summary:
-  description: The same in a sentence, with what was read.
+  description: The verdict in one sentence, with the values that show it.
   returned: when kvmprobe ran
   type: str
   sample: "KVM_CREATE_VM failed: EBUSY; EFER.SVME was 1 on cpu0 before it, and not by KVM"
@@ -107,12 +109,12 @@ checks:
     message:
       description: What was read.
       type: str
-      sample: KVM_CREATE_VM gave a VM
+      sample: KVM_CREATE_VM succeeded
     hint:
       description: What to do, or null.
       type: str
     blocked_by:
-      description: The check without which this one makes no sense, or null.
+      description: The failed check because of which this one was skipped, or null.
       type: str
 vm_created:
   description: Whether a VM was created.
@@ -120,32 +122,32 @@ vm_created:
   type: bool
   sample: true
 kernel:
-  description: The kernel's release.
+  description: The kernel release.
   returned: when kvmprobe ran
   type: str
   sample: 6.1.0-50-amd64
 cpu:
-  description: The model's name of the first CPU, or null.
+  description: The model name of the first CPU, or null.
   returned: when kvmprobe ran
   type: str
   sample: AMD EPYC 7763 64-Core Processor
 version:
-  description: Of kvmprobe.
+  description: The version of kvmprobe.
   returned: when kvmprobe ran
   type: str
   sample: 0.1.0
 taken_at:
-  description: When, by the host's clock.
+  description: The time, from the host's clock.
   returned: when kvmprobe ran
   type: str
   sample: "2026-11-22T16:07:51Z"
 boot_id:
-  description: The boot of the host (C(/proc/sys/kernel/random/boot_id)) that all this is true of, or null.
+  description: The boot for which this is valid (C(/proc/sys/kernel/random/boot_id)), or null.
   returned: when kvmprobe ran
   type: str
   sample: 6ab1cc25-4a2c-4f1c-9d43-6e8b3b3c1d8f
 report:
-  description: The whole report, see C(kvmprobe/report.schema.json).
+  description: The whole report, see C(kvmprobe/model/report.schema.json).
   returned: O(return_report=true)
   type: dict
 """
@@ -177,7 +179,7 @@ def main():
         supports_check_mode=True,
     )
     if module.check_mode and not os.path.exists(module.params["path"]):
-        text = f"no VM was created (check mode), and nothing was run: {module.params['path']} is not there yet"
+        text = f"no VM was created (check mode), and kvmprobe did not run: {module.params['path']} does not exist yet"
         module.exit_json(changed=False, skipped=True, vm_created=False, msg=text)
     if module.check_mode:
         report = program.check(module, "--passive", "--no-load")
@@ -205,23 +207,23 @@ def _result(report, whole):
 
 
 def _store(module, report, result):
-    """Writes the files that were asked for; whether the fact has changed."""
+    """Writes the requested files. Returns whether the fact changed."""
     changed = False
     if module.params["report"]:
         _write(module, "report", report, 0o640)
     if module.params["fact"]:
-        names = ("verdict", "reason", "hint", "kernel", "version", "boot_id")  # nothing that differs from run to run
+        names = ("verdict", "reason", "hint", "kernel", "version", "boot_id")  # the same in every run
         fact = dict({name: result[name] for name in names}, report=module.params["report"])
         changed = _write(module, "fact", fact, 0o644)
     return changed
 
 
 def _write(module, option, content, mode):
-    """Beside the file and renamed: whoever may read it reads the old or the new one. Whether it changed."""
+    """Replaces the file atomically: readers see the old or the new one. Returns whether it changed."""
     target = module.params[option]
     text = json.dumps(content, indent=1) + "\n"
     try:
-        os.umask(0o777 & ~mode & ~0o111)  # a new file has its mode from the first moment on
+        os.umask(0o777 & ~mode & ~0o111)  # a new file has its mode from the start
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
         if _text(target) == text:
             return False
@@ -238,7 +240,7 @@ def _write(module, option, content, mode):
 
 
 def _text(path):
-    """What a file holds; None where it cannot be read or is no text."""
+    """The text of a file; None if it cannot be read or is not text."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read()
@@ -247,17 +249,17 @@ def _text(path):
 
 
 def _end(module, result):
-    told = "{verdict} {reason}: {summary}".format(**result)
+    message = "{verdict} {reason}: {summary}".format(**result)
     if not module.check_mode:
         fails = result["verdict"] in module.params["fail_on"]
     else:
-        told = "no VM was created (check mode); passively: " + told
-        # Without a VM "inconclusive" is no news, and anything else is certain.
+        message = "no VM was created (check mode); passive check: " + message
+        # Without a VM "inconclusive" is expected, and any other verdict is certain.
         result["skipped"] = result["verdict"] == "inconclusive"
         fails = result["verdict"] in module.params["fail_on"] and not result["skipped"]
     if fails:
-        module.fail_json(msg=f"{told}. What to do: {result['hint']}", **result)
-    module.exit_json(msg=told, **result)
+        module.fail_json(msg=f"{message}. What to do: {result['hint']}", **result)
+    module.exit_json(msg=message, **result)
 
 
 if __name__ == "__main__":

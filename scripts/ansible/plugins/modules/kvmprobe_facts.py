@@ -6,19 +6,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kvmprobe_facts
-short_description: Tells what is seen of AMD SVM on the host without creating a VM
+short_description: Returns what CPUID, MSRs and modules show about AMD SVM, without creating a VM
 version_added: 0.1.0
 description:
-  - Runs C(kvmprobe check --passive), which reads CPUID, MSRs and what the kernel says of its modules.
-  - It opens no C(/dev/kvm) and creates no VM, so the verdict is never V(confirmed).
-  - What stands in the way for certain is named.
-  - The kernel modules C(msr) and C(cpuid) are loaded for the moment, unless O(no_load=true) or in check mode.
+  - Runs C(kvmprobe check --passive), which reads CPUID, MSRs and the state of the kernel modules.
+  - It does not open C(/dev/kvm) and creates no VM, so the verdict is never V(confirmed).
+  - It reports obstacles that are certain.
+  - It loads the kernel modules C(msr) and C(cpuid) temporarily, unless O(no_load=true) or in check mode.
 extends_documentation_fragment:
   - kvmprobe.host.program
 attributes:
   check_mode:
     support: full
-    description: No module is loaded, so registers may be unknown.
+    description: It loads no module, so registers may be unknown.
 seealso:
   - module: kvmprobe.host.kvmprobe_check
 author:
@@ -26,11 +26,11 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Look at SVM
+- name: Read the state of SVM
   kvmprobe.host.kvmprobe_facts:
   become: true
 
-- name: Name the hosts whose firmware forbids SVM
+- name: Show what to do on hosts whose firmware disables SVM
   ansible.builtin.debug:
     msg: "{{ ansible_facts.kvmprobe.hint }}"
   when: ansible_facts.kvmprobe.svmdis
@@ -38,12 +38,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: What is seen.
+  description: What was read.
   returned: always
   type: dict
   contains:
     kvmprobe:
-      description: Null is unknown. Of a bit it is also null where CPUs differ, which the verdict's reason says.
+      description: Null means unknown. A bit is also null if the CPUs differ; the reason of the verdict then shows that.
       type: dict
       returned: always
       contains:
@@ -52,57 +52,57 @@ ansible_facts:
           type: str
           sample: failed
         reason:
-          description: One of a closed list, see C(kvmprobe explain). V(interfered) where only a VM could tell more.
+          description: One of a closed list, see C(kvmprobe explain). V(vm-not-created) if no obstacle was found.
           type: str
           sample: firmware-disabled
         summary:
-          description: The same in a sentence.
+          description: The verdict in one sentence.
           type: str
         hint:
           description: What to do.
           type: str
         kernel:
-          description: The kernel's release.
+          description: The kernel release.
           type: str
         cpu:
-          description: The model's name.
+          description: The model name of the first CPU.
           type: str
         version:
-          description: Of kvmprobe.
+          description: The version of kvmprobe.
           type: str
         taken_at:
-          description: When, by the host's clock.
+          description: The time, from the host's clock.
           type: str
         vendor:
-          description: Of the CPU.
+          description: The vendor of the first CPU.
           type: str
           sample: AuthenticAMD
         microcode:
-          description: Its revision.
+          description: The microcode revision of the first CPU.
           type: str
           sample: "0xa0011d5"
         cpus:
-          description: Those online, as the kernel lists them.
+          description: The online CPUs, in the kernel's notation.
           type: str
           sample: 0-63
         svm:
-          description: Raw CPUID shows SVM.
+          description: Whether raw CPUID has the SVM bit.
           type: bool
         svml:
-          description: Raw CPUID shows SVML, so that SVMDIS can be undone with a key.
+          description: Whether raw CPUID has the SVML bit. Almost every CPU with SVM has it.
           type: bool
         svmdis:
-          description: The firmware forbids SVM (VM_CR.SVMDIS).
+          description: Whether the firmware disabled SVM (VM_CR.SVMDIS).
           type: bool
         svme:
-          description: SVM is switched on at the moment (EFER.SVME).
+          description: Whether SVM is enabled at this time (EFER.SVME).
           type: bool
         kvm_amd:
-          description: The state and the parameters of the module, or null where it is not there.
+          description: State and parameters of the module, or null if it is not loaded.
           type: dict
           sample: {state: live, parameters: {npt: "Y"}}
         enable_virt_at_load:
-          description: The parameter of the module kvm, or null on kernels that have none.
+          description: The parameter of the module kvm, or null if the kernel has none.
           type: str
           sample: "Y"
 """
@@ -139,18 +139,18 @@ def _facts(report):
 
 
 def _leaf(leaves, name, register, number):
-    """A bit of raw CPUID; None where it was not read."""
+    """A bit of raw CPUID; None if it was not read."""
     leaf = leaves.get(name)
     return _bit(leaf[register], number) if isinstance(leaf, list) else None
 
 
 def _bit(reading, number):
-    """A bit of what was read; None where that is unknown or an error."""
+    """A bit of a register; None if the register is unknown or an error."""
     return bool(int(reading, 16) >> number & 1) if isinstance(reading, str) else None
 
 
 def _agreed(values):
-    """What all CPUs have; None where they differ or one is unknown."""
+    """The value of all CPUs; None if they differ or one is unknown."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
 

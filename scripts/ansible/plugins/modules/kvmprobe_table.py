@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kvmprobe_table
-short_description: Prints one line for each host, with its verdict and the reason
+short_description: Prints one line per host, with its verdict and reason
 version_added: 0.1.0
 description:
-  - It goes by what the role P(kvmprobe.host.kvmprobe#role) and the playbook C(kvmprobe.host.check) registered.
+  - It uses what the role P(kvmprobe.host.kvmprobe#role) and the playbook C(kvmprobe.host.check) registered.
   - It runs once, on the controller, and touches no host.
 options:
   hosts:
-    description: The hosts. All of the play, if not given, also those that failed or were not reached.
+    description: The hosts. By default all hosts of the play, including those that failed or could not be reached.
     type: list
     elements: str
 attributes:
@@ -41,18 +41,18 @@ rows:
       type: str
     verdict:
       description:
-        - That of kvmprobe. Without one it is V(unreachable), V(error), or in check mode V(not run).
+        - The verdict of kvmprobe. If there is none, V(unreachable), V(error), or in check mode V(not run).
       type: str
     reason:
-      description: That of the verdict, or a dash.
+      description: The reason of the verdict, or a dash.
       type: str
     kernel:
       description: The kernel's release, or a dash.
       type: str
     cpu:
-      description: The model's name, or a dash.
+      description: The model name, or a dash.
       type: str
     summary:
-      description: A sentence.
+      description: The verdict in one sentence, or an error.
       type: str
 """

@@ -1,6 +1,6 @@
-"""What tracing and watching add to KVM_CREATE_VM and to a whole QEMU, from start to end.
+"""What trace and watch add to the time of KVM_CREATE_VM and of a whole QEMU process.
 
-Interleaved with the same without them, so that noise hits all alike.
+Interleaved with runs without them, so that noise affects all.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ WATCH = [sys.executable, "-m", "kvmprobe", "watch", "-q", "-o", os.devnull, "--"
 
 
 def create_vm(prefix: list[str]) -> float:
-    """Seconds of KVM_CREATE_VM, as its caller sees them."""
+    """Seconds of KVM_CREATE_VM as its caller measures them, run after `prefix`."""
     done = subprocess.run([*prefix, *CREATE_VM], capture_output=True, text=True, check=False)
     return float(done.stdout.split()[0])
 
 
 def qemu(prefix: list[str]) -> float:
-    """Seconds of a QEMU that is told to quit as soon as its machine runs."""
+    """Seconds of a QEMU that gets `quit` as soon as its machine runs, run after `prefix`."""
     started = time.perf_counter()
     subprocess.run([*prefix, *QEMU], input=b"quit\n", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     return time.perf_counter() - started
@@ -57,7 +57,7 @@ def qemu(prefix: list[str]) -> float:
 def main(rounds: int) -> None:
     """Prints the ratios."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("no /dev/kvm to be had: the witnesses are not measured")
+        print("skipping the observers: /dev/kvm cannot be opened")
         return
     measures = {"KVM_CREATE_VM": create_vm}
     if shutil.which(QEMU[0]):
@@ -72,7 +72,7 @@ def main(rounds: int) -> None:
                             _record(stack.enter_context(tracefs.Instance(tracefs.find(mount=True))))
                         except Problem as problem:
                             if not number:
-                                print(f"{what} is not traced: {problem.message}")
+                                print(f"{what}: skipping the trace: {problem.message}")
                             continue
                     seconds = measure(WATCH if how == "watched" else [])
                 if number:  # the first round warms up
@@ -84,7 +84,7 @@ def main(rounds: int) -> None:
 
 
 def _record(instance: tracefs.Instance) -> None:
-    """Traces what `kvmprobe trace` traces."""
+    """Traces the same registers and functions as `kvmprobe trace`."""
     instance.trace_writes(trace_lines.REGISTERS)
     instance.trace_functions(name for name, _ in instance.available_functions() if kernel_steps.step_of(name))
     instance.record(True)

@@ -1,5 +1,5 @@
-/* The system calls of kvmprobe's soak cycle, in its order: what a program without an interpreter takes for them.
- * cycle N: does N cycles and prints their number in a second. */
+/* The system calls of kvmprobe's soak cycle, in the same order, without an interpreter.
+ * cycle N: does N cycles and prints cycles per second. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/kvm.h>

@@ -1,4 +1,4 @@
-"""A boot of the lab with a probe in it, against the same boot that powers off at once."""
+"""The time of a lab boot with a check in it, against the same boot that powers off at once."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ AIM = 1.3
 
 
 def seconds(kernel: Kernel, command: list[str]) -> float:
-    """Of one boot with this command in it."""
+    """The time of one boot that runs `command`. Raises Problem if the guest did not answer."""
     result = boot(kernel, cache.default(), command)
     result.console.unlink(missing_ok=True)
     if result.outcome != ANSWERED:
-        raise Problem(f"a boot was {result.outcome}: {result.reason}")
+        raise Problem(f"a boot ended as {result.outcome}: {result.reason}")
     return result.seconds
 
 
 def main(rounds: int) -> None:
-    """Prints both, interleaved, and their ratio."""
+    """Measures both, interleaved, and prints times and ratio."""
     probe = guest_program.python(GUEST.root).command("-m", "kvmprobe", "check", "--json")
     try:
         kernel = kernels.fetch(kernels.debian(KERNEL), cache.default(), lambda line: print(line, file=sys.stderr))
         pairs = [(seconds(kernel, ["true"]), seconds(kernel, probe)) for _ in range(rounds)]
     except Problem as problem:
-        print(f"the lab is not measured: {problem.message}")
+        print(f"skipping the lab: {problem.message}")
         return
     bare, probed = (statistics.median(times) for times in zip(*pairs))
-    print(f"a boot of {kernel.release}, median of {rounds}: {bare:.1f} s, with a probe {probed:.1f} s: ", end="")
+    print(f"a boot of {kernel.release}, median of {rounds}: {bare:.1f} s, with a check {probed:.1f} s: ", end="")
     print(f"{probed / bare:.2f} times (aim: {AIM} or less)")

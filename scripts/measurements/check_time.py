@@ -1,4 +1,4 @@
-"""What a probe costs, as ratios to other processes of the same run, interleaved so that noise hits all alike."""
+"""The time and memory of a check, against other processes of the same run, interleaved so that noise affects all."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import sys
 import time
 
 BASE = "python3 -I, importing ctypes and json"
-PROBE = "kvmprobe check --json"
+CHECK = "kvmprobe check --json"
 KVMPROBE = os.path.join(os.path.dirname(sys.executable), "kvmprobe")
 
 COMMANDS = {
     BASE: [sys.executable, "-I", "-c", "import ctypes, json"],
-    PROBE: [KVMPROBE, "check", "--json"],
+    CHECK: [KVMPROBE, "check", "--json"],
     "kvm-ok": ["kvm-ok"],
     "virt-host-validate": ["virt-host-validate", "qemu"],
 }
 
-# What is compiled stays compiled, as where kvmprobe is installed.
+# Compiled modules are kept, as where kvmprobe is installed.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -33,9 +33,9 @@ def run(command: list[str]) -> float:
 
 
 def peak_memory(code: str) -> float:
-    """The most resident memory, in MiB, of a Python that runs `code`, by its own /proc/self/status.
+    """The peak resident memory, in MiB, of a Python that runs `code`, from its own /proc/self/status.
 
-    Not by wait4(): that counts what the parent had before the child's exec.
+    wait4() would include the parent's memory before the child's exec.
     """
     own = "; import re; print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr)"
     command = [sys.executable, "-c", f"import sys; {code}{own}"]
@@ -44,11 +44,11 @@ def peak_memory(code: str) -> float:
 
 
 def main(rounds: int) -> None:
-    """Prints times, and ratios to the base."""
+    """Prints times and ratios to the base."""
     commands = {name: command for name, command in COMMANDS.items() if shutil.which(command[0])}
     results: dict[str, list[float]] = {name: [] for name in commands}
     for command in commands.values():
-        run(command)  # compiles what is to be compiled
+        run(command)  # compiles the modules
     for _ in range(rounds):
         for name, command in commands.items():
             results[name].append(run(command))
@@ -57,10 +57,10 @@ def main(rounds: int) -> None:
     print(f"{'':40}{'time':>10}{'to base':>10}")
     for name, seconds in medians.items():
         print(f"{name:40}{seconds * 1000:7.1f} ms{seconds / medians[BASE]:10.2f}")
-    print(f"\n{PROBE} takes {medians[PROBE] / medians[BASE]:.2f} times the base (aim: 2.5 or less)")
+    print(f"\n{CHECK} takes {medians[CHECK] / medians[BASE]:.2f} times the base (aim: 2.5 or less)")
     for name in list(COMMANDS)[2:]:
         if name in medians:
-            print(f"{PROBE} takes {medians[PROBE] / medians[name]:.2f} times {name}")
+            print(f"{CHECK} takes {medians[CHECK] / medians[name]:.2f} times {name}")
         else:
             print(f"{name} is not installed")
     memory = peak_memory("from kvmprobe.cli import parser; parser.run(['check', '--json'])")

@@ -1,6 +1,6 @@
-"""What a CPU costs, from 2 to 1,024 of them: a folder of sparse files stands for /dev/cpu (--sysroot).
+"""The time per CPU, from 2 to 1,024 CPUs, with a folder of sparse files in place of /dev/cpu (--sysroot).
 
-The same preads in C are the measure; then the whole probe, whose time has to grow in a straight line.
+The reference for the reads is a C program with the same preads. The time of a whole check must grow linearly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SVM_LEAVES = {
 
 
 def tree(folder: Path, cpus: int) -> None:
-    """A host with so many CPUs, as far as a probe looks; the files have holes where nothing is."""
+    """Writes a host with this many CPUs into `folder`: what a check reads there. The files are sparse."""
     online = folder / "sys/devices/system/cpu/online"
     online.parent.mkdir(parents=True, exist_ok=True)
     online.write_text(f"0-{cpus - 1}\n")
@@ -46,11 +46,12 @@ def tree(folder: Path, cpus: int) -> None:
 
 
 def in_c(program: str, folder: Path, cpus: int) -> float:
+    """Seconds of the reads in C."""
     return float(subprocess.run([program, str(folder), str(cpus)], capture_output=True, check=True).stdout)
 
 
 def in_kvmprobe(folder: Path, cpus: int) -> float:
-    """The same reads by kvmprobe's own functions, results included."""
+    """Seconds of the same reads by kvmprobe's own functions, with their results."""
     root = Sysroot(str(folder))
     started = time.perf_counter()
     for cpu in range(cpus):
@@ -61,7 +62,7 @@ def in_kvmprobe(folder: Path, cpus: int) -> float:
 
 
 def whole(folder: Path) -> float:
-    """A whole probe of that host, from start to end, with all its judging and writing."""
+    """Seconds of a whole check of that host, from start to exit, with judging and writing."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "kvmprobe", "check", "--json", "--sysroot", str(folder)]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
@@ -69,20 +70,20 @@ def whole(folder: Path) -> float:
 
 
 def main(rounds: int) -> None:
-    """Prints seconds and ratios by the number of CPUs."""
+    """Prints times and ratios by number of CPUs."""
     with tempfile.TemporaryDirectory(prefix="kvmprobe-bench-") as temp:
         program = os.path.join(temp, "preads")
         subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_name("preads.c")], check=True)
-        print(f"\n{'CPUs':>6}{'reads in C':>14}{'in kvmprobe':>14}{'ratio':>8}{'whole probe':>14}")
+        print(f"\n{'CPUs':>6}{'reads in C':>14}{'in kvmprobe':>14}{'ratio':>8}{'whole check':>14}")
         found: dict[int, tuple[float, float, float]] = {}
         for cpus in CPUS:
             folder = Path(temp, str(cpus))
             tree(folder, cpus)
             times = [(in_c(program, folder, cpus), in_kvmprobe(folder, cpus), whole(folder)) for _ in range(rounds)]
-            c, own, probe = found[cpus] = tuple(map(statistics.median, zip(*times)))
-            print(f"{cpus:6}{c * 1e3:11.2f} ms{own * 1e3:11.2f} ms{own / c:8.2f}{probe * 1e3:11.1f} ms")
+            c, own, check = found[cpus] = tuple(map(statistics.median, zip(*times)))
+            print(f"{cpus:6}{c * 1e3:11.2f} ms{own * 1e3:11.2f} ms{own / c:8.2f}{check * 1e3:11.1f} ms")
         c, own, _ = found[CPUS[-1]]
-        print(f"reading {CPUS[-1]} CPUs takes {own / c:.2f} times what it takes in C (aim: 3 or less)")
+        print(f"reading {CPUS[-1]} CPUs takes {own / c:.2f} times the time in C (aim: 3 or less)")
         cost = [(found[b][2] - found[a][2]) / (b - a) * 1e6 for a, b in zip(CPUS[1:], CPUS[2:])]
         costs = " and then ".join(f"{one:.0f} µs" for one in cost)
-        print(f"a CPU more costs a whole probe {costs} (aim: the same: linear)")
+        print(f"one more CPU adds {costs} to a whole check (aim: equal, so linear)")

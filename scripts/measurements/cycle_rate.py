@@ -1,4 +1,4 @@
-"""Cycles a second of `kvmprobe soak`, against a C program that does the same system calls."""
+"""Cycles per second of `kvmprobe soak`, against a C program with the same system calls."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ AIM = 0.9
 
 
 def in_kvmprobe() -> float:
+    """Cycles per second, as kvmprobe's own report states them."""
     done = subprocess.run(SOAK, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     soak = json.loads(done.stdout)["evidence"]["soak"]
     return float(soak["cycles"] / soak["seconds"])
 
 
 def main(rounds: int) -> None:
-    """Prints both, interleaved, and their ratio."""
+    """Measures both, interleaved, and prints rates and ratio."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("no /dev/kvm to be had: the cycles are not measured")
+        print("skipping the cycles: /dev/kvm cannot be opened")
         return
     with tempfile.TemporaryDirectory(prefix="kvmprobe-bench-") as temp:
         program = os.path.join(temp, "cycle")
@@ -35,4 +36,6 @@ def main(rounds: int) -> None:
             pairs.append((in_c, in_kvmprobe()))
     in_c, own = (statistics.median(rates) for rates in zip(*pairs))
     ratio = statistics.median(own / in_c for in_c, own in pairs)
-    print(f"cycles a second, median of {rounds}: {in_c:.0f} in C, {own:.0f} in kvmprobe soak: {ratio:.2f} (aim: {AIM})")
+    print(
+        f"cycles per second, median of {rounds}: {in_c:.0f} in C, {own:.0f} in kvmprobe soak: {ratio:.2f} (aim: {AIM})"
+    )

@@ -1,4 +1,4 @@
-"""The wheels of the libraries, as they are pinned, and kvmprobe's own."""
+"""Wheels: the pinned ones of libraries and build tools, and kvmprobe's own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from builds import Failed, zips
-from builds.zips import Files
+from scripts.distribution import BuildError, zips
+from scripts.distribution.zips import Files
 
 _PINS = Path(__file__).with_name("requirements.txt")
-# All that kvmprobe's wheel is made of. A copy is built, for setuptools leaves files behind and takes up old ones.
-_SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "kvmprobe", "scripts")
+# Everything that kvmprobe's wheel is built from. It is copied first: setuptools leaves files behind and uses old ones.
+_SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "docs", "kvmprobe", "scripts")
 _NO_SOURCES = ("__pycache__", ".*", "*~")
-_LINES = 20  # of what a program said that failed
+_TOOLS = ("setuptools", "shtab")
+_SHOWN_LINES = 20  # of the output of a failed program
 _BUILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -25,19 +26,23 @@ build_meta.build_wheel(sys.argv[2])
 
 
 def pinned(folder: Path) -> dict[str, Files]:
-    """The files of the wheels in requirements.txt, downloaded to `folder`, by the library's name."""
+    """Downloads the wheels of requirements.txt to `folder`. Returns their files by project name. Raises BuildError."""
     options = ("--no-deps", "--require-hashes", "--only-binary=:all:", "--disable-pip-version-check", "--no-input")
     _run(sys.executable, "-m", "pip", "download", "-q", *options, "-r", _PINS, "-d", folder)
     return {path.name.split("-")[0]: zips.read(path) for path in folder.glob("*.whl")}
 
 
-def own(project: Path, setuptools: Files, work: Path) -> tuple[str, Files]:
-    """The name and the files of kvmprobe's wheel, built in the folder `work` with `setuptools`."""
-    tool, source, wheels = work / "tool", work / "source", work / "wheels"
-    for name, data in setuptools.items():
-        path = tool / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+def own(project: Path, pinned: dict[str, Files], work: Path) -> tuple[str, Files]:
+    """Builds kvmprobe's wheel in the folder `work`, with the tools among `pinned`.
+
+    Returns its name and files. Raises BuildError.
+    """
+    tools, source, wheels = work / "tools", work / "source", work / "wheels"
+    for tool in _TOOLS:
+        for name, data in pinned[tool].items():
+            path = tools / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
     source.mkdir()
     for name in _SOURCES:
         if (project / name).is_dir():
@@ -45,7 +50,7 @@ def own(project: Path, setuptools: Files, work: Path) -> tuple[str, Files]:
         elif (project / name).exists():
             shutil.copyfile(project / name, source / name)
     wheels.mkdir()
-    _run(sys.executable, "-I", "-c", _BUILD, tool, wheels, cwd=source, HOME=str(work))  # no ~/.pydistutils.cfg
+    _run(sys.executable, "-I", "-c", _BUILD, tools, wheels, cwd=source, HOME=str(work))  # no ~/.pydistutils.cfg
     (wheel,) = wheels.glob("*.whl")
     return wheel.name, zips.read(wheel)
 
@@ -64,5 +69,5 @@ def _run(*command: str | Path, cwd: Path | None = None, **environment: str) -> N
     )
     if done.returncode != 0:
         name = "pip" if "pip" in command else "setuptools"
-        said = "\n".join(done.stdout.splitlines()[-_LINES:])
-        raise Failed(f"{name} failed:\n{said}")
+        output = "\n".join(done.stdout.splitlines()[-_SHOWN_LINES:])
+        raise BuildError(f"{name} failed:\n{output}")

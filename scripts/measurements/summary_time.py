@@ -1,4 +1,4 @@
-"""A summary of 100,000 stored reports, against two processes that only parse the same files with json.loads."""
+"""The time of a summary of 100,000 stored reports, against two processes that only parse the files with json.loads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPORTS = 100_000
 CPUS = 16
 AIM_S, AIM_MIB = 60, 300
 _EVIDENCE = Path(__file__).parents[2] / "tests/evidence/matrix/bookworm/epyc.json"
-# The measure: no less can be done, as each report has to be read and parsed.
+# The reference: every report has to be read and parsed.
 _PARSE = """
 import json, os, sys
 part = int(sys.argv[2])
@@ -34,7 +34,7 @@ for number, (folder, _, names) in enumerate(sorted(os.walk(sys.argv[1]))):
 
 
 def report(cpus: int) -> Any:
-    """A recorded report, as if its host had so many CPUs, all like its first."""
+    """A recorded report whose host has `cpus` CPUs, all like its first."""
     data = json.loads(_EVIDENCE.read_text())
     evidence = data["evidence"]
     evidence["host"]["name"] = "@"
@@ -49,7 +49,7 @@ def report(cpus: int) -> Any:
 
 
 def fill(folder: Path, number: int, version: str = __version__) -> int:
-    """Writes so many hosts' reports, a thousand in a folder; returns the size of one."""
+    """Writes the reports of `number` hosts, a thousand per folder. Returns the size of one in bytes."""
     data = report(CPUS)
     data["tool"]["version"] = version
     before, after = (json.dumps(data, indent=1) + "\n").encode().split(b'"@"')
@@ -62,7 +62,7 @@ def fill(folder: Path, number: int, version: str = __version__) -> int:
 
 
 def parsed(folder: Path) -> float:
-    """Seconds in which two processes have parsed all files."""
+    """Seconds that two processes need to parse all files."""
     started = time.perf_counter()
     processes = [subprocess.Popen([sys.executable, "-I", "-c", _PARSE, str(folder), str(part)]) for part in range(2)]
     for process in processes:
@@ -85,18 +85,18 @@ def main(rounds: int) -> None:
         while shutil.disk_usage(temp).free < number * 60_000 and number > 1000:
             number //= 2
         size = fill(Path(temp, "own"), number)
-        # One at a time: the peak of children is that of the largest so far.
+        # One at a time: RUSAGE_CHILDREN has the peak of the largest child so far.
         times = [(summarized(Path(temp, "own")), parsed(Path(temp, "own"))) for _ in range(rounds)]
         own, parse = (statistics.median(found) for found in zip(*times))
         memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         page = summarized(Path(temp, "own"), "--format", "html")
         fill(Path(temp, "others"), number // 20, "0.0.0")
         judged = summarized(Path(temp, "others")) * 20
-    share = f" (of {REPORTS:,}: no room for more)" if number < REPORTS else ""
+    share = f" (of {REPORTS:,}: the disk is too small)" if number < REPORTS else ""
     print(
         f"{number:,} reports{share} of {CPUS} CPUs, {size / 1000:.0f} kB each, {len(os.sched_getaffinity(0))} CPUs here"
     )
     print(f"summary {own:.1f} s (aim: {AIM_S} for {REPORTS:,}), json.loads in two processes {parse:.1f} s: ", end="")
     print(f"{own / parse:.2f} times; the page {page:.1f} s")
-    print(f"reports of another version, judged anew: {judged:.0f} s (measured on a twentieth)")
-    print(f"the largest process had {memory:.0f} MiB (aim: {AIM_MIB} or less)")
+    print(f"reports of another version, judged again: {judged:.0f} s (extrapolated from a twentieth)")
+    print(f"the largest process used {memory:.0f} MiB (aim: {AIM_MIB} or less)")

@@ -1,5 +1,5 @@
-/* preads DIR CPUS: opens DIR/dev/cpu/N/cpuid and msr of each CPU and reads what a probe reads there; prints the seconds.
- * Each number has a slot of its own, at number * size, as kvmprobe --sysroot has it. */
+/* preads DIR CPUS: opens DIR/dev/cpu/N/cpuid and msr of each CPU, reads what a check reads there, prints the seconds.
+ * The value of each number is at offset number * size, as for kvmprobe --sysroot. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

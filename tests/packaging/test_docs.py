@@ -1,0 +1,51 @@
+"""The documentation agrees with the program: reasons, reports, paths."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from kvmprobe.formats import text, text_watch
+from kvmprobe.judge import judge
+from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from tests.helpers.recorded_evidence import EVIDENCE
+from tests.helpers.run_kvmprobe import PROJECT
+
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+ALL = "\n".join(page.read_text() for page in PAGES)
+# A path of this checkout, where it is written as code.
+_PATH = re.compile(r"(?:(?<=`)|(?<=\s))((?:scripts|docs|tests|kvmprobe)/[\w./-]*[\w/])(?=[`\s,;:])")
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[\w-]+)?\)")
+
+
+def test_there_is_a_table_of_all_reasons() -> None:
+    rows = [
+        f"| `{reason.name}` | {reason.status} ({EXIT_STATUS[reason.status]}) | {reason.when} |"
+        for reason in REASONS.values()
+    ]
+    assert "\n".join(rows) in ALL
+
+
+def test_the_readme_shows_a_real_report() -> None:
+    report = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
+    assert text.render(judge(report["evidence"])).strip() in (PROJECT / "README.md").read_text()
+
+
+def test_there_is_the_output_of_a_real_watch() -> None:
+    report = json.loads((EVIDENCE / "watch/bookworm-qemu.json").read_text())
+    _, *lines = text_watch.section(report["evidence"]["watch"])  # the first contains the whole command
+    assert "\n".join(lines) in ALL
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_exists(page: Path) -> None:
+    named = set(_PATH.findall(page.read_text()))
+    assert {path for path in named if not (PROJECT / path).exists()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    assert {target for target in _LINK.findall(page.read_text()) if not (page.parent / target).exists()} == set()

@@ -26,9 +26,23 @@ from kvmprobe.model.values import NOT_PERMITTED, SNAPSHOT_PHASES, as_int, error_
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from kvmprobe.model.evidence import CpuInfo, Evidence, Leaf, Uevent
+    from kvmprobe.model.evidence import CpuInfo, Evidence, GuestRun, Leaf, Reading, Snapshot, Uevent
 
     _T = TypeVar("_T")
+
+
+def _by_phase(snapshots: list[Snapshot]) -> dict[str, dict[str, dict[str, Reading]]]:
+    """The registers by phase and CPU. Where a file has several snapshots of one phase, what differs is unknown."""
+    found: dict[str, dict[str, dict[str, Reading]]] = {}
+    for snapshot in snapshots:
+        earlier = found.setdefault(snapshot["phase"], snapshot["cpus"])
+        if earlier is not snapshot["cpus"]:
+            found[snapshot["phase"]] = {
+                cpu: {name: value if earlier[cpu].get(name) == value else None for name, value in registers.items()}
+                for cpu, registers in snapshot["cpus"].items()
+                if cpu in earlier
+            }
+    return found
 
 
 class Facts:
@@ -42,7 +56,7 @@ class Facts:
         self.vm_created = self.create_vm == 0
         self.watch = evidence.get("watch")
         self.passive = evidence.get("passive", False)
-        self._snapshots = {snapshot["phase"]: snapshot["cpus"] for snapshot in evidence["snapshots"]}
+        self._snapshots = _by_phase(evidence["snapshots"])
         self.cpus, self.gone = self._online()
 
     def _online(self) -> tuple[list[int], list[int]]:
@@ -239,6 +253,17 @@ class Facts:
             return created
         events = self.evidence["uevents"]["events"]
         return next((event for event in events if event["event"] == name and event["pid"] == created["pid"]), None)
+
+    def guest_runs(self) -> dict[int, GuestRun]:
+        """By CPU, also those that came or went. Of several runs on a CPU one that failed counts, else one that ran."""
+        order = ("skipped", "ok")
+        found: dict[int, GuestRun] = {}
+        for run in self.evidence["guest"]:
+            rank = order.index(run["result"]) if run["result"] in order else len(order)
+            earlier = found.get(run["cpu"])
+            if earlier is None or (earlier["result"] in order[:rank]):
+                found[run["cpu"]] = run
+        return dict(sorted(found.items()))
 
     def observed_run(self) -> str | None:
         """The first KVM_RUN of a watched command that succeeded, for people; None without one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,17 @@ def everywhere(name: str, value: Any, *cpus: str) -> Callable[[Evidence], None]:
 def snapshot_missing(phase: str) -> Callable[[Evidence], None]:
     def change(evidence: Evidence) -> None:
         evidence["snapshots"] = [one for one in evidence["snapshots"] if one["phase"] != phase]
+
+    return change
+
+
+def second_snapshot(phase: str, efer: str) -> Callable[[Evidence], None]:
+    """The phase occurs twice, in place of the last phase, and the second snapshot has this EFER on cpu1."""
+
+    def change(evidence: Evidence) -> None:
+        again = copy.deepcopy(next(one for one in evidence["snapshots"] if one["phase"] == phase))
+        again["cpus"]["1"]["EFER"] = efer
+        evidence["snapshots"][-1] = again
 
     return change
 

@@ -19,14 +19,14 @@ def guest_runs(facts: Facts) -> Result:
     Reads what KVM_RUN gave on each CPU, or the KVM_RUN of a watched command.
     Reason: guest-failed, where the registers show SVME = 1; else the guest's failure shows nothing about SVM.
     """
-    runs = [run for run in facts.evidence["guest"] if run["cpu"] not in facts.gone]
+    runs = {cpu: run for cpu, run in facts.guest_runs().items() if cpu not in facts.gone}
     elsewhere = facts.observed_run()
     if not runs and elsewhere:
         return Result(PASS, f"the command's own guest ran ({elsewhere})")
     if not runs:
         return Result(SKIP, "no guest was run")
-    texts = {run["cpu"]: _text(run) for run in runs}
-    results = {run["cpu"]: run["result"] for run in runs}
+    texts = {cpu: _text(run) for cpu, run in runs.items()}
+    results = {cpu: run["result"] for cpu, run in runs.items()}
     parts = by_cpu(results, lambda cpu, result: CpuResult(_status(result), texts[cpu]))
     bad = {cpu: texts[cpu] for cpu, result in results.items() if result not in _NOT_BAD}
     if bad:

@@ -30,26 +30,34 @@ def svme_released(facts: Facts) -> Result:
 def _judge(facts: Facts) -> Result:
     before, closed = facts.svme("before"), facts.svme("closed")
     text = f"EFER = {fold(facts.register('closed', 'EFER'))}"
-    if None in closed.values() or not closed or None in before.values():
-        unread = why_unread(facts.register_errors("closed", "EFER"))
-        return Result(UNKNOWN, f"{text}{unread}; whether SVME was released is unknown")
+    unread = [cpu for cpu, value in closed.items() if value is None]
+    unknown = f"{text}{why_unread(facts.register_errors('closed', 'EFER'))}; whether SVME was released is unknown"
+    if not closed or None in before.values():
+        return Result(UNKNOWN, unknown)
     still = [cpu for cpu, value in closed.items() if value]
-    lost = [cpu for cpu, value in closed.items() if not value]
+    lost = [cpu for cpu, value in closed.items() if value is False]
+    if facts.enabled_at_load() and lost:
+        message = f"{text}: SVME is 0 on {cpu_names(lost)} although kvm.enable_virt_at_load=Y"
+        return Result(FAIL, message, "svme-not-set", because=["kvm.enable_virt_at_load=Y"])
+    if unread and (facts.enabled_at_load() or not still or all(before.values())):
+        return Result(UNKNOWN, unknown)
     if facts.enabled_at_load():
-        if lost:
-            message = f"{text}: SVME is 0 on {cpu_names(lost)} although kvm.enable_virt_at_load=Y"
-            return Result(FAIL, message, "svme-not-set", because=["kvm.enable_virt_at_load=Y"])
         return Result(PASS, f"{text}: SVME stays 1, as with kvm.enable_virt_at_load=Y it should")
     if not still:
         return Result(PASS, f"{text}: SVME is 0 again")
     if all(before.values()):
         return Result(PASS, f"{text}: SVME stays as it was before the probe")
+    return _stays(facts, text, still, bool(lost))
+
+
+def _stays(facts: Facts, text: str, still: list[int], released_elsewhere: bool) -> Result:
+    """SVME was 0 on some CPU before the VM and is 1 on `still` after it: for another VM, or by a defect."""
     others = _others_after(facts)
     if others:
         return Result(WARN, f"{text}: SVME stays 1 for other VMs ({others})")
-    if any(before.values()):
+    if facts.svme_set_before():
         return Result(UNKNOWN, f"{text}: SVME was 1 on {cpu_names(facts.svme_set_before())} before the probe already")
-    if len(still) == len(closed) and facts.evidence["uevents"]["source"] is None:
+    if not released_elsewhere and facts.evidence["uevents"]["source"] is None:
         message = f"{text}: SVME stays 1, and without KVM's uevents it is unknown whether for another VM"
         return Result(UNKNOWN, message, "svme-owner-unknown", because=["KVM's uevents: none"])
     message = f"{text}: the last VM is gone, and SVME is 1 on {cpu_names(still)}"

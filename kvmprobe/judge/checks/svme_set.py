@@ -78,8 +78,8 @@ def _needs_guest(facts: Facts, result: Result) -> Result:
         result.message += "; the command's own guest ran"
         result.because.append(elsewhere)
         return result
-    runs = dict.fromkeys(facts.cpus, "not run")
-    runs.update((run["cpu"], run["result"]) for run in facts.evidence["guest"] if run["cpu"] in runs)
+    found = facts.guest_runs()
+    runs = {cpu: found[cpu]["result"] if cpu in found else "not run" for cpu in facts.cpus}
     result.because += quote(runs, "guest", " ")
     missing = [cpu for cpu, value in runs.items() if value != "ok"]
     if missing:

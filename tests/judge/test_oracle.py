@@ -1,0 +1,127 @@
+"""An independent oracle: "confirmed" only where the registers in the evidence show it.
+
+The oracle shares no code with the judge and reads the evidence alone. It gives a veto, not a verdict: evidence that it
+lets pass may still be anything but confirmed. What it does not claim yet: a CPU that came or went during the probe is
+left out, as the judge leaves it out; and a KVM_RUN of a watched command counts whatever its exit reason was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmprobe.judge import judge
+from kvmprobe.model.errors import DataProblem
+from kvmprobe.report.stored_report import evidence_of
+from tests.helpers.counted import NUMBERS
+from tests.helpers.judged_variants import VARIANTS
+from tests.helpers.mutated_evidence import mutated
+from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
+
+CASES = 4000
+
+
+def veto(evidence: Any) -> str | None:
+    """Why this evidence cannot be "confirmed"; None where nothing forbids it."""
+    snapshots = evidence["snapshots"]
+    online = [evidence["cpus"]["online"], evidence["cpus"]["online_at_end"] or evidence["cpus"]["online"]]
+    there = set.intersection(*map(numbers, online), *(set(map(int, snapshot["cpus"])) for snapshot in snapshots))
+
+    def svme(phase: str) -> list[int | None]:
+        """Bit 12 of EFER, of each CPU in each snapshot of the phase; None where it was not read."""
+        values = [one["cpus"][str(cpu)]["EFER"] for one in snapshots if one["phase"] == phase for cpu in there]
+        return [int(value, 16) >> 12 & 1 if isinstance(value, str) else None for value in values]
+
+    if evidence["ioctls"]["KVM_CREATE_VM"] != 0:
+        return "no VM was created"
+    if not svme("created") or set(svme("created")) != {1}:
+        return "SVME was not read as 1 on every CPU while the VM lived"
+    if not svme("before") or None in svme("before"):
+        return "SVME was not read before the VM"
+    results: dict[int, set[str]] = {cpu: set() for cpu in there}
+    for run in evidence["guest"]:
+        results.get(run["cpu"], set()).add(run["result"])
+    if any(found & {"wrong", "failed", "timeout"} for found in results.values()):
+        return "a guest failed"
+    watch = evidence.get("watch") or {"own": True, "calls": []}
+    ran = not watch["own"] and any(c["name"] == "KVM_RUN" and isinstance(c["answer"], int) for c in watch["calls"])
+    if 1 in svme("before") and not ran and not all("ok" in found for found in results.values()):
+        return "SVME was set before the VM, and no guest ran on some CPU"
+    events = evidence["uevents"]["events"]
+    pids = {event["pid"] for event in events if event["phase"] == "created" and event["event"] == "create"}
+    foreign = [event for event in events if not event["ours"] and ({event["pid"]} != pids or len(events) > 2)]
+    parameter = ((evidence["modules"] or {}).get("kvm") or {"parameters": {}})["parameters"].get("enable_virt_at_load")
+    excused = foreign or evidence["vm_users"] or any((event["count"] or 0) > 1 for event in events)
+    if 1 in svme("closed") and 1 not in svme("before") and parameter not in ("Y", "1") and not excused:
+        return "SVME was 1 after the last VM"
+    return None
+
+
+def numbers(cpus: str) -> set[int]:
+    """ "0-2,4" as a set."""
+    pairs = [part.split("-") for part in cpus.split(",")]
+    return {cpu for pair in pairs for cpu in range(int(pair[0]), int(pair[-1]) + 1)}
+
+
+def is_confirmed(evidence: Any) -> bool:
+    return judge(evidence)["verdict"]["status"] in ("confirmed", "usable")
+
+
+def is_evidence(evidence: Any, schema: Any) -> bool:
+    """Whether kvmprobe would read it."""
+    try:
+        evidence_of(evidence, "mutated", schema)
+    except DataProblem:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", [recorded_name(path) for path in RECORDED])
+def test_recorded_evidence_is_confirmed_by_its_registers(name: str) -> None:
+    evidence = recorded(name)
+    assert not is_confirmed(evidence) or veto(evidence) is None
+
+
+@pytest.mark.parametrize(("name", "base", "change", "reason"), VARIANTS, ids=[variant[0] for variant in VARIANTS])
+def test_a_variant_is_confirmed_by_its_registers(name: str, base: str, change: Any, reason: str) -> None:
+    evidence = recorded(base)
+    change(evidence)
+    assert not is_confirmed(evidence) or veto(evidence) is None
+
+
+def test_the_oracle_vetoes_what_it_should() -> None:
+    """Each of its objections occurs, or it would be no oracle."""
+    objections = set()
+    for _, base, change, _ in VARIANTS:
+        evidence = recorded(base)
+        change(evidence)
+        objections.add(veto(evidence))
+    assert len(objections - {None}) == 6
+
+
+def test_mutated_evidence_is_confirmed_by_its_registers(tmp_path: Path) -> None:
+    """KVMPROBE_SEED repeats a run, KVMPROBE_CASES makes more cases than the quick tests have time for."""
+    seed = int(os.environ.get("KVMPROBE_SEED") or random.SystemRandom().randrange(1 << 32))
+    cases = int(os.environ.get("KVMPROBE_CASES") or CASES)
+    source = random.Random(seed)
+    stored = [recorded(recorded_name(path)) for path in RECORDED]
+    good = [evidence for evidence in stored if is_confirmed(evidence)]
+    schema = json.loads((Path(__file__).parents[2] / "kvmprobe/model/report.schema.json").read_text())
+    confirmed, false = 0, []
+    for _ in range(cases):
+        evidence = mutated(source.choice(good if source.random() < 0.9 else stored), source)
+        if is_confirmed(evidence):
+            confirmed += 1
+            objection = veto(evidence)
+            if objection and is_evidence(evidence, schema):
+                false.append((objection, evidence))
+    NUMBERS.append(f"oracle: {cases} mutated, {confirmed} confirmed, {len(false)} false (seed {seed})")
+    if false:
+        (tmp_path / "false.json").write_text(json.dumps(false[0][1], indent=1))
+    assert not false, f"seed {seed}, {tmp_path / 'false.json'}: {sorted({objection for objection, _ in false})}"
+    assert confirmed > cases / 20, "the mutations leave too little that is confirmed to be of use"

@@ -13,7 +13,7 @@ from scripts.generators.markdown_to_man import escape
 Commands = dict[str, argparse.ArgumentParser]
 
 # What is literal in a text: options and files.
-_LITERAL = re.compile(r"(?<![\w/-])(--?[a-z][a-z-]*|/(?:dev|proc|sys|etc)/[\w/.-]*\w)")
+_LITERAL = re.compile(r"(?<![\w/-])(--?[A-Za-z][a-z-]*|/(?:dev|proc|sys|etc)/[\w/.-]*\w)")
 # A line of an epilog's table: a term, two blanks or more, its meaning.
 _ROW = re.compile(r"  (\S+(?: \S+)*)  +(\S.*)")
 
@@ -106,7 +106,7 @@ def _usage(path: str, parser: argparse.ArgumentParser) -> str:
 
 def _place(action: argparse.Action) -> str:
     name = f"*{_value(action)}*" + (" ..." if action.nargs in ("*", "+") else "")
-    return name if action.required else f"[{name}]"
+    return f"[{name}]" if action.nargs in ("?", "*") else name
 
 
 def _definition(action: argparse.Action) -> str:

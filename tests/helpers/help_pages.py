@@ -15,7 +15,7 @@ def commands(path: str = "") -> dict[str, frozenset[str]]:
     options = {
         string
         for line in re.findall(r"^  (-.*)", shown, re.MULTILINE)
-        for string in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line.split("  ")[0])
+        for string in re.findall(r"(?<![\w-])--?[A-Za-z][a-z-]*", line.split("  ")[0])
     }
     found = {path: frozenset(options)}
     for name in re.findall(r"^    ([a-z]+)\b", shown, re.MULTILINE) if "  COMMAND\n" in shown else ():

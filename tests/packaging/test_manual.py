@@ -22,7 +22,7 @@ from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 UTF8 = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "MANWIDTH": "2000", "MAN_KEEP_FORMATTING": "", "HOME": "/nonexistent"}
 PAGE = "man/man8/kvmprobe.8"
 DAY = str(86400 * 365)  # 1971-01-01
-OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+OPTION = re.compile(r"(?<![\w-])--?[A-Za-z][a-z-]*")
 
 
 def copied(folder: Path) -> Path:

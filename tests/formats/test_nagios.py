@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.formats import exit_status, nagios, render
+from kvmprobe.formats import FORMATS, nagios, render
 from kvmprobe.judge import judge
 from tests.helpers.judged_variants import VARIANTS, variant
 from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded, recorded_name
@@ -59,7 +59,7 @@ def test_every_report(report: Any) -> None:
     expected = {"confirmed": int(warns), "usable": int(warns), "failed": 2, "inconclusive": 3, "not applicable": 0}[
         verdict["status"]
     ]
-    assert exit_status(report, "nagios") == expected
+    assert FORMATS["nagios"].exit_status(report) == expected
     text, numbers = _parse(render(report, "nagios"), expected)
     assert text.startswith(f"{verdict['status']} {verdict['reason']}: ")
     assert numbers["duration"] == pytest.approx(report["evidence"]["duration_ms"] / 1000, abs=1e-3)
@@ -68,7 +68,7 @@ def test_every_report(report: Any) -> None:
 
 def test_the_recorded_reports_have_every_state() -> None:
     """Otherwise the test above would prove little."""
-    states = {exit_status(json.loads(path.read_text()), "nagios") for path in RECORDED}
+    states = {FORMATS["nagios"].exit_status(json.loads(path.read_text())) for path in RECORDED}
     assert states == {0, 1, 2, 3}
 
 
@@ -111,7 +111,7 @@ def test_a_usable_host_is_ok_or_warns_like_a_confirmed_one() -> None:
     text, _ = _parse(render(report, "nagios"), 0)
     assert text.startswith("usable guest-ran: ")
     report["checks"][1]["status"] = "warn"
-    assert exit_status(report, "nagios") == 1
+    assert FORMATS["nagios"].exit_status(report) == 1
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_hostile_evidence_adds_no_line_and_no_number() -> None:
         table["vendor_id"] = EVIL
     evidence["cpus"]["cpuid"] = {}
     report = judge(evidence)
-    text, numbers = _parse(render(report, "nagios"), exit_status(report, "nagios"))
+    text, numbers = _parse(render(report, "nagios"), FORMATS["nagios"].exit_status(report))
     assert set(numbers) == {"duration", "cpus", "svme_cpus"}
     assert len(text) < 500
 

@@ -111,11 +111,3 @@ def format_of_file(path: str) -> Format | None:
     """The format that the name of a file asks for, such as "report.json"; None where it asks for none."""
     name = path.lower()
     return next((format for format in FORMATS.values() if format.suffixes and name.endswith(format.suffixes)), None)
-
-
-def exit_status(report: Report, name: str) -> int:
-    """See Format.exit_status."""
-    return FORMATS[name].exit_status(report)
-
-
-READ_BY_DAEMONS = tuple(name for name, format in FORMATS.items() if format.file_mode is not None)

@@ -6,8 +6,9 @@ import re
 
 # A sentence ends before a space and a capital letter, and never within a command in backticks.
 _SENTENCE = re.compile(r"((?:`[^`]*`|.)+?(?:[.!?](?=\s+[A-Z`'])|$))\s*")
-# A command has arguments and does not stand in parentheses; other names in backticks stay in their sentence.
-_COMMAND = re.compile(r"(?<!\()`([A-Za-z/][^`]* [^`]*)`[.,;:]?")
+# A command has arguments, and it does not begin the sentence (unless it is all of it) or stand in parentheses. Other
+# names in backticks stay in their sentence.
+_COMMAND = re.compile(r"(?:(?<=\s)|^(?=`[^`]*`\W*$))`([A-Za-z/][^`]* [^`]*)`[.,;:]?")
 
 
 def steps(hint: str) -> list[str]:

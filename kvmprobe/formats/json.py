@@ -1,4 +1,4 @@
-"""The report as JSON: the whole of it, for tools and for `kvmprobe judge`."""
+"""The whole report as JSON, for tools and for `kvmprobe judge`."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 def render(report: Mapping[str, object]) -> str:
-    """ASCII only, so that no terminal and no locale can spoil it."""
+    """The report in ASCII, which every locale can write."""
     return json.dumps(report, indent=1) + "\n"

@@ -30,7 +30,7 @@ _INDENT = 22  # columns before a function's name
 def sections(trace: Trace, every_cpu: bool) -> Iterator[Iterator[Line]]:
     """A section for each phase with entries, and one for what the trace could not show.
 
-    CPUs on which the same happened are one story, unless `every_cpu` is to be shown.
+    CPUs on which the same happened share one story, unless `every_cpu` is true.
     """
     for phase in kernel_steps.PHASES:
         entries = [entry for entry in trace["entries"] if entry["phase"] == phase]

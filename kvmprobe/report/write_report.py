@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Evidence
     from kvmprobe.model.judgement import Report
 
-_DAEMONS_MODE = 0o644  # root writes, another user reads, whatever root's umask is
-
 
 def check_targets(options: argparse.Namespace) -> None:
     """Raises UsageProblem, before any work is done, where --output or a file of --also can never be written, or two of
@@ -60,7 +58,7 @@ def write(evidence: Evidence, options: argparse.Namespace) -> int:
     """
     report = judge.judge(evidence)
     main, others = (options.format, options.output), [_also(argument) for argument in options.also]
-    ends_with_main = options.format == "nagios"
+    ends_with_main = formats.FORMATS[options.format].for_agents
     has_failed = report["verdict"]["status"] == "failed"
     problems = _write_all(report, others if ends_with_main else [main, *others], options)
     if ends_with_main and (has_failed or not problems):
@@ -69,7 +67,7 @@ def write(evidence: Evidence, options: argparse.Namespace) -> int:
         raise problems[0] if len(problems) == 1 else Problem("; ".join(problem.message for problem in problems))
     for problem in problems:
         messages.say(f"kvmprobe: {problem.message}")
-    return formats.exit_status(report, options.format)
+    return formats.FORMATS[options.format].exit_status(report)
 
 
 def _write_all(report: Report, targets: Sequence[tuple[str, str | None]], options: argparse.Namespace) -> list[Problem]:
@@ -79,7 +77,7 @@ def _write_all(report: Report, targets: Sequence[tuple[str, str | None]], option
         colour = path is None and output.wants_colour()
         try:
             text = formats.render(report, name, -1 if options.quiet else options.verbose, colour)
-            output.write(text, path, _DAEMONS_MODE if name in formats.READ_BY_DAEMONS else None)
+            output.write(text, path, formats.FORMATS[name].file_mode)
         except Problem as problem:
             problems.append(problem)
     return problems

@@ -45,7 +45,8 @@ def test_a_step_is_a_sentence(hint: str, sentences: list[str]) -> None:
         ("Run `kvmprobe` as root.", [("Run `kvmprobe` as root.", False)]),
         ("Check /dev (`findmnt /dev`).", [("Check /dev (`findmnt /dev`).", False)]),
         ("Give the VM `-cpu host -smp 2`.", [("Give the VM `-cpu host -smp 2`.", False)]),
-        ("`/sbin/modprobe -r x`", [("/sbin/modprobe -r x", True)]),
+        ("`/sbin/modprobe -r x`.", [("/sbin/modprobe -r x", True)]),
+        ("`kvmprobe watch -- sh` watches it.", [("`kvmprobe watch -- sh` watches it.", False)]),
     ],
 )
 def test_a_command_is_a_piece_of_its_own(step: str, pieces: list[tuple[str, bool]]) -> None:

@@ -1,4 +1,4 @@
-"""The page of a summary, in a real browser: what people see, click and type; and what must not happen."""
+"""The page of a summary in a real browser: what people see, click and type, and what must not happen."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Callable[[list[Any]], str]:
-    """Makes a page of reports and gives its address."""
+    """Make a page of reports and return its address."""
 
     def make(reports: list[Any]) -> str:
         target = tmp_path / "page.html"
@@ -57,7 +57,7 @@ def page(tmp_path: Path) -> Callable[[list[Any]], str]:
 
 @pytest.fixture
 def fleet(browser: Browser, page: Callable[[list[Any]], str]) -> Iterator[Browser]:
-    """The browser with the page of 48 hosts; in the end nothing was complained of or asked for."""
+    """The browser with the page of 48 hosts. In the end the console is empty and nothing was requested."""
     address = page(shown())
     browser.open(address)
     yield browser
@@ -65,7 +65,7 @@ def fleet(browser: Browser, page: Callable[[list[Any]], str]) -> Iterator[Browse
     assert [one for one in browser.requested() if not one.startswith(address)] == []
 
 
-def test_shows_what_was_reported(fleet: Browser) -> None:
+def test_it_shows_every_host_and_check(fleet: Browser) -> None:
     assert fleet.run("document.title") == "kvmprobe: 48 hosts"
     assert fleet.run("document.querySelector('h1').textContent") == "48 hosts"
     counts = fleet.run("[...document.querySelectorAll('#verdicts b')].map((one) => +one.textContent)")
@@ -85,7 +85,7 @@ def test_shows_what_was_reported(fleet: Browser) -> None:
         assert all(text == marks.get(str(symbol)[1:], "none") for text, symbol in row)
 
 
-def test_sorts_by_every_column(fleet: Browser) -> None:
+def test_every_column_sorts(fleet: Browser) -> None:
     columns = fleet.run("[...document.querySelectorAll('thead th')].map((cell) => cell.dataset.key)")
     for column in columns:
         fleet.click(f"th[data-key='{column}'] .sort")
@@ -97,7 +97,7 @@ def test_sorts_by_every_column(fleet: Browser) -> None:
         assert sorted(fleet.run(NAMES)) == sorted(up)
     fleet.click("th[data-key='svme'] .sort")
     first = fleet.run(f"{NAMES}[0]")
-    assert first == "node-07", "the worst first"
+    assert first == "node-07", "the worst status comes first"
     fleet.click("th[data-key='host'] .sort")
     fleet.click("th[data-key='host'] .sort")
     assert fleet.run(NAMES) == [f"node-{index:02}" for index in range(48, 0, -1)]
@@ -105,7 +105,7 @@ def test_sorts_by_every_column(fleet: Browser) -> None:
     assert fleet.run("location.hash") == ""
 
 
-def test_filters_by_typing_and_clicking(fleet: Browser) -> None:
+def test_typing_and_clicking_filter(fleet: Browser) -> None:
     everything = fleet.run(NAMES)
 
     def names_of(query: str) -> Any:
@@ -124,7 +124,7 @@ def test_filters_by_typing_and_clicking(fleet: Browser) -> None:
     assert names_of('reason:"svme-set-by-create-vm" -outlier:yes -kernel:6.1.0') == []
     assert "No host matches" in fleet.run("document.getElementById('table').textContent")
     assert names_of("NODE-07") == ["node-07"]
-    assert names_of("(*[\\") == []  # text, no pattern
+    assert names_of("(*[\\") == []  # text, not a pattern
     fleet.key("Escape", 27)
     assert fleet.run(NAMES) == everything
     fleet.click("#verdicts button:last-child")
@@ -139,7 +139,7 @@ def test_filters_by_typing_and_clicking(fleet: Browser) -> None:
     assert fleet.run(NAMES) == ["node-07"]
 
 
-def test_the_address_keeps_what_is_shown(fleet: Browser) -> None:
+def test_the_address_keeps_filter_order_and_open_host(fleet: Browser) -> None:
     fleet.click("#verdicts button:last-child")
     fleet.click("th[data-key='kernel'] .sort")
     fleet.click("tr.host:first-child button")
@@ -149,7 +149,7 @@ def test_the_address_keeps_what_is_shown(fleet: Browser) -> None:
     assert (fleet.run(NAMES), fleet.run("document.querySelector('tr.open').textContent")) == before
 
 
-def test_a_hosts_registers(fleet: Browser) -> None:
+def test_the_registers_of_a_host(fleet: Browser) -> None:
     fleet.click("tr.host:nth-child(7) button")
     assert fleet.run("document.querySelector('tr.host:nth-child(7) button').ariaExpanded") == "true"
     titles = fleet.run(
@@ -178,7 +178,7 @@ def test_a_hosts_registers(fleet: Browser) -> None:
     assert fleet.run("document.querySelector('tr.open')") is None
 
 
-def test_by_keyboard_alone(fleet: Browser) -> None:
+def test_the_keyboard_alone_opens_a_host(fleet: Browser) -> None:
     fleet.run("document.querySelector('th[data-key=host] .sort').focus()")
     for _ in range(60):
         fleet.key("Tab", 9)
@@ -188,7 +188,7 @@ def test_by_keyboard_alone(fleet: Browser) -> None:
     fleet.key("Enter", 13)
     fleet.until("document.querySelector('tr.open') !== null")
     width = fleet.run("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
-    assert width >= 2, "one sees where one is"
+    assert width >= 2, "the focus is visible"
 
 
 CONTRAST = """(() => {
@@ -220,7 +220,7 @@ CONTRAST = """(() => {
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_contrast_and_theme(fleet: Browser, dark: bool) -> None:
+def test_contrast_in_each_theme(fleet: Browser, dark: bool) -> None:
     fleet.dark(dark)
     ground = "getComputedStyle(document.body).backgroundColor"
     light = "rgb(246, 247, 249)"
@@ -239,8 +239,8 @@ def test_contrast_and_theme(fleet: Browser, dark: bool) -> None:
     assert seen[2] != light
 
 
-def test_no_state_by_colour_alone(fleet: Browser) -> None:
-    """Each state has a symbol of its own and a word."""
+def test_colour_is_not_the_only_sign_of_a_status(fleet: Browser) -> None:
+    """Each status has its own symbol and a word."""
     kinds = fleet.run(
         "[...document.querySelectorAll('#legend li')]"
         ".map((one) => [one.querySelector('use').href.baseVal, one.textContent])"
@@ -281,8 +281,8 @@ def test_hostile_text_stays_text(browser: Browser, page: Callable[[list[Any]], s
     assert browser.requested() == [address]
 
 
-def test_the_policy_forbids_all_that_is_not_the_pages_own(browser: Browser, page: Callable[[list[Any]], str]) -> None:
-    """Even a script that ran in it could load nothing and send nothing."""
+def test_the_policy_forbids_every_other_resource(browser: Browser, page: Callable[[list[Any]], str]) -> None:
+    """A script that runs in the page can load nothing and send nothing."""
     browser.open(page(shown()[:2]))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -301,7 +301,7 @@ def test_the_policy_forbids_all_that_is_not_the_pages_own(browser: Browser, page
             server.accept()
 
 
-def test_nothing_outside_is_named(page: Callable[[list[Any]], str]) -> None:
+def test_the_page_names_no_address(page: Callable[[list[Any]], str]) -> None:
     text = Path(page(shown()).removeprefix("file://")).read_text()
     assert "://" not in text
     assert not re.search(r"\son\w+=|style=|javascript:", text)
@@ -324,17 +324,19 @@ def test_one_of_several_reports_with_a_name_stays_open(browser: Browser, tmp_pat
 
 
 @pytest.mark.parametrize(("number", "width"), [(1, 1400), (1, 360), (20, 360), (1200, 1400)])
-def test_fits_and_stays_quick(browser: Browser, page: Callable[[list[Any]], str], number: int, width: int) -> None:
+def test_it_fits_narrow_windows_and_many_hosts(
+    browser: Browser, page: Callable[[list[Any]], str], number: int, width: int
+) -> None:
     fleet = [
         host(f"{one['evidence']['host']['name']}-{index}", "matrix/bookworm/four-cpus")
         for index, one in zip(range(number), shown() * 26)
     ]
     browser.open(page(fleet), width=width)
-    assert browser.run("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
+    assert browser.run("document.documentElement.scrollWidth") <= width, "the page does not scroll sideways"
     rows = browser.run(f"{ROWS}.length")
     assert rows == (number if number < 1000 else rows) > 0
     if number > 1000:
-        assert rows < 600, "rows are made when they are needed"
+        assert rows < 600, "rows are made when they come into view"
         browser.run("document.getElementById('scroll').scrollTo(0, 1e6)")
         browser.until(f"{ROWS}.length > {rows}")
         browser.type("/")
@@ -346,7 +348,7 @@ def test_fits_and_stays_quick(browser: Browser, page: Callable[[list[Any]], str]
     assert browser.complaints() == []
 
 
-def test_prints_every_row(fleet: Browser) -> None:
+def test_printing_shows_every_row(fleet: Browser) -> None:
     fleet.call("Emulation.setEmulatedMedia", media="print")
     try:
         assert fleet.run("getComputedStyle(document.getElementById('theme')).display") == "none"
@@ -356,7 +358,7 @@ def test_prints_every_row(fleet: Browser) -> None:
         fleet.call("Emulation.setEmulatedMedia", media="")
 
 
-def test_one_report(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_of_one_report(browser: Browser, tmp_path: Path) -> None:
     target = tmp_path / "one.html"
     kvmprobe("judge", EVIDENCE / "matrix/trixie/four-cpus.json", "--format", "html", "-o", target)
     browser.open(target.as_uri(), dark=True)
@@ -375,8 +377,8 @@ def test_the_picture_in_the_readme_can_be_made(browser: Browser, tmp_path: Path)
     assert browser.complaints() == []
 
 
-def test_the_page_is_ascii_and_of_its_parts_alone() -> None:
-    """So that every locale writes the bytes that the policy has the hashes of."""
+def test_the_page_is_ascii_and_its_policy_has_the_hashes_of_its_parts() -> None:
+    """Every locale writes the same bytes, which are those that the policy has the hashes of."""
     text = render(json.loads((EVIDENCE / "matrix/trixie/four-cpus.json").read_text()), "html")
     assert text.isascii()
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
@@ -393,8 +395,7 @@ def test_the_page_is_ascii_and_of_its_parts_alone() -> None:
         assert len(path.read_text().splitlines()) < 200
 
 
-def test_a_usable_host_is_a_good_one(browser: Browser, page: Callable[[list[Any]], str], tmp_path: Path) -> None:
-    """In its own colour in the bar, and named wherever verdicts are."""
+def test_a_usable_host_looks_as_good_as_a_confirmed_one(browser: Browser, tmp_path: Path) -> None:
     report = host("usable-host")
     report["verdict"].update(status="usable", reason="guest-ran")
     target = tmp_path / "usable.html"

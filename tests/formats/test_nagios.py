@@ -1,4 +1,4 @@
-"""A Nagios plugin's output and exit status, for every recorded report, every variant, and whatever goes wrong."""
+"""Output and exit status as a Nagios plugin, of every recorded report and variant, and of every kind of problem."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.formats import exit_status, nagios, render
+from kvmprobe.formats import FORMATS, nagios, render
 from kvmprobe.judge import judge
 from tests.helpers.judged_variants import VARIANTS, variant
 from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded, recorded_name
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"([a-z_]+)=([0-9]+(?:\.[0-9]+)?)(s?);;;0(?:;[0-9]+)?")
 
 
 def _parse(text: str, status: int) -> tuple[str, dict[str, float]]:
-    """The first line's text and its numbers, by the Monitoring Plugins Development Guidelines; strictly."""
+    """The text and the numbers of the first line. Strict: by the Monitoring Plugins Development Guidelines."""
     assert text.isascii()
     assert text.endswith("\n")
     lines = text.split("\n")[:-1]
@@ -59,16 +59,16 @@ def test_every_report(report: Any) -> None:
     expected = {"confirmed": int(warns), "usable": int(warns), "failed": 2, "inconclusive": 3, "not applicable": 0}[
         verdict["status"]
     ]
-    assert exit_status(report, "nagios") == expected
+    assert FORMATS["nagios"].exit_status(report) == expected
     text, numbers = _parse(render(report, "nagios"), expected)
     assert text.startswith(f"{verdict['status']} {verdict['reason']}: ")
     assert numbers["duration"] == pytest.approx(report["evidence"]["duration_ms"] / 1000, abs=1e-3)
     assert set(numbers) - {"svme_cpus"} == {"duration", "age", "cpus"}
 
 
-def test_there_is_a_report_of_each_state() -> None:
-    """Else the test above would not say much."""
-    states = {exit_status(json.loads(path.read_text()), "nagios") for path in RECORDED}
+def test_the_recorded_reports_have_every_state() -> None:
+    """Otherwise the test above would prove little."""
+    states = {FORMATS["nagios"].exit_status(json.loads(path.read_text())) for path in RECORDED}
     assert states == {0, 1, 2, 3}
 
 
@@ -98,20 +98,20 @@ def test_a_stored_report(name: str, status: int, tmp_path: Path) -> None:
     assert 3600 <= numbers["age"] < 3600 + DEADLINE_S
 
 
-def test_what_did_not_pass_is_in_the_details() -> None:
+def test_the_details_have_the_checks_that_did_not_pass() -> None:
     lines = render(json.loads((EVIDENCE / "matrix/bookworm/held-second.json").read_text()), "nagios").splitlines()
     assert lines[1] == "kvmprobe-lab: Linux 6.1.0-50-amd64, 2026-11-22T16:15:38Z"
     assert lines[2].startswith("fail create-vm: KVM_CREATE_VM failed: EBUSY")
-    assert lines[-1].startswith("what to do: Find who else uses SVM")
+    assert lines[-1].startswith("what to do: Find what else uses SVM")
 
 
-def test_a_usable_host_is_ok_and_warns_as_a_confirmed_one() -> None:
+def test_a_usable_host_is_ok_or_warns_like_a_confirmed_one() -> None:
     report = judge(recorded("matrix/bookworm/epyc"))
     report["verdict"].update({"status": "usable", "reason": "guest-ran"})
     text, _ = _parse(render(report, "nagios"), 0)
     assert text.startswith("usable guest-ran: ")
     report["checks"][1]["status"] = "warn"
-    assert exit_status(report, "nagios") == 1
+    assert FORMATS["nagios"].exit_status(report) == 1
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_uevents_that_are_unavailable_are_a_warning_in_the_details() -> None:
     assert lines[-2] == "warning: KVM uevents unavailable: pyudev is not installed"
 
 
-def test_a_message_of_several_lines_is_one() -> None:
+def test_a_message_of_several_lines_becomes_one_line() -> None:
     report = judge(recorded("matrix/bookworm/held-second"))
     check = next(check for check in report["checks"] if check["status"] == "fail")
     check["message"] = "modprobe: ERROR: a\nmodprobe: ERROR: b\n"
@@ -146,7 +146,7 @@ def test_a_message_of_several_lines_is_one() -> None:
     assert lines[-1] == "what to do: Load it: `modprobe kvm_amd`."
 
 
-def test_this_host() -> None:
+def test_a_report_of_this_host() -> None:
     done = kvmprobe("--format", "nagios")
     assert done.stderr == ""
     _, numbers = _parse(done.stdout, done.returncode)
@@ -173,7 +173,9 @@ def test_this_host() -> None:
         (100, ("--json", "--max-age", "1000s"), 0),
     ],
 )
-def test_evidence_too_old_or_of_the_future(age: float, arguments: tuple[str, ...], status: int, tmp_path: Path) -> None:
+def test_evidence_that_is_too_old_or_from_the_future_gives_no_verdict(
+    age: float, arguments: tuple[str, ...], status: int, tmp_path: Path
+) -> None:
     path = _fresh(tmp_path, age=age)
     done = kvmprobe("judge", *arguments, path)
     assert done.returncode == status
@@ -186,7 +188,7 @@ def test_evidence_too_old_or_of_the_future(age: float, arguments: tuple[str, ...
         _parse(done.stdout, status)
 
 
-def test_evidence_of_no_time(tmp_path: Path) -> None:
+def test_evidence_without_a_valid_time(tmp_path: Path) -> None:
     path = _fresh(tmp_path)
     path.write_text(json.dumps({**json.loads(path.read_text()), "taken_at": "yesterday|"}))
     assert kvmprobe("judge", path).returncode == 0
@@ -197,11 +199,11 @@ def test_evidence_of_no_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("duration", ["", "h", "0", "-1h", "1w", "1.5h", "1h30m", "٣h", "90", "9" * 10 + "s"])
-def test_a_duration_that_is_none(duration: str) -> None:
+def test_an_invalid_duration(duration: str) -> None:
     assert kvmprobe("judge", f"--max-age={duration}", CONFIRMED).returncode == 64
 
 
-# Whatever goes wrong is a line on standard output, and UNKNOWN
+# Every problem is a line on standard output, and UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,7 @@ def test_a_complaint_is_a_line_on_stdout_and_3(arguments: tuple[str, ...]) -> No
         ("judge", "nagios"),
     ],
 )
-def test_other_formats_complain_as_ever(arguments: tuple[str, ...]) -> None:
+def test_other_formats_report_problems_on_standard_error(arguments: tuple[str, ...]) -> None:
     done = kvmprobe(*arguments)
     assert done.returncode in (64, 65)
     assert done.stdout == ""
@@ -263,7 +265,7 @@ def test_a_damaged_stored_report(damage: str, tmp_path: Path) -> None:
 
 
 def test_a_defect() -> None:
-    """Also one of kvmprobe itself; KVMPROBE_DEBUG shows it where it always does."""
+    """A defect of kvmprobe is UNKNOWN, too. With KVMPROBE_DEBUG the traceback is on standard error."""
     code = "import kvmprobe.report.stored_report as stored, kvmprobe.cli.main as cli\n"
     code += "stored.load = lambda path: 1 / 0\ncli.entry()"
     command = [sys.executable, "-c", code, "judge", "--format", "nagios", "x"]
@@ -276,7 +278,7 @@ def test_a_defect() -> None:
 
 
 def test_a_file_of_also_that_cannot_be_written_is_the_result(tmp_path: Path) -> None:
-    """What the agent reads first must not say OK where the exit status does not."""
+    """The first line must not be OK if the exit status is not 0."""
     targets = ("--also", "json:/dev/full", "--also", f"ktap:{tmp_path / 'ktap'}")
     done = kvmprobe("judge", "--format", "nagios", _fresh(tmp_path), *targets)
     assert (done.returncode, done.stderr) == (3, "")
@@ -285,7 +287,7 @@ def test_a_file_of_also_that_cannot_be_written_is_the_result(tmp_path: Path) -> 
     assert (tmp_path / "ktap").read_text().startswith("KTAP version 1\n")
 
 
-def test_also_nagios_leaves_the_exit_status_alone(tmp_path: Path) -> None:
+def test_also_nagios_does_not_change_the_exit_status(tmp_path: Path) -> None:
     path = _fresh(tmp_path, "matrix/bookworm/no-svm")
     done = kvmprobe("judge", "-q", path, "--also", f"nagios:{tmp_path / 'nagios'}")
     assert (done.returncode, done.stdout[:6]) == (1, "FAILED")
@@ -306,7 +308,7 @@ def _has_open(pid: int, path: Path) -> bool:
 
 
 def test_terminated(tmp_path: Path) -> None:
-    """An agent that has waited too long asks it to end, and may still read what it says."""
+    """An agent that ends kvmprobe after its own timeout may still read the output."""
     fifo = tmp_path / "report"
     os.mkfifo(fifo)
     command = [sys.executable, "-m", "kvmprobe", "judge", "--format", "nagios", str(fifo)]
@@ -323,7 +325,7 @@ def test_terminated(tmp_path: Path) -> None:
     assert _parse(said, 3)[0] == "ended by SIGTERM, nothing is left behind"
 
 
-def test_hostile_evidence_makes_no_line_and_no_number() -> None:
+def test_hostile_evidence_adds_no_line_and_no_number() -> None:
     evidence = recorded("matrix/bookworm/held-second")
     evidence["host"]["name"] = evidence["kernel"]["release"] = evidence["taken_at"] = EVIL
     evidence["uevents"]["error"] = evidence["device"]["mode"] = EVIL
@@ -331,7 +333,7 @@ def test_hostile_evidence_makes_no_line_and_no_number() -> None:
         table["vendor_id"] = EVIL
     evidence["cpus"]["cpuid"] = {}
     report = judge(evidence)
-    text, numbers = _parse(render(report, "nagios"), exit_status(report, "nagios"))
+    text, numbers = _parse(render(report, "nagios"), FORMATS["nagios"].exit_status(report))
     assert set(numbers) == {"duration", "cpus", "svme_cpus"}
     assert len(text) < 500
 
@@ -341,12 +343,12 @@ def test_a_complaint_stays_on_its_lines() -> None:
     _parse(nagios.complaint(EVIL, None), 3)
 
 
-# Who may read it
+# Permissions
 
 
 @pytest.fixture
 def installed() -> Iterator[Path]:
-    """A folder that everybody may enter, with kvmprobe in it: a checkout may be root's alone."""
+    """A copy of kvmprobe in a folder that every user may enter. The checkout may be accessible to root alone."""
     if os.geteuid() != 0:
         pytest.skip("only root can be other users")
     with TemporaryDirectory(prefix="kvmprobe-test-") as name:
@@ -362,7 +364,7 @@ def _run_as(user: int, command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _python() -> str:
-    """A Python that other users may run, too: that of the tests may be in root's home."""
+    """A Python that every user may run. The one of the tests may be in root's home."""
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         try:
             if _run_as(NOBODY, [python, "-I", "-c", "import json"]).returncode == 0:
@@ -373,7 +375,7 @@ def _python() -> str:
 
 
 def test_an_agent_without_rights_reads_what_its_group_may(installed: Path) -> None:
-    """The folder of the reports: root's, with the agent's group, which new files get from it."""
+    """The folder of the reports belongs to root and the agent's group, and new files get that group."""
     reports = installed / "reports"
     reports.mkdir()
     os.chown(reports, 0, NOBODY)

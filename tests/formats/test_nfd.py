@@ -1,4 +1,4 @@
-"""--format nfd: every report makes a feature file that node-feature-discovery takes whole, and that expires."""
+"""--format nfd: every report gives a feature file that node-feature-discovery accepts, and that expires."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def taken(report: Any) -> datetime.datetime:
 
 
 def read(report: Any) -> dict[str, str]:
-    """The features right after the probe, without their prefix."""
+    """The features at the time of the probe, without their prefix."""
     return short(reader.read(rendered(report), taken(report)).features)
 
 
@@ -50,7 +50,7 @@ def test_every_report_makes_valid_features(path: Path) -> None:
     for name, value in found.features.items():
         reader.check_name(name)
         assert name.startswith(PREFIX)
-        reader.check_value(value)  # of those without a label too: a rule may make one of them
+        reader.check_value(value)  # also of features without a label, because a rule may make one
         assert value, f"{name} is empty: unknown is left out"
     features = short(found.features)
     verdict = report["verdict"]
@@ -73,8 +73,7 @@ def test_features_expire_a_day_after_the_probe(path: Path) -> None:
     assert not late.labels
 
 
-def test_a_later_judgement_is_no_fresher(tmp_path: Path) -> None:
-    """Of a report from the store, of whatever age, through the program itself."""
+def test_a_stored_report_expires_by_the_time_of_its_probe(tmp_path: Path) -> None:
     report = judge(recorded(GOOD))
     report["evidence"]["taken_at"] = "2001-02-28T23:30:00Z"
     (tmp_path / "old.json").write_text(json.dumps(report))
@@ -87,8 +86,8 @@ def test_a_later_judgement_is_no_fresher(tmp_path: Path) -> None:
     assert reader.read(data, datetime.datetime(2001, 3, 2, 1, 30, tzinfo=datetime.timezone.utc)).features
 
 
-def test_nothing_that_changes_from_run_to_run_is_a_feature() -> None:
-    """Each change is a write to the API server, from every node."""
+def test_no_feature_changes_from_run_to_run() -> None:
+    """Each change would make every node write to the API server."""
     first, second = judge(recorded(GOOD)), judge(recorded(GOOD))
     second["evidence"].update({"taken_at": "2026-11-23T16:07:51Z", "duration_ms": 1234.5})
     second["evidence"]["log"]["lines"] = []
@@ -134,12 +133,12 @@ def test_the_features_of_a_good_host() -> None:
         ("matrix/bullseye/epyc", {"sev-es", "sev-snp", "enable-virt-at-load", "vnmi"}),  # not in that kernel
     ],
 )
-def test_unknown_is_absent(name: str, absent: set[str]) -> None:
+def test_what_is_unknown_is_left_out(name: str, absent: set[str]) -> None:
     assert absent & set(read(judge(recorded(name)))) == set()
 
 
-def test_a_parameter_is_no_proof_against_the_cpu() -> None:
-    """Linux 5.10 leaves sev=1 as it was asked for; the CPU (leaf 0x8000001f EAX bit 1) decides."""
+def test_the_cpu_decides_against_a_parameter() -> None:
+    """Linux 5.10 keeps sev=1 on a CPU without SEV (CPUID 0x8000001F EAX bit 1)."""
     evidence = recorded(GOOD)
     evidence["modules"]["kvm_amd"]["parameters"].update(sev="1", sev_es="Y")
     assert read(judge(evidence)).items() >= {"sev": "false", "sev-es": "false"}.items()
@@ -153,7 +152,7 @@ def test_a_parameter_is_no_proof_against_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("value", ["2", "yes", "", "Y\nfeature.node.kubernetes.io/x=1", {"error": "EACCES"}])
-def test_a_parameter_of_no_known_value_is_unknown(value: Any) -> None:
+def test_a_parameter_with_an_unknown_value_is_left_out(value: Any) -> None:
     evidence = recorded(GOOD)
     evidence["modules"]["kvm_amd"]["parameters"]["nested"] = value
     assert "nested" not in read(judge(evidence))
@@ -174,7 +173,7 @@ def test_a_parameter_of_no_known_value_is_unknown(value: Any) -> None:
     ],
 )
 def test_without_a_time_there_are_no_features(taken_at: str, tmp_path: Path) -> None:
-    """NFD takes a file whose expiry it cannot read as one that never expires."""
+    """NFD would take a file without a valid time of expiry as one that never expires."""
     report = judge(recorded(GOOD))
     report["evidence"]["taken_at"] = taken_at
     with pytest.raises(DataProblem):

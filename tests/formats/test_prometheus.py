@@ -1,4 +1,4 @@
-"""Metrics: every recorded report and every variant, read by promtool and a strict reader, served by node_exporter."""
+"""Metrics of every recorded report and variant, read by promtool and a strict reader, served by node_exporter."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _all_reports() -> list[Any]:
 
 
 def _of(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
-    """A metric's samples by the values of their labels, which are put into the order of their names."""
+    """The samples of a metric by the values of their labels, in the order of the labels' names."""
     return {
         tuple(value for _, value in sorted(labels)): value
         for (known, labels), value in samples.items()
@@ -71,11 +71,11 @@ def test_every_report(report: Any, tools: Path) -> None:
     assert _of(samples, "kvmprobe_verdict") == {(name,): float(name == verdict["status"]) for name in EXIT_STATUS}
     assert _of(samples, "kvmprobe_check_info") == {
         (check["id"], check["status"]): 1 for check in report["checks"]
-    }  # of which there are so many ids and statuses, and no more
+    }  # both from closed lists
     assert len(samples) < 50 + len(CHECKS)
 
 
-def test_many_cpus_have_no_more_series_than_two() -> None:
+def test_1024_cpus_have_the_same_series_as_two() -> None:
     evidence = recorded("matrix/bookworm/epyc")
     evidence["cpus"].update(online="0-1023", online_at_end="0-1023")
     for table in (evidence["cpus"]["cpuid"], evidence["cpus"]["cpuinfo"], *(s["cpus"] for s in evidence["snapshots"])):
@@ -103,8 +103,8 @@ def test_the_numbers_of_a_confirmed_report() -> None:
     ]
 
 
-def test_unknown_is_no_zero() -> None:
-    """A host without the msr device, without /proc/cpuinfo, and of an unknown time."""
+def test_what_is_unknown_is_not_zero() -> None:
+    """A host without the msr device and /proc/cpuinfo, probed at an unknown time."""
     evidence = recorded("matrix/bookworm/no-msr-device")
     evidence["cpus"].update(cpuinfo={"error": "EACCES"}, offline=None, cpuid={})
     evidence["taken_at"] = "yesterday"
@@ -117,7 +117,7 @@ def test_unknown_is_no_zero() -> None:
     assert host == ("", "kvmprobe-lab", "", "6.1.0-50-amd64", "", "", "", "", "")
 
 
-def test_an_offline_list_that_is_none_and_cpus_that_differ() -> None:
+def test_an_invalid_list_of_offline_cpus_and_cpus_that_differ() -> None:
     evidence = recorded("matrix/bookworm/epyc")
     evidence["cpus"]["offline"] = "3-1"
     evidence["cpus"]["cpuinfo"]["1"]["microcode"] = "0x2"
@@ -149,7 +149,7 @@ def test_hostile_evidence_stays_in_its_label(tools: Path) -> None:
 
 @pytest.mark.parametrize("options", [("-o",), ("--json", "--also")], ids=["--output", "--also"])
 def test_the_file_may_be_read_by_node_exporter(options: tuple[str, ...], tmp_path: Path) -> None:
-    """Whatever the umask is, and whatever mode a file had that was there before."""
+    """For any umask, and for any mode that the file had before."""
     target = tmp_path / "kvmprobe.prom"
     arguments = [*options, target] if len(options) == 1 else [*options, f"prometheus:{target}"]
     for _ in range(2):
@@ -161,15 +161,15 @@ def test_the_file_may_be_read_by_node_exporter(options: tuple[str, ...], tmp_pat
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_no_locale_spoils_it(locale: str, tmp_path: Path) -> None:
+def test_every_locale_gives_the_same_text(locale: str, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps(_hostile()))
     environment = {**os.environ, "LC_ALL": locale, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    shown = kvmprobe("judge", path, "--format", "prometheus", env=environment).stdout
-    assert shown == render(_hostile(), "prometheus")
+    output = kvmprobe("judge", path, "--format", "prometheus", env=environment).stdout
+    assert output == render(_hostile(), "prometheus")
 
 
-def test_this_host() -> None:
+def test_a_report_of_this_host() -> None:
     done = kvmprobe("check", "--format", "prometheus")
     verdicts = _of(strict_prometheus.parse(done.stdout), "kvmprobe_verdict")
     assert [EXIT_STATUS[name] for (name,), value in verdicts.items() if value] == [done.returncode]
@@ -179,9 +179,9 @@ def test_this_host() -> None:
 
 
 def _scrape(port: int) -> Samples:
-    """What node_exporter serves. It writes numbers in its own way, and labels in the order of their names."""
+    """The samples that node_exporter serves. It writes numbers in its own way, and sorts labels by name."""
     text = monitoring.get(port, "/metrics")
-    return strict_prometheus.parse(text.partition("# HELP promhttp_")[0])  # the last: counters of the server itself
+    return strict_prometheus.parse(text.partition("# HELP promhttp_")[0])  # after it come counters of the server itself
 
 
 def _ours(samples: Samples) -> Samples:
@@ -201,12 +201,12 @@ def test_node_exporter_serves_what_was_written(tmp_path: Path) -> None:
             served = _scrape(port)
             assert _ours(served) == strict_prometheus.parse(target.read_text())
             assert _errors(served) == 0
-        # What a killed run left: half of a file.
+        # Half of a file, as a killed run leaves it
         (tmp_path / ".kvmprobe.prom.1.tmp").write_text(target.read_text()[:700])
         served = _scrape(port)
         assert _ours(served) == strict_prometheus.parse(target.read_text())
         assert _errors(served) == 0
-        # And it does see that something is wrong, where something is.
+        # node_exporter does report an error where there is one.
         target.write_text(target.read_text()[:700])
         assert _errors(_scrape(port)) == 1
 
@@ -225,8 +225,8 @@ while True:
 """
 
 
-def test_no_scrape_sees_a_half_or_a_missing_file(tmp_path: Path) -> None:
-    """While the file is rewritten as fast as can be, by a process that is killed again and again."""
+def test_every_scrape_reads_a_whole_file(tmp_path: Path) -> None:
+    """A process rewrites the file in a loop and is killed again and again."""
     folder, target = tmp_path / "textfile", tmp_path / "textfile/kvmprobe.prom"
     folder.mkdir()
     names = []
@@ -249,7 +249,7 @@ def test_no_scrape_sees_a_half_or_a_missing_file(tmp_path: Path) -> None:
                         seen.append(wholes.index(_ours(served)))
                 finally:
                     rewriting.kill()
-    assert set(seen) == {0, 1}, "it was never rewritten"
+    assert set(seen) == {0, 1}, "the file was never rewritten"
     assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {"kvmprobe.prom"}
 
 
@@ -276,14 +276,14 @@ def test_the_rules_pass_promtool(arguments: tuple[str, ...], tools: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_itself_sends_an_alert_and_takes_it_back(tmp_path: Path) -> None:
-    """From the report by node_exporter and Prometheus to the alert, with the labels that these two put to it."""
+def test_prometheus_itself_fires_an_alert_and_resolves_it(tmp_path: Path) -> None:
+    """The whole way: report, node_exporter, Prometheus, alert, with the labels that these add."""
     folder = tmp_path / "textfile"
     folder.mkdir()
     target = f"prometheus:{folder / 'kvmprobe.prom'}"
     rules = RULES / "kvmprobe.rules.yml"
     with monitoring.node_exporter(folder) as scraped, monitoring.prometheus(tmp_path, rules, scraped) as port:
-        assert "KvmprobeNeverReported" in _alerts_with(port, "KvmprobeNeverReported", True)  # pending: it has two hours
+        assert "KvmprobeNeverReported" in _alerts_with(port, "KvmprobeNeverReported", True)  # pending for two hours
         kvmprobe("judge", FAILED, "--also", target)
         alert = _alerts_with(port, "KvmprobeFailed", True)["KvmprobeFailed"]
         assert alert["state"] == "firing"
@@ -302,7 +302,7 @@ def test_prometheus_itself_sends_an_alert_and_takes_it_back(tmp_path: Path) -> N
 
 
 def _alerts_with(port: int, name: str, there: bool) -> dict[str, Any]:
-    """The alerts by name, as soon as `name` is among them, or is not."""
+    """The alerts by name, as soon as `name` is `there`, or not."""
     ends = time.monotonic() + DEADLINE_S
     while True:
         answer = json.loads(monitoring.get(port, "/api/v1/alerts"))
@@ -313,7 +313,7 @@ def _alerts_with(port: int, name: str, there: bool) -> dict[str, Any]:
         time.sleep(0.2)
 
 
-def test_each_alert_is_tested_to_come_and_not_to_come() -> None:
+def test_each_alert_has_a_test_that_it_fires_and_one_that_it_does_not() -> None:
     rules, tests = ((RULES / f"kvmprobe.rules{name}.yml").read_text() for name in ("", ".test"))
     cases = re.findall(r"- (?:\{alertname: (\w+), eval_time: [^,}]*(, exp)?|alertname: (\w+)\n)", tests)
     coming = {full or short for short, expected, full in cases if full or expected}
@@ -321,7 +321,7 @@ def test_each_alert_is_tested_to_come_and_not_to_come() -> None:
     assert {short for short, expected, _ in cases if short and not expected} == coming
 
 
-def test_the_rules_ask_for_metrics_labels_and_values_that_there_are() -> None:
+def test_the_rules_use_existing_metrics_labels_and_values() -> None:
     report = json.loads(CONFIRMED.read_text())
     samples = strict_prometheus.parse(render(report, "prometheus"))
     labels: dict[str, set[str]] = {}

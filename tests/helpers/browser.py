@@ -1,4 +1,4 @@
-"""A real Chromium without a window, driven over its DevTools protocol through two pipes: no port, no other program."""
+"""A real Chromium without a window, controlled through two pipes (DevTools protocol), so without a port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from tests.helpers.run_kvmprobe import DEADLINE_S
 
 CHROMIUM = shutil.which("chromium")
-# Nothing of its own into the network, nothing of the user's, nothing asked.
+# No network traffic of its own, no files of the user, no questions.
 _FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --disable-default-apps --disable-extensions "
@@ -25,7 +25,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One page in a Chromium whose profile is in `folder`. `events`: all that it has told so far."""
+    """One page in a Chromium whose profile is in `folder`. `events`: all events of the protocol so far."""
 
     def __init__(self, folder: Path) -> None:
         assert CHROMIUM
@@ -56,7 +56,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def close(self) -> None:
-        """Ends it, with all its processes."""
+        """End Chromium with all its processes."""
         os.close(self._out)
         os.close(self._in)
         try:
@@ -71,7 +71,7 @@ class Browser:
         self._log.close()
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """The answer to one command of the protocol."""
+        """Send one command of the protocol and return its answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -96,7 +96,7 @@ class Browser:
         return json.loads(message)
 
     def open(self, address: str, width: int = 1400, height: int = 1000, dark: bool = False) -> None:
-        """Shows a page, until it has been loaded, in a window of that size."""
+        """Load a page in a window of that size."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.dark(dark)
         self.call("Page.navigate", url="about:blank")
@@ -105,43 +105,43 @@ class Browser:
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def dark(self, dark: bool) -> None:
-        """What the system prefers."""
+        """Set the colour scheme that the system prefers."""
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page, or of the promise that it is."""
+        """The value of an expression in the page; of a promise, its result."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def until(self, script: str) -> None:
-        """Waits until the expression is true."""
+        """Wait until the expression is true."""
         ends = time.monotonic() + DEADLINE_S
         while not self.run(script):
             assert time.monotonic() < ends, script
             time.sleep(0.02)
 
     def click(self, selector: str) -> None:
-        """Clicks with the mouse where the element is, if nothing lies above it."""
+        """Click with the mouse on the element. Fails if another element covers it."""
         place = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
             "e.scrollIntoView({block: 'center', inline: 'center'}); const r = e.getBoundingClientRect(); "
             "const x = r.x + r.width / 2, y = r.y + r.height / 2, top = document.elementFromPoint(x, y); "
             "return [x, y, e.contains(top) || top.contains(e)]; })()"
         )
-        assert place[2], f"{selector} is hidden by something"
+        assert place[2], f"{selector} is covered by another element"
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def type(self, text: str) -> None:
-        """Types on the keyboard."""
+        """Type text on the keyboard."""
         for char in text:
             self.call("Input.dispatchKeyEvent", type="keyDown", text=char, key=char)
             self.call("Input.dispatchKeyEvent", type="keyUp", key=char)
 
     def key(self, name: str, code: int) -> None:
-        """Presses a key that is no character."""
+        """Press a key that is not a character."""
         text = {"Enter": "\r"}.get(name, "")
         for kind in ("keyDown", "keyUp"):
             self.call(
@@ -154,11 +154,11 @@ class Browser:
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def requested(self) -> list[str]:
-        """The addresses of all that was asked for since the page was opened."""
+        """The addresses of all requests since the page was opened."""
         sent = (event for event in self.events if event["method"] == "Network.requestWillBeSent")
         return [event["params"]["request"]["url"] for event in sent]
 
     def complaints(self) -> list[Any]:
-        """What stands on the console since the page was opened, and exceptions nobody caught."""
+        """Messages on the console and uncaught exceptions since the page was opened."""
         kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
         return [event["params"] for event in self.events if event["method"] in kinds]

@@ -29,7 +29,7 @@ _PROGRAMS = ("promtool", "prometheus", "prometheus-node-exporter")
 
 
 def programs() -> Path:
-    """The folder with these programs. Skips, or fails where everything is required."""
+    """The folder with the programs. Skips the test, or fails it where KVMPROBE_REQUIRE_KERNELS is set."""
     try:
         return cache.entry(cache.default(), f"prometheus-{_SUITE}-2", _make, _say)[0]
     except Problem as problem:
@@ -56,7 +56,7 @@ def _make(new: Path) -> cache.Meta:
 
 @contextmanager
 def node_exporter(folder: Path) -> Iterator[int]:
-    """Debian's node_exporter with the textfile collector on `folder`; gives its port on 127.0.0.1."""
+    """Run node_exporter with the textfile collector on `folder`; gives its port on 127.0.0.1."""
     arguments = ("--collector.disable-defaults", "--collector.uname", "--collector.textfile")
     more = (f"--collector.textfile.directory={folder}", "--web.disable-exporter-metrics")
     with _serving("prometheus-node-exporter", *arguments, *more) as port:
@@ -65,7 +65,7 @@ def node_exporter(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def prometheus(folder: Path, rules: Path, scraped: int) -> Iterator[int]:
-    """Debian's Prometheus, which keeps its data in `folder` and scrapes that port each second; gives its own port."""
+    """Run Prometheus with its data in `folder`. It scrapes the port `scraped` each second. Gives its own port."""
     (folder / "prometheus.yml").write_text(
         f"""
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
@@ -80,7 +80,7 @@ scrape_configs:
 
 
 def get(port: int, path: str) -> str:
-    """What a server on 127.0.0.1 answers."""
+    """The answer of a server on 127.0.0.1."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
     connection.request("GET", path)
     answer = connection.getresponse()
@@ -92,18 +92,18 @@ def get(port: int, path: str) -> str:
 
 @contextmanager
 def _serving(program: str, *arguments: str, ready: str = "Listening on") -> Iterator[int]:
-    """Runs one of the programs at a free port of 127.0.0.1, which it names itself; ends it."""
+    """Run one of the programs at a free port of 127.0.0.1, which is in its log; end it afterwards."""
     command = [str(programs() / program), *arguments, "--web.listen-address=127.0.0.1:0"]
     with TemporaryFile() as log, subprocess.Popen(command, stderr=log) as run:
         try:
-            said = ""
+            output = ""
             ends = time.monotonic() + DEADLINE_S
-            while ready not in said and run.poll() is None and time.monotonic() < ends:
+            while ready not in output and run.poll() is None and time.monotonic() < ends:
                 time.sleep(0.02)
-                said = os.pread(log.fileno(), 1 << 20, 0).decode()
-            listening = re.search(r"Listening on.*address=127\.0\.0\.1:(\d+)", said)
-            assert ready in said, said
-            assert listening, said
+                output = os.pread(log.fileno(), 1 << 20, 0).decode()
+            listening = re.search(r"Listening on.*address=127\.0\.0\.1:(\d+)", output)
+            assert ready in output, output
+            assert listening, output
             yield int(listening[1])
         finally:
             run.kill()

@@ -1,6 +1,6 @@
-"""node-feature-discovery's side, written from its rules: reads feature files, evaluates NodeFeatureRules.
+"""What node-feature-discovery does with feature files and NodeFeatureRules, written from its documentation.
 
-The reader is strict: what nfd-worker would log as an error, or drop, is a ValueError here.
+The reader is strict: it raises ValueError where nfd-worker logs an error or drops a line.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import re
 from typing import Any, NamedTuple
 
 MAX_FILE = 65536  # bytes, since NFD 0.14
-NAMESPACE = "feature.node.kubernetes.io"  # the only one of kubernetes.io's that NFD lets through, with those below it
+NAMESPACE = "feature.node.kubernetes.io"  # NFD accepts no other namespace of kubernetes.io but this and those below it
 
-# What the API server takes for a label (apimachinery's validation: IsQualifiedName, IsValidLabelValue).
+# Labels that the API server accepts (apimachinery's IsQualifiedName and IsValidLabelValue).
 _WORD = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 
 
 def check_name(name: str) -> None:
+    """Assert that `name` can be the name of a label."""
     namespace, slash, word = name.partition("/")
-    assert slash, f"{name}: NFD will not prefix names for ever"
+    assert slash, f"{name}: NFD deprecates names without a namespace"
     assert len(namespace) <= 253, name
     assert _SUBDOMAIN.fullmatch(namespace), name
     assert namespace == NAMESPACE or namespace.endswith(f".{NAMESPACE}"), name
@@ -28,17 +29,20 @@ def check_name(name: str) -> None:
 
 
 def check_value(value: str) -> None:
+    """Assert that `value` can be the value of a label."""
     assert not value or (len(value) <= 63 and _WORD.fullmatch(value)), value
 
 
 class Read(NamedTuple):
+    """A feature file as NFD reads it: features, node labels, times of expiry."""
+
     features: dict[str, str]
     labels: dict[str, str]
     expiry: set[str]
 
 
 def read(data: bytes, now: datetime.datetime) -> Read:
-    """What NFD makes of a feature file at the time `now`: local.feature, node labels, the times of expiry in it."""
+    """Read a feature file as nfd-worker does at the time `now`. Raises ValueError."""
     if len(data) > MAX_FILE:
         raise ValueError(f"{len(data)} bytes")
     found = Read({}, {}, set())
@@ -46,7 +50,7 @@ def read(data: bytes, now: datetime.datetime) -> Read:
     hidden = False
     for line in data.decode("ascii").split("\n"):
         if line != line.strip():
-            raise ValueError(f"blanks around {line!r}")
+            raise ValueError(f"spaces around {line!r}")
         if line.startswith("# +"):
             key, _, value = line[3:].partition("=")
             if key == "expiry-time":
@@ -74,14 +78,14 @@ def read(data: bytes, now: datetime.datetime) -> Read:
 
 
 class Node(NamedTuple):
-    """What nfd-master does to a node."""
+    """What nfd-master sets on a node."""
 
     labels: dict[str, str]
     taints: set[tuple[str, str, str]]
 
 
 def evaluate(rules: Any, available: dict[str, dict[str, str]]) -> Node:
-    """A NodeFeatureRule's rules, over features of the type "attribute"."""
+    """Apply the rules of a NodeFeatureRule to features of the type "attribute"."""
     node = Node({}, set())
     for rule in rules["spec"]["rules"]:
         anywhere = rule.get("matchAny")
@@ -97,7 +101,7 @@ def evaluate(rules: Any, available: dict[str, dict[str, str]]) -> Node:
 def _matches(terms: Any, available: dict[str, dict[str, str]]) -> bool:
     for term in terms:
         elements = available.get(term["feature"])
-        if elements is None:  # a source that is switched off: even DoesNotExist does not match
+        if elements is None:  # NFD: if a feature source is disabled, no expression matches, not even DoesNotExist
             return False
         for name, expression in term["matchExpressions"].items():
             if not _OPERATORS[expression["op"]](elements.get(name), expression.get("value", [])):

@@ -1,5 +1,5 @@
-"""A strict parser of KTAP version 1: refuses all that Documentation/dev-tools/ktap.rst does not promise, and unknown
-lines, which that page would let pass."""
+"""A strict parser of KTAP version 1. It accepts only what the kernel's Documentation/dev-tools/ktap.rst defines, and no
+unknown lines, which that page allows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _COMMENT = re.compile(r"# [^ ].*")
 
 @dataclass
 class Test:
-    """`skip`: the reason, None where it was not skipped."""
+    """One result. `skip`: its reason; None where the test was not skipped."""
 
-    __test__ = False  # pytest's question whether this is a test
+    __test__ = False  # for pytest: this class is not a test
 
     name: str = ""
     ok: bool = True
@@ -28,13 +28,13 @@ class Test:
 
 
 def parse(text: str) -> Test:
-    """The whole, whose tests are the lines. Raises ValueError with the first line that is wrong."""
+    """The whole output as one test with its tests. Raises ValueError for the first line that is wrong."""
     if not text.endswith("\n"):
-        raise ValueError("the last line has no end")
+        raise ValueError("the last line has no newline")
     lines = text[:-1].split("\n")
     for line in lines:
         if not line.isprintable() or line != line.rstrip():
-            raise ValueError(f"control characters, or blanks at the end: {line!r}")
+            raise ValueError(f"control characters, or spaces at the end: {line!r}")
     whole, rest = _block(lines, "")
     if rest:
         raise ValueError(f"after the end: {rest[0]!r}")
@@ -42,7 +42,7 @@ def parse(text: str) -> Test:
 
 
 def _block(lines: list[str], indent: str) -> tuple[Test, list[str]]:
-    """A version line, a plan and as many results, at this depth; and the lines after it."""
+    """A block of one depth (version, plan, results), and the lines after it."""
     if len(lines) < 2 or lines[0] != f"{indent}KTAP version 1":
         raise ValueError(f"not a version and a plan: {lines[:2]}")
     plan = _at(_PLAN, lines[1], indent)
@@ -50,7 +50,7 @@ def _block(lines: list[str], indent: str) -> tuple[Test, list[str]]:
         raise ValueError(f"not a plan: {lines[1]!r}")
     planned, block, lines = int(plan[1]), Test(skip=plan[2]), lines[2:]
     if (planned == 0) != (block.skip is not None) or (planned == 0 and indent):
-        raise ValueError(f"a plan of nothing is for a skip of the whole, and only for that: {plan[0]!r}")
+        raise ValueError(f"a plan 1..0 needs a skip of the whole, and the other way round: {plan[0]!r}")
     inner: list[Test] = []
     comments = block.comments
     while lines and (planned == 0 or len(block.tests) < planned):
@@ -74,7 +74,7 @@ def _block(lines: list[str], indent: str) -> tuple[Test, list[str]]:
         else:
             raise ValueError(f"neither a result nor a comment at this depth: {line!r}")
     if inner or len(block.tests) != planned:
-        raise ValueError(f"{planned} planned, {len(block.tests)} came")
+        raise ValueError(f"{planned} planned, {len(block.tests)} found")
     return block, lines
 
 

@@ -1,4 +1,4 @@
-"""A strict reader of Prometheus' text format 0.0.4: it refuses what kvmprobe must never write."""
+"""A strict reader of Prometheus' text format 0.0.4. It refuses what kvmprobe must not write."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Samples = dict[tuple[str, Labels], float]
 
 _NAME = r"[a-z][a-z0-9_]*"
 _COMMENT = re.compile(rf"# (HELP|TYPE) ({_NAME}) (\S.*)")
-_SAMPLE = re.compile(rf"({_NAME})(?:\{{(.*)\}})? (-?[0-9][0-9.e+-]*)")  # and no timestamp behind it
+_SAMPLE = re.compile(rf"({_NAME})(?:\{{(.*)\}})? (-?[0-9][0-9.e+-]*)")  # without a timestamp
 _LABEL = re.compile(rf'({_NAME})="((?:[^"\\]|\\["\\n])*)"(,|$)')
 _ESCAPES = {r"\n": "\n", r"\"": '"', r"\\": "\\"}
 
 
 def parse(text: str) -> Samples:
-    """The samples. Raises ValueError unless each metric has HELP, TYPE and samples, in one place and each once."""
+    """The samples. Raises ValueError unless each metric has HELP, TYPE and samples, once and together."""
     if not text.endswith("\n"):
-        raise ValueError("the last line has no end")
+        raise ValueError("the last line has no newline")
     samples: Samples = {}
     begun = [""]
     expected = "HELP"
@@ -30,7 +30,7 @@ def parse(text: str) -> Samples:
         elif comment and (comment[1], comment[2], comment[3]) == (expected, begun[-1], "gauge"):
             expected = "sample"
         elif sample and expected in ("sample", "HELP") and sample[1] == begun[-1]:
-            expected = "HELP"  # or another sample
+            expected = "HELP"  # or another sample of the metric
             key = (sample[1], frozenset(_labels(sample[2] or "")))
             if key in samples:
                 raise ValueError(f"twice: {line}")

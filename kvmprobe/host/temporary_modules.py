@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.modprobe import load_modules, unload_modules
 from kvmprobe.host.modules import is_loaded
-from kvmprobe.host.revert_child import RevertChild
 from kvmprobe.host.sysroot import Sysroot, close_fd
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from kvmprobe.host.revert_child import RevertChild
     from kvmprobe.model.evidence import LoadAttempt
 
 
@@ -49,6 +49,8 @@ class TemporaryModules:
             self._missing = self._open_devices(self._devices)
             if self._missing and self._may_load:
                 if self._root.exists("/proc/modules"):
+                    from kvmprobe.host.revert_child import RevertChild
+
                     self._child = RevertChild(self._load, self._unload)
                     self.attempts = self._child.changed["attempts"] if self._child.changed else []
                 else:

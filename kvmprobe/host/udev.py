@@ -9,7 +9,6 @@ import os
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.processes import process_name
-from kvmprobe.host.sonames import FixedSonames
 from kvmprobe.host.sysroot import Sysroot
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ class Udev:
             self.error = "not used with --sysroot"
             return
         try:
+            from kvmprobe.host.sonames import FixedSonames  # With ctypes.util, which imports much.
+
             with FixedSonames():
                 import pyudev
 

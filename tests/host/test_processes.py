@@ -9,6 +9,9 @@ import pytest
 
 from kvmprobe.host import kvm, processes
 from kvmprobe.host.sysroot import Sysroot
+from tests.helpers.own_processes import OwnProcesses
+from tests.helpers.run_kvmprobe import PROJECT
+from tests.helpers.watching import vmm
 
 
 def test_the_fields_of_this_process() -> None:
@@ -30,6 +33,20 @@ def test_a_vm_counts_as_long_as_it_is_open() -> None:
         with device.create_vm(), device.create_vm():
             assert processes.count_vms(root, pid) == 2
         assert processes.count_vms(root, pid) == 0
+
+
+@pytest.mark.usefixtures("kvm_device")
+def test_the_vms_of_other_processes_are_counted(own_processes: OwnProcesses) -> None:
+    process = own_processes.start(vmm("fds = vm(); print(len(fds), flush=True); time.sleep(600)"), cwd=PROJECT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "3\n"
+    assert {"pid": process.pid, "vms": 1} in [
+        {"pid": user["pid"], "vms": user["vms"]} for user in processes.vm_users(Sysroot())
+    ]
+    assert own_processes.vms() == 1  # By another way, for the tests that no VM is left.
+    process.kill()
+    process.wait()
+    assert own_processes.vms() == processes.count_vms(Sysroot(), process.pid) == 0
 
 
 def test_only_processes_with_vms_are_users(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kvmprobe.collect.watch.follower import Follower
 
 YAMA_HINT = (
-    "kernel.yama.ptrace_scope: 1 allows to trace one's own children only, 2 requires CAP_SYS_PTRACE, 3 allows nobody "
-    "until the next boot."
+    "kernel.yama.ptrace_scope: 1 allows a process to trace only its own children, 2 requires CAP_SYS_PTRACE, 3 allows "
+    "no tracing until the next boot."
 )
 
 

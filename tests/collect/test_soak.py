@@ -21,6 +21,7 @@ from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.formats import text
+from kvmprobe.host.kvm import VCPU_INODE, VM_INODE
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.udev import Udev
 from kvmprobe.judge import judge
@@ -90,10 +91,11 @@ def test_after_killed_children_no_check_fails() -> None:
 
 @pytest.fixture
 def failing() -> tuple[str, ...]:
-    """A command that, put before kvmprobe's, makes its ioctls fail after some cycles."""
+    """A command that, put before kvmprobe's, makes its KVM ioctls fail after some cycles."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
-    return tuple("strace -f -qqq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=200+".split())
+    files = f"-P /dev/kvm -P {VM_INODE} -P {VCPU_INODE}:0"
+    return tuple(f"strace -f -qqq -o /dev/null {files} -e inject=ioctl:error=ENOMEM:when=200+".split())
 
 
 @kvm

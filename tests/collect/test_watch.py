@@ -65,7 +65,7 @@ def test_kvmprobes_own_guest_and_ptrace_agree(tmp_path: Path, host_report: Any) 
     assert watched["said"]["ioctls"]["KVM_CREATE_VM"] == 0
     assert report["evidence"]["guest"] == watched["said"]["guest"] == host_report["evidence"]["guest"]
     assert report["verdict"] == host_report["verdict"]
-    assert report["checks"][-1]["message"] == "what kvmprobe's own guest saw is what was witnessed from outside"
+    assert {check["id"]: check["status"] for check in report["checks"]}["watched"] == "pass"
 
 
 def test_a_command_that_does_not_use_kvm(tmp_path: Path) -> None:
@@ -73,7 +73,8 @@ def test_a_command_that_does_not_use_kvm(tmp_path: Path) -> None:
     check_report(report)
     checks = {check["id"]: check for check in report["checks"]}
     assert names(report) == []
-    assert checks["watched"]["message"] == "nothing of KVM was called; it exited with status 7"
+    assert checks["watched"]["status"] == "skip"
+    assert "it exited with status 7" in checks["watched"]["message"]
     assert report["verdict"]["status"] != "confirmed"
     assert [snapshot["phase"] for snapshot in report["evidence"]["snapshots"]] == ["before"]
 
@@ -224,11 +225,10 @@ def test_the_command_has_what_it_has_without_kvmprobe(tmp_path: Path) -> None:
 
 
 def test_the_report_follows_the_commands_own_output() -> None:
-    done = kvmprobe("watch", "--", "echo", "--own")
+    done = kvmprobe("watch", "-v", "--", "echo", "--own")
     assert done.stdout.startswith("--own\n")
-    assert "process " in done.stdout
     assert "it exited with status 0" in done.stdout
-    assert "watched by python-ptrace" in done.stdout
+    assert "python-ptrace" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -183,8 +183,6 @@ def test_attach_and_detach(start: Start, tmp_path: Path, server: subprocess.Pope
     assert names(report) == ["KVM_GET_API_VERSION", "KVM_CREATE_VM", "KVM_CREATE_VCPU"]
     assert (watched["ended"], watched["pid"], watched["command"]) == ("detached", server.pid, None)
     assert [snapshot["phase"] for snapshot in report["evidence"]["snapshots"]] == ["before", "created"]
-    checks = {check["id"]: check["message"] for check in report["checks"]}
-    assert "it runs on" in checks["watched"]
     assert ended == EXIT_STATUS[report["verdict"]["status"]]
 
 

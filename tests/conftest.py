@@ -1,4 +1,4 @@
-"""What the tests share: evidence taken from real kernels, and kvmprobe run as people run it."""
+"""Fixtures of all tests: what is built from this checkout, /dev/kvm, and the processes that a test starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.helpers.counted import NUMBERS
+from tests.helpers.own_processes import VARIABLE, OwnProcesses
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
+from tests.helpers.waiting import wait_until
 
 # No property depends on how busy the machine is.
 settings.register_profile("kvmprobe", deadline=None, suppress_health_check=list(HealthCheck))
@@ -24,47 +25,46 @@ settings.load_profile("kvmprobe")
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what scripts/build makes of this checkout."""
+    """A folder with what scripts/build makes from this checkout."""
     folder = tmp_path_factory.mktemp("built")
     command = [sys.executable, str(PROJECT / "scripts/distribution"), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     if done.returncode != 0:
         if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
             pytest.fail(done.stderr)
-        pytest.skip(f"it cannot be built here: {done.stderr}")
+        pytest.skip(f"the build fails here: {done.stderr}")
     return folder
 
 
 @pytest.fixture(scope="session")
 def kvm_device() -> str:
-    """The real /dev/kvm, where it can be opened."""
+    """/dev/kvm of this machine. The test is skipped where it cannot be opened."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        pytest.skip("no /dev/kvm that may be opened here")
+        pytest.skip("/dev/kvm cannot be opened here")
     return "/dev/kvm"
 
 
 @pytest.fixture(scope="session")
 def host_report(kvm_device: str) -> Any:
-    """One probe of this host."""
+    """The report of one check of this host."""
     return json.loads(kvmprobe("check", "--json").stdout)
 
 
 @pytest.fixture
-def vms() -> Iterator[Any]:
-    """VMs alive on this machine, as the kernel counts them in the uevents of a VM of our own."""
+def own_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[OwnProcesses]:
+    """The processes of this test. None is left to disturb the next test, even where this one fails."""
+    mark = f"{os.getpid()}-{tmp_path.name}"
+    monkeypatch.setenv(VARIABLE, mark)
+    processes = OwnProcesses(mark)
+    yield processes
+    processes.end()
 
-    def alive() -> int:
-        events = json.loads(kvmprobe("--json").stdout)["evidence"]["uevents"]["events"]
-        return int(next(event["count"] for event in events if event["ours"])) - 1
 
-    if not json.loads(kvmprobe("--json").stdout)["evidence"]["uevents"]["events"]:
-        pytest.skip("no uevents here to count VMs by")
-    before = alive()
-    yield alive
-    ends = time.monotonic() + DEADLINE_S
-    while alive() > before and time.monotonic() < ends:
-        time.sleep(0.5)  # somebody else may have one for a moment; one of ours would stay
-    assert alive() <= before
+@pytest.fixture
+def no_vm_left(own_processes: OwnProcesses) -> Iterator[None]:
+    """After the test, none of its processes has a VM open."""
+    yield
+    assert wait_until(lambda: own_processes.vms() == 0), f"processes {own_processes.pids()} have VMs open"
 
 
 _kernels_passed = 0
@@ -72,7 +72,7 @@ _kernels_passed = 0
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Counts the real kernels that were really booted."""
+    """Count the tests that booted a real kernel and passed."""
     global _kernels_passed
     report = (yield).get_result()
     if report.when == "call" and report.passed and item.get_closest_marker("kernel"):
@@ -80,7 +80,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where kernels are required, a run of all tests without one is a failure, however it came about."""
+    """Where kernels are required, a run of all tests that booted no kernel fails, for whatever reason it did not."""
     option = session.config.option
     named = session.config.args != session.config.getini("testpaths")
     chosen = named or option.keyword or option.markexpr or option.collectonly or getattr(option, "lf", False)

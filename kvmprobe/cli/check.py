@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from kvmprobe.collect.host_evidence import Options, observe
-    from kvmprobe.collect.vm_probe import PassiveProbe, Probe
+    from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
+    from kvmprobe.collect.vm_probe import PassiveProbe, VmProbe
     from kvmprobe.report import write_report
 
     if not os.path.isdir(options.sysroot):
@@ -44,6 +44,6 @@ def run(options: argparse.Namespace) -> int:
     if not sys.platform.startswith("linux"):
         raise Problem("KVM is part of Linux, and this is not Linux")
     write_report.check_targets(options)
-    wanted = Options(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
-    evidence = observe(wanted, PassiveProbe if options.passive else Probe)
+    wanted = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
+    evidence = take_evidence(wanted, PassiveProbe if options.passive else VmProbe)
     return write_report.write_here(evidence, options)

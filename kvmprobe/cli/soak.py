@@ -8,8 +8,8 @@ import time
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli import report_arguments
-from kvmprobe.collect.host_evidence import Options, observe
-from kvmprobe.collect.soak.soak_probe import Plan, SoakProbe
+from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
+from kvmprobe.collect.soak.soak_probe import SoakPlan, SoakProbe
 from kvmprobe.model.errors import UsageProblem
 from kvmprobe.report import write_report
 from kvmprobe.report.messages import say
@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> int:
         if step in steps and os.geteuid() != 0:
             raise UsageProblem(f"--{step} needs root")
     cycles = options.cycles if options.time is None else None
-    plan = Plan(
+    plan = SoakPlan(
         cycles=_CYCLES if cycles is None and options.time is None else cycles,
         seconds=options.time,
         vms=options.vms,
@@ -62,7 +62,7 @@ def main(options: argparse.Namespace) -> int:
         keep_going=options.keep_going,
         progress=(lambda _: None) if options.quiet else _Progress(),
     )
-    evidence = observe(Options(load=not options.no_load), lambda root: SoakProbe(root, plan))
+    evidence = take_evidence(CollectOptions(load=not options.no_load), lambda root: SoakProbe(root, plan))
     return write_report.write_here(evidence, options)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli import report_arguments
-from kvmprobe.collect.host_evidence import Options, observe
-from kvmprobe.collect.trace import tracefs
+from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
+from kvmprobe.collect.trace.trace_instance import TraceInstance
 from kvmprobe.collect.trace.traced_probe import TracedProbe
+from kvmprobe.collect.trace.tracefs import find_tracefs
 from kvmprobe.report import write_report
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """A probe that is traced, and its report. Raises Problem where the kernel's tracing cannot be used."""
     write_report.check_targets(options)
-    with tracefs.Instance(tracefs.find(options.mount)) as instance:
-        evidence = observe(Options(load=not options.no_load), lambda root: TracedProbe(root, instance, options.load))
+    wanted = CollectOptions(load=not options.no_load)
+    with TraceInstance(find_tracefs(options.mount)) as instance:
+        evidence = take_evidence(wanted, lambda root: TracedProbe(root, instance, options.load))
     return write_report.write_here(evidence, options)

@@ -8,7 +8,7 @@ import signal
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli import report_arguments
-from kvmprobe.collect.host_evidence import Options, observe
+from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
 from kvmprobe.model.errors import Problem, UsageProblem
 from kvmprobe.report import messages, write_report
 
@@ -82,14 +82,16 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
     if os.uname().machine != "x86_64":
         raise Problem(f"watch knows the system calls of x86-64 only, and this is a {os.uname().machine} machine")
     try:
-        from kvmprobe.collect.watch.targets import Command, OwnGuest, Running
+        from kvmprobe.collect.watch.targets import Command, OwnGuest, RunningProcess
         from kvmprobe.collect.watch.watch_probe import WatchProbe
     except (ImportError, NotImplementedError) as error:
         hint = "Install it: apt-get install python3-ptrace, or pip install python-ptrace."
         raise Problem(f"watch needs python-ptrace, which cannot be used: {error}", hint) from error
     target: Target
     if options.pid is not None:
-        target = Running(options.pid, lambda: None if options.quiet else messages.say(_WATCHING.format(options.pid)))
+        target = RunningProcess(
+            options.pid, lambda: None if options.quiet else messages.say(_WATCHING.format(options.pid))
+        )
     else:
         target = OwnGuest() if options.command is None else Command(options.command)
     made: list[WatchProbe] = []
@@ -98,7 +100,7 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         made.append(WatchProbe(root, target))
         return made[-1]
 
-    evidence = observe(Options(load=not options.no_load), make)
+    evidence = take_evidence(CollectOptions(load=not options.no_load), make)
     follower = made[0].follower
     if follower is None:
         raise Problem("nothing was watched")
@@ -109,6 +111,6 @@ def exit_status(options: argparse.Namespace, follower: Follower, verdict: int) -
     """What kvmprobe ends with."""
     if options.exit_status == "command" and follower.status is not None:
         return 128 + follower.status if follower.ended == "killed" else follower.status
-    if follower.signalled is not None and (follower.signalled != signal.SIGINT or follower.ended == "killed"):
-        return 128 + follower.signalled
+    if follower.ending_signal is not None and (follower.ending_signal != signal.SIGINT or follower.ended == "killed"):
+        return 128 + follower.ending_signal
     return verdict

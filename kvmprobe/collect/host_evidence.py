@@ -1,6 +1,6 @@
-"""Takes evidence on this host: every step's result, whatever the others gave. Decides nothing.
+"""Takes evidence on this host. Each step records its result, whatever the other steps gave; nothing is decided.
 
-The order is that of the kernel's own steps. What touches /dev/kvm is a Probe.
+The order is that of the kernel's own steps. What touches /dev/kvm is a VmProbe.
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ import time
 from collections.abc import Callable
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.collect.vm_probe import Probe
+from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.host import cpuid, cpus, kernel_log, modprobe, modules, msr
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.host.temporary_modules import TemporaryModules
 from kvmprobe.model.cpu_lists import format_cpulist
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Evidence, Host, Kernel
 
 
-class Options:
-    """What the user allows: `load` msr and cpuid for the time of the probe, `load_kvm`: kvm_amd, to stay."""
+class CollectOptions:
+    """What the user allows.
+
+    `load`: load msr and cpuid for the time of the probe. `load_kvm`: load kvm_amd where it is missing, and leave it
+    loaded. `sysroot`: read /proc, /sys and /dev below this folder.
+    """
 
     def __init__(self, load: bool = True, load_kvm: bool = False, sysroot: str = "/") -> None:
         self.load = load
@@ -28,28 +33,32 @@ class Options:
         self.sysroot = sysroot
 
 
-def observe(options: Options, make: Callable[[Sysroot], Probe] = Probe) -> Evidence:
-    """Takes evidence with the probe that `make` gives: the usual one creates and destroys one VM where it can."""
+def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmProbe] = VmProbe) -> Evidence:
+    """Take evidence with the probe that `make_probe` returns, and return it.
+
+    Raises Problem where the probe does (`trace`, `watch`).
+    """
     started = time.monotonic()
     taken_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     root = Sysroot(options.sysroot)
-    online = cpus.online(root)
-    loads = modprobe.load(root, "kvm_amd") if options.load_kvm and not modules.is_present(root, "kvm_amd") else []
+    online = cpus.online_cpus(root)
+    load_kvm_amd = options.load_kvm and not modules.is_present(root, "kvm_amd")
+    loads = modprobe.load_modules(root, "kvm_amd") if load_kvm_amd else []
     may_load = options.load and root.is_real and os.geteuid() == 0
-    with modprobe.TemporarilyLoaded(root, _devices(online[0]) if root.is_real else {}, may_load) as borrowed:
-        probe = make(root)
+    with TemporaryModules(root, _register_devices(online[0]) if root.is_real else {}, may_load) as temporary:
+        probe = make_probe(root)
         probe.prepare()
-        cpu_evidence = cpus.observe(root, online)
-        module_evidence = modules.observe(root)
-        probe.run(modules.enables_at_load(root))
-    cpu_evidence["online_at_end"] = format_cpulist(cpus.online(root))
+        cpu_evidence = cpus.read_cpus(root, online)
+        module_evidence = modules.read_modules(root)
+        probe.run(modules.enables_virt_at_load(root))
+    cpu_evidence["online_at_end"] = format_cpulist(cpus.online_cpus(root))
     return {
         "taken_at": taken_at,
         "duration_ms": round((time.monotonic() - started) * 1000, 1),
         "host": _host(root),
         "kernel": _kernel(root),
         "modules": module_evidence,
-        "loads": [*loads, *borrowed.attempts, *probe.loads],
+        "loads": [*loads, *temporary.attempts, *probe.loads],
         "cpus": cpu_evidence,
         "snapshots": probe.snapshots,
         "device": probe.device,
@@ -58,13 +67,13 @@ def observe(options: Options, make: Callable[[Sysroot], Probe] = Probe) -> Evide
         "uevents": probe.udev.evidence(),
         "vm_users": probe.vm_users,
         "log": kernel_log.observe(root),
-        **probe.more(),
+        **probe.extra_evidence(),
     }
 
 
-def _devices(cpu: int) -> dict[str, str]:
-    """The modules that evidence is read through, and a device of each."""
-    return {"msr": msr.device(cpu), "cpuid": cpuid.device(cpu)}
+def _register_devices(cpu: int) -> dict[str, str]:
+    """The modules through which registers are read, and the device that each has for a CPU."""
+    return {"msr": msr.device_path(cpu), "cpuid": cpuid.device_path(cpu)}
 
 
 def _host(root: Sysroot) -> Host:
@@ -77,7 +86,7 @@ def _host(root: Sysroot) -> Host:
 
 
 def _kernel(root: Sysroot) -> Kernel:
-    lockdown = root.reading("/sys/kernel/security/lockdown")
+    lockdown = root.read_value("/sys/kernel/security/lockdown")
     if isinstance(lockdown, str):  # "none [integrity] confidentiality"
         lockdown = lockdown.partition("[")[2].partition("]")[0] or lockdown
     return {
@@ -88,5 +97,5 @@ def _kernel(root: Sysroot) -> Kernel:
 
 
 def _uname(root: Sysroot, name: str, here: str) -> str:
-    """What uname says, of the machine that the root is of."""
-    return here if root.is_real else root.text_or_none(f"/proc/sys/kernel/{name}") or "unknown"
+    """A field of uname: `here` on this machine, below another root what /proc/sys/kernel of that root shows."""
+    return here if root.is_real else root.read_text_or_none(f"/proc/sys/kernel/{name}") or "unknown"

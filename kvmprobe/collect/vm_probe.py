@@ -1,16 +1,18 @@
-"""The part of a probe that touches /dev/kvm: one VM, with the two snapshots as close to KVM_CREATE_VM as can be."""
+"""The part of a probe that touches /dev/kvm.
+
+It creates one VM and takes a snapshot of the registers just before and just after KVM_CREATE_VM.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host import cpus, guest, kvm, msr, processes, udev
+from kvmprobe.host import cpus, guest, kvm, kvm_node, msr, processes, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model import kernel_steps
-from kvmprobe.model.registers import EFER
-from kvmprobe.model.values import KVM_API_VERSION, as_int, failure
+from kvmprobe.model.registers import EFER, svme
+from kvmprobe.model.values import KVM_API_VERSION, failure
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import (
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
         Ioctls,
         LoadAttempt,
         MoreEvidence,
-        Reading,
         Snapshot,
         VmUser,
     )
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 _SETTLE_S = 0.02
 
 
-class Probe:
-    """kvmprobe's own VM. Other commands let other witnesses see more of it: they override `prepare` and the rest."""
+class VmProbe:
+    """Creates one VM, runs the guest in it and closes it. After `run` the attributes are the evidence.
+
+    The other commands derive from it: they override `prepare`, `begin_phase`, `run` and `extra_evidence`.
+    """
 
     def __init__(self, root: Sysroot) -> None:
         self.root = root
@@ -40,34 +44,35 @@ class Probe:
         self.loads: list[LoadAttempt] = []
         self.ioctls: Ioctls = {"KVM_GET_API_VERSION": None, "KVM_CREATE_VM": None, "KVM_CHECK_EXTENSION": {}}
         self.udev = udev.Udev(root)
-        self.device: Device = udev.observe(root, self.udev.node())
+        self.device: Device = kvm_node.read_node(root, self.udev.kvm_node())
 
     def prepare(self) -> None:
-        """Before the modules are looked at."""
+        """Called before CPUs and modules are read. `trace --load` loads kvm_amd here."""
 
-    def phase(self, name: str) -> None:
-        """What comes next is `name`, of kernel_steps.PHASES."""
+    def begin_phase(self, phase: str) -> None:
+        """Called at the beginning of each phase of kernel_steps.PHASES."""
 
-    def more(self) -> MoreEvidence:
-        """What this probe alone adds to the evidence."""
+    def extra_evidence(self) -> MoreEvidence:
+        """Return what this probe adds to the evidence of a check."""
         return {}
 
-    def run(self, at_load: bool) -> None:
-        self.udev.listen()
-        device = self._open()
+    def run(self, virt_at_load: bool) -> None:
+        """Touch /dev/kvm. `virt_at_load`: kvm_amd sets EFER.SVME when it is loaded (see modules)."""
+        self.udev.start_monitor()
+        device = self._open_device()
         if device is None:
-            self._snapshot("before")
+            self._take_snapshot("before")
             return
         with device:
-            self._ask(device)
-            self._snapshot("before")
+            self._query(device)
+            self._take_snapshot("before")
             self._create_vm(device)
-        self._snapshot("closed")
-        self._look_for_others(at_load)
+        self._take_snapshot("closed")
+        self._find_other_vms(virt_at_load)
 
-    def _open(self) -> kvm.Kvm | None:
+    def _open_device(self) -> kvm.Kvm | None:
         if self.device["registered"] is False:
-            return None  # opening a node without its driver would make the kernel load kvm.ko
+            return None  # Opening a node without a driver would make the kernel load kvm.ko.
         try:
             device = kvm.Kvm(self.root.path(self.device["path"]))
         except OSError as error:
@@ -76,11 +81,12 @@ class Probe:
         self.device["opened"] = True
         return device
 
-    def _snapshot(self, phase: str) -> None:
-        self.snapshots.append(msr.snapshot(self.root, cpus.online(self.root), phase))
-        self.udev.drain(self.root, phase)
+    def _take_snapshot(self, phase: str) -> None:
+        self.snapshots.append(msr.take_snapshot(self.root, cpus.online_cpus(self.root), phase))
+        self.udev.collect_uevents(self.root, phase)
 
-    def _ask(self, device: kvm.Kvm) -> None:
+    def _query(self, device: kvm.Kvm) -> None:
+        """Ask KVM for its API version and for every capability in kvm.EXTENSIONS."""
         try:
             self.ioctls["KVM_GET_API_VERSION"] = device.api_version()
         except OSError as error:
@@ -95,64 +101,64 @@ class Probe:
 
     def _create_vm(self, device: kvm.Kvm) -> None:
         if self.ioctls["KVM_GET_API_VERSION"] != KVM_API_VERSION:
-            return  # whatever answers there, it is not the API of linux/kvm.h
-        self.phase(kernel_steps.CREATE)
+            return  # Another API than that of linux/kvm.h: the other requests may mean anything.
+        self.begin_phase(kernel_steps.CREATE)
         try:
             vm = device.create_vm()
         except OSError as error:
-            self.phase("alive")
+            self.begin_phase("alive")
             self.ioctls["KVM_CREATE_VM"] = failure(error)
-            self._snapshot("created")
+            self._take_snapshot("created")
         else:
-            with vm, guest.Alarm():
-                self.phase("alive")
+            with vm, guest.GuestAlarm():
+                self.begin_phase("alive")
                 self.ioctls["KVM_CREATE_VM"] = 0
-                self._snapshot("created")
+                self._take_snapshot("created")
                 created = self.snapshots[-1]
-                self.guest = guest.run_on(device, vm, [int(cpu) for cpu in created["cpus"]], _may_run(created))
-                self.phase(kernel_steps.CLOSE)
-            self.phase("after")
+                self.guest = guest.run_on_cpus(device, vm, map(int, created["cpus"]), cpus_for_guest(created))
+                self.begin_phase(kernel_steps.CLOSE)
+            self.begin_phase("after")
 
-    def _look_for_others(self, at_load: bool) -> None:
-        """Searches for other processes' VMs where registers or uevents leave a question open.
+    def _find_other_vms(self, virt_at_load: bool) -> None:
+        """Look for the VMs of other processes where registers or uevents indicate that there may be some.
 
-        Looking into every process costs time that the usual host need not spend.
+        To look into every process costs time, which most hosts need not spend.
         """
-        # Where KVM holds SVM from kvm_amd's loading on, SVME says nothing about VMs.
-        set_elsewhere = not (at_load and self.ioctls["KVM_CREATE_VM"] == 0) and any(
-            svme(registers["EFER"])
+        # Where kvm_amd has set SVME when it was loaded, SVME = 1 indicates no VM.
+        set_by_others = not (virt_at_load and self.ioctls["KVM_CREATE_VM"] == 0) and any(
+            svme(registers[EFER.name])
             for snapshot in self.snapshots
             if snapshot["phase"] != "created"
             for registers in snapshot["cpus"].values()
         )
-        events = self.udev.evidence()["events"]
-        if set_elsewhere or any(not event["ours"] or (event["count"] or 0) > 1 for event in events):
-            time.sleep(_SETTLE_S)  # KVM sends the uevent of a VM after it has set SVME for it
-            self.udev.drain(self.root, "closed")
-            self.vm_users = processes.vm_users(self.root, self.udev.ours)
+        uevents = self.udev.evidence()["events"]
+        if set_by_others or any(not event["ours"] or (event["count"] or 0) > 1 for event in uevents):
+            time.sleep(_SETTLE_S)  # KVM sends the uevent of a VM after it has set SVME for it.
+            self.udev.collect_uevents(self.root, "closed")
+            self.vm_users = processes.vm_users(self.root, self.udev.own_pids)
 
 
-class PassiveProbe(Probe):
-    """Only looks: /dev/kvm is not opened and no VM is made."""
+class PassiveProbe(VmProbe):
+    """Reads only: it neither opens /dev/kvm nor creates a VM."""
 
-    def run(self, at_load: bool) -> None:
-        self.udev.listen()
-        self._snapshot("before")
-        self._look_for_others(at_load)
+    def run(self, virt_at_load: bool) -> None:
+        """Take one snapshot and look for the VMs of other processes."""
+        self.udev.start_monitor()
+        self._take_snapshot("before")
+        self._find_other_vms(virt_at_load)
 
-    def more(self) -> MoreEvidence:
+    def extra_evidence(self) -> MoreEvidence:
+        """Return that the probe was passive."""
         return {"passive": True}
 
 
-def svme(reading: Reading) -> bool | None:
-    """EFER.SVME in what was read of EFER; None where that is unknown."""
-    value = as_int(reading)
-    return None if value is None else EFER.bit(value, "SVME")
+def cpus_for_guest(created: Snapshot) -> set[int]:
+    """Return the CPUs on which the guest may run, by the snapshot taken while the VM lives.
 
-
-def _may_run(created: Snapshot) -> Collection[int]:
-    """CPUs on which VMRUN is known to be legal; all of them where no EFER can be read at all."""
-    values = {int(cpu): svme(registers["EFER"]) for cpu, registers in created["cpus"].items()}
+    Those whose EFER.SVME is 1. Where EFER is unknown on every CPU, KVM may have a backend without SVM: all. Where it
+    is unknown on some CPUs only, these are left out: VMRUN would raise #UD in the kernel where SVME is 0.
+    """
+    values = {int(cpu): svme(registers[EFER.name]) for cpu, registers in created["cpus"].items()}
     if all(value is None for value in values.values()):
         return set(values)
     return {cpu for cpu, value in values.items() if value}

@@ -1,0 +1,1 @@
+"""What touches the machine: files of /proc, /sys and /dev, registers, ioctls, modules, processes."""

@@ -1,4 +1,4 @@
-"""Which CPUs there are and what the kernel and they themselves say about them."""
+"""The CPUs of this host: which are online, and their identity by CPUID and /proc/cpuinfo."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import CpuInfo, Cpus, Failure
 
 
+# The fields of /proc/cpuinfo that identify a CPU, and their names in evidence.
 _CPUINFO_FIELDS = {
     "vendor_id": "vendor_id",
     "cpu family": "cpu_family",
@@ -26,39 +27,46 @@ _CPUINFO_FIELDS = {
 }
 
 
-def online(root: Sysroot) -> list[int]:
-    """The online CPUs by /sys/devices/system/cpu/online, else by /proc/cpuinfo, else as sysconf counts them."""
+def online_cpus(root: Sysroot) -> list[int]:
+    """Return the numbers of the online CPUs, ascending, never empty.
+
+    Sources, in this order: /sys/devices/system/cpu/online, /proc/cpuinfo, the number of CPUs by sysconf.
+    """
     try:
-        cpus = parse_cpulist(root.text("/sys/devices/system/cpu/online"))
+        cpus = parse_cpulist(root.read_text("/sys/devices/system/cpu/online"))
     except (OSError, ValueError):
         cpus = []
     if not cpus:
-        info = cpuinfo(root)
+        info = read_cpuinfo(root)
         cpus = sorted(int(cpu) for cpu in info) if "error" not in info else []
     return cpus or list(range(os.cpu_count() or 1))
 
 
-def observe(root: Sysroot, cpus: Sequence[int]) -> Cpus:
-    """The evidence about `cpus`, which are online; `online_at_end` is for later."""
-    leaves = {str(cpu): cpuid.read(root, cpu) for cpu in cpus}
-    first = leaves[str(cpus[0])]
-    # MSR_AMD64_SEV exists only where CPUID has SEV; in a guest it tells whether the guest's own memory is encrypted
-    # (sme_enable() in arch/x86/boot/startup/sme.c).
+def read_cpus(root: Sysroot, online: Sequence[int]) -> Cpus:
+    """Return the evidence about the CPUs in `online`. `online_at_end` is None: the caller fills it in at the end."""
+    leaves = {str(cpu): cpuid.read_leaves(root, cpu) for cpu in online}
+    first = leaves[str(online[0])]
+    # MSR_AMD64_SEV exists only where CPUID has SEV. In a guest it shows whether the memory of the guest itself is
+    # encrypted (sme_enable() in arch/x86/boot/startup/sme.c).
     maybe_sev_guest = has_bit(first, CPUID_SEV) and has_bit(first, CPUID_HYPERVISOR)
+    sev_status = msr.read_registers(root, online[0], (SEV_STATUS,))[SEV_STATUS.name] if maybe_sev_guest else None
     return {
-        "online": format_cpulist(cpus),
-        "offline": root.text_or_none("/sys/devices/system/cpu/offline"),
+        "online": format_cpulist(online),
+        "offline": root.read_text_or_none("/sys/devices/system/cpu/offline"),
         "online_at_end": None,
         "cpuid": leaves,
-        "cpuinfo": cpuinfo(root),
-        "sev_status": msr.read(root, cpus[0], (SEV_STATUS,))["SEV_STATUS"] if maybe_sev_guest else None,
+        "cpuinfo": read_cpuinfo(root),
+        "sev_status": sev_status,
     }
 
 
-def cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
-    """/proc/cpuinfo by CPU number, reduced to what identifies a CPU and to the flags in CPUINFO_FLAGS."""
+def read_cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
+    """Return /proc/cpuinfo by CPU number, or {"error": errno name}.
+
+    Of each CPU it keeps the fields that identify it and those flags that are in registers.CPUINFO_FLAGS.
+    """
     try:
-        text = root.text("/proc/cpuinfo")
+        text = root.read_text("/proc/cpuinfo")
     except OSError as error:
         return failure(error)
     infos: dict[str, CpuInfo] = {}

@@ -1,6 +1,6 @@
-"""A guest of nine bytes, run on each CPU in turn: the proof that SVM does its work there.
+"""A guest of nine bytes, run on each CPU in turn, which proves that VMRUN works there.
 
-It computes in real mode, writes the result to an I/O port and halts. Its answer is checked.
+In real mode it computes a number that depends on the CPU, writes it to an I/O port and halts. The number is checked.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import kvm
+from kvmprobe.host.kvm_structures import kvm_regs
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
@@ -32,35 +33,35 @@ CODE = bytes((
 # fmt: on
 _ADDRESS = 0x1000
 _FACTOR = 7
-_TSS_ADDRESS = 0xFFFBD000  # below the BIOS, where every VMM puts it; only kvm_intel uses it
+_TSS_ADDRESS = 0xFFFBD000  # Below the BIOS, where every VMM puts it; only kvm_intel uses it.
 
 RUN_DEADLINE_S = 10.0
 ALL_DEADLINE_S = 60.0
-_NUDGE_S = 0.1  # a signal that comes just before KVM_RUN would be lost, so it comes again
+_ALARM_REPEAT_S = 0.1  # A signal that arrives just before KVM_RUN does not end it, so the alarm repeats.
 
 
-class Alarm:
-    """SIGALRM is ours while it is entered: it keeps the guests' deadline, by making KVM_RUN return EINTR.
+class GuestAlarm:
+    """Reserves SIGALRM from entry to exit. The alarm ends KVM_RUN with EINTR, which enforces the guest's deadline.
 
-    Main thread only. Handler, mask and timer are put back.
+    Main thread only. On exit handler, signal mask and timer are as before.
     """
 
-    def __enter__(self) -> Alarm:
+    def __enter__(self) -> GuestAlarm:
         self._handler = signal.signal(signal.SIGALRM, lambda *_: None)
-        self._blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # a parent may have blocked it
+        self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # A parent may have blocked it.
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 
-def run_on(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection[int]) -> list[GuestRun]:
-    """Runs the guest pinned to each of `cpus` that is `allowed`; the others are listed as skipped.
+def run_on_cpus(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection[int]) -> list[GuestRun]:
+    """Run the guest pinned to each of `cpus` and return one result for each CPU, in this order.
 
-    A CPU is not allowed when its EFER.SVME was read as 0: KVM would execute VMRUN there and the kernel would oops.
-    Within an Alarm only. The affinity is put back.
+    A CPU that is not in `allowed` is skipped: where EFER.SVME is 0, VMRUN raises #UD in the kernel, an oops. Call it
+    within a GuestAlarm. The CPU affinity of the thread is restored.
     """
     cpus = list(cpus)
     affinity = os.sched_getaffinity(0)
@@ -71,13 +72,13 @@ def run_on(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection
                 _run_pinned(guest, cpu, ends) if cpu in allowed else _result(cpu, "skipped", "EFER.SVME is not 1 there")
                 for cpu in cpus
             ]
-    except OSError as error:  # the guest could not be set up
+    except OSError as error:  # The guest could not be set up.
         return [_result(cpu, "failed", error.filename, failure(error)["error"]) for cpu in cpus]
     finally:
         try:
             os.sched_setaffinity(0, affinity)
         except OSError:
-            pass  # the system has changed what is allowed meanwhile
+            pass  # The cpuset has changed meanwhile.
 
 
 def _result(cpu: int, result: str, detail: object = None, error: str | None = None) -> GuestRun:
@@ -87,12 +88,12 @@ def _result(cpu: int, result: str, detail: object = None, error: str | None = No
 def _run_pinned(guest: _Guest, cpu: int, ends: float) -> GuestRun:
     deadline = min(time.monotonic() + RUN_DEADLINE_S, ends)
     if time.monotonic() >= ends:
-        return _result(cpu, "skipped", f"the guests before it took {ALL_DEADLINE_S:.0f} s")
+        return _result(cpu, "skipped", f"the guests on the CPUs before took {ALL_DEADLINE_S:.0f} s")
     try:
         os.sched_setaffinity(0, {cpu})
-    except OSError as error:  # offline by now, or outside the cpuset of this container
+    except OSError as error:  # The CPU is offline by now, or outside the cpuset of this container.
         return _result(cpu, "skipped", "sched_setaffinity", failure(error)["error"])
-    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001), _NUDGE_S)
+    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001), _ALARM_REPEAT_S)
     try:
         return guest.run(cpu, deadline)
     except OSError as error:
@@ -123,14 +124,14 @@ class _Guest:
         self._memory.close()
 
     def run(self, cpu: int, deadline: float) -> GuestRun:
-        """From reset to HLT on the CPU this thread is pinned to."""
+        """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError."""
         operand = cpu & 0xFF
         expected = (operand + _FACTOR * (operand ^ 0x5A)) & 0xFF
         sregs = self._vcpu.get_sregs()
         sregs.cs.base = sregs.cs.selector = 0
         self._vcpu.set_sregs(sregs)
         self._vcpu.set_regs(
-            kvm.kvm_regs(rax=operand, rbx=operand ^ 0x5A, rcx=_FACTOR, rip=_ADDRESS, rflags=2)  # bit 1 is always 1
+            kvm_regs(rax=operand, rbx=operand ^ 0x5A, rcx=_FACTOR, rip=_ADDRESS, rflags=2)  # Bit 1 is always 1.
         )
         output: list[int] = []
         while True:

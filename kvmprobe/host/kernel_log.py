@@ -7,7 +7,7 @@ import os
 import re
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.sysroot import Sysroot, close
+from kvmprobe.host.sysroot import Sysroot, close_fd
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def observe(root: Sysroot) -> Log:
                 if line:
                     lines.append(line)
     finally:
-        close(fd)
+        close_fd(fd)
     return {"error": None, "lines": lines[-_LINES:]}
 
 

@@ -1,8 +1,8 @@
-"""KVM's ioctls, with the names, numbers and structures of the kernel's `linux/kvm.h` and `asm/kvm.h` (x86).
+"""KVM's ioctls (kernel: Documentation/virt/kvm/api.rst, include/uapi/linux/kvm.h).
 
-One owner for each descriptor: `Kvm` (/dev/kvm), `Vm`, `Vcpu`. All close with `with`. Every call that the kernel
-refuses raises `OSError` with the kernel's errno and the request's name as its file name. Nothing else in the program
-knows a request number.
+Each descriptor has one owner: `Kvm` (/dev/kvm), `Vm`, `Vcpu`. Each closes its descriptor in `with`. An ioctl that
+fails raises OSError with the errno of the kernel and, as the file name, the name of the request. No other module knows
+a request number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import mmap
 import os
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.sysroot import close
+from kvmprobe.host.kvm_structures import kvm_regs, kvm_run, kvm_sregs, kvm_userspace_memory_region
+from kvmprobe.host.sysroot import close_fd
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 
 KVMIO = 0xAE
+
+# The device number of /dev/kvm: MISC_MAJOR, KVM_MINOR (linux/major.h, linux/miscdevice.h).
+KVM_DEVICE = os.makedev(10, 232)
+# What a link in /proc/PID/fd names: kvm_dev_ioctl_create_vm() and create_vcpu_fd() in virt/kvm/kvm_main.c. On newer
+# kernels the number of the vCPU follows: "anon_inode:kvm-vcpu:0".
+VM_INODE = "anon_inode:kvm-vm"
+VCPU_INODE = "anon_inode:kvm-vcpu"
 
 EXITS = {
     "KVM_EXIT_UNKNOWN": 0,
@@ -40,77 +48,8 @@ EXITS = {
 KVM_EXIT_IO = EXITS["KVM_EXIT_IO"]
 KVM_EXIT_HLT = EXITS["KVM_EXIT_HLT"]
 
-# How often an interrupted call is made again before EINTR is reported as its answer.
-_EINTR_TRIES = 20
-
-
-class kvm_userspace_memory_region(ctypes.Structure):
-    _fields_ = (
-        ("slot", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("guest_phys_addr", ctypes.c_uint64),
-        ("memory_size", ctypes.c_uint64),
-        ("userspace_addr", ctypes.c_uint64),
-    )
-
-
-class kvm_regs(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in "rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags".split()
-    )
-
-
-class kvm_segment(ctypes.Structure):
-    _fields_ = (
-        ("base", ctypes.c_uint64),
-        ("limit", ctypes.c_uint32),
-        ("selector", ctypes.c_uint16),
-        *((name, ctypes.c_uint8) for name in "type present dpl db s l g avl unusable padding".split()),
-    )
-
-
-class kvm_dtable(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_uint64), ("limit", ctypes.c_uint16), ("padding", ctypes.c_uint16 * 3))
-
-
-class kvm_sregs(ctypes.Structure):
-    _fields_ = (
-        *((name, kvm_segment) for name in "cs ds es fs gs ss tr ldt".split()),
-        ("gdt", kvm_dtable),
-        ("idt", kvm_dtable),
-        *((name, ctypes.c_uint64) for name in "cr0 cr2 cr3 cr4 cr8 efer apic_base".split()),
-        ("interrupt_bitmap", ctypes.c_uint64 * 4),  # KVM_NR_INTERRUPTS / 64
-    )
-
-
-class kvm_run_io(ctypes.Structure):
-    """The `io` member of the union in `struct kvm_run`."""
-
-    _fields_ = (
-        ("direction", ctypes.c_uint8),
-        ("size", ctypes.c_uint8),
-        ("port", ctypes.c_uint16),
-        ("count", ctypes.c_uint32),
-        ("data_offset", ctypes.c_uint64),
-    )
-
-
-class kvm_run(ctypes.Structure):
-    """The head of `struct kvm_run`, up to the union's member for KVM_EXIT_IO."""
-
-    _fields_ = (
-        ("request_interrupt_window", ctypes.c_uint8),
-        ("immediate_exit", ctypes.c_uint8),
-        ("padding1", ctypes.c_uint8 * 6),
-        ("exit_reason", ctypes.c_uint32),
-        ("ready_for_interrupt_injection", ctypes.c_uint8),
-        ("if_flag", ctypes.c_uint8),
-        ("flags", ctypes.c_uint16),
-        ("cr8", ctypes.c_uint64),
-        ("apic_base", ctypes.c_uint64),
-        ("io", kvm_run_io),
-    )
+# How often an interrupted ioctl is retried before EINTR is reported as its answer.
+EINTR_TRIES = 20
 
 
 # asm-generic/ioctl.h
@@ -140,7 +79,7 @@ REQUESTS = {
     "KVM_SET_SREGS": _IOW(0x84, kvm_sregs),
 }
 
-# What people choose hosts by: KVM_CHECK_EXTENSION answers 0 (no), 1 (yes) or a number.
+# The capabilities by which people choose hosts. KVM_CHECK_EXTENSION answers 0 (no), 1 (yes) or a number.
 EXTENSIONS = {
     "KVM_CAP_IRQCHIP": 0,
     "KVM_CAP_NR_VCPUS": 9,
@@ -164,7 +103,7 @@ EXTENSIONS = {
 
 
 def exit_name(reason: int) -> str:
-    """The name of an exit reason of `struct kvm_run`, its number where this table has none."""
+    """Return the name of an exit reason of kvm_run ("KVM_EXIT_HLT"), its number where EXITS does not list it."""
     return next((name for name, number in EXITS.items() if number == reason), str(reason))
 
 
@@ -173,21 +112,26 @@ _libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)
 _libc.ioctl.restype = ctypes.c_int
 
 
-def _ioctl(fd: int, request: str, argument: int = 0) -> int:
-    """One ioctl by its name: the kernel's answer, or OSError with its errno."""
+def ioctl(fd: int, request: str, argument: int = 0) -> int:
+    """Make one ioctl, named as in REQUESTS, and return its answer. Raises OSError.
+
+    `argument`: a number, or the address of a structure. An interrupted ioctl is retried up to EINTR_TRIES times.
+    KVM_RUN is not: signals end it on purpose, and the caller decides.
+    """
     code = errno.EINTR
-    for _ in range(_EINTR_TRIES):
+    for _ in range(EINTR_TRIES):
         answer = _libc.ioctl(fd, REQUESTS[request], argument)
         if answer >= 0:
             return int(answer)
         code = ctypes.get_errno()
-        # KVM_RUN is ended by a signal on purpose, so there the caller decides.
         if code != errno.EINTR or request == "KVM_RUN":
             break
     raise OSError(code, os.strerror(code), request)
 
 
 class _Descriptor:
+    """The owner of one descriptor, closed once."""
+
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
@@ -198,50 +142,59 @@ class _Descriptor:
         self.close()
 
     def close(self) -> None:
+        """Close the descriptor. A second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            close(fd)
+            close_fd(fd)
 
 
 class Kvm(_Descriptor):
-    """/dev/kvm, opened. OSError tells absent (ENOENT, ENODEV) from not permitted (EACCES, EPERM)."""
+    """/dev/kvm, opened at `path`. Raises OSError: ENOENT, ENODEV (absent), EACCES, EPERM (not permitted)."""
 
     def __init__(self, path: str) -> None:
         super().__init__(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     def api_version(self) -> int:
-        return _ioctl(self.fd, "KVM_GET_API_VERSION")
+        """KVM_GET_API_VERSION: return the version of the API, which is 12."""
+        return ioctl(self.fd, "KVM_GET_API_VERSION")
 
     def check_extension(self, name: str) -> int:
-        return _ioctl(self.fd, "KVM_CHECK_EXTENSION", EXTENSIONS[name])
+        """KVM_CHECK_EXTENSION: return the answer for a capability named as in EXTENSIONS."""
+        return ioctl(self.fd, "KVM_CHECK_EXTENSION", EXTENSIONS[name])
 
     def create_vm(self) -> Vm:
-        return Vm(_ioctl(self.fd, "KVM_CREATE_VM"))
+        """KVM_CREATE_VM: create a VM of the default type (0) and return it."""
+        return Vm(ioctl(self.fd, "KVM_CREATE_VM"))
 
     def vcpu_mmap_size(self) -> int:
-        return _ioctl(self.fd, "KVM_GET_VCPU_MMAP_SIZE")
+        """KVM_GET_VCPU_MMAP_SIZE: return the bytes that a vCPU shares with user space."""
+        return ioctl(self.fd, "KVM_GET_VCPU_MMAP_SIZE")
 
 
 class Vm(_Descriptor):
-    """A virtual machine. The kernel destroys it when this descriptor, its vCPUs and their mappings are closed."""
+    """A VM. The kernel destroys it when this descriptor, its vCPUs and their mappings are closed."""
 
     def set_memory(self, memory: mmap.mmap, guest_phys_addr: int) -> None:
-        """Shows `memory` (anonymous, page-aligned) to the guest as slot 0 at `guest_phys_addr`."""
+        """KVM_SET_USER_MEMORY_REGION: map `memory` (anonymous) into the guest as slot 0 at `guest_phys_addr`."""
         anchor = ctypes.c_char.from_buffer(memory)
         region = kvm_userspace_memory_region(0, 0, guest_phys_addr, len(memory), ctypes.addressof(anchor))
-        del anchor  # else the mapping could not be closed
-        _ioctl(self.fd, "KVM_SET_USER_MEMORY_REGION", ctypes.addressof(region))
+        del anchor  # While it exists, the mapping cannot be closed.
+        ioctl(self.fd, "KVM_SET_USER_MEMORY_REGION", ctypes.addressof(region))
 
     def set_tss_addr(self, address: int) -> None:
-        """Three pages that kvm_intel needs for a real-mode guest; other backends only note them."""
-        _ioctl(self.fd, "KVM_SET_TSS_ADDR", address)
+        """KVM_SET_TSS_ADDR: reserve three pages at `address`.
+
+        Only kvm_intel needs them, for a guest in real mode; other backends ignore the address.
+        """
+        ioctl(self.fd, "KVM_SET_TSS_ADDR", address)
 
     def create_vcpu(self, mmap_size: int) -> Vcpu:
-        return Vcpu(_ioctl(self.fd, "KVM_CREATE_VCPU"), mmap_size)
+        """KVM_CREATE_VCPU: create vCPU 0. `mmap_size`: see Kvm.vcpu_mmap_size()."""
+        return Vcpu(ioctl(self.fd, "KVM_CREATE_VCPU"), mmap_size)
 
 
 class Vcpu(_Descriptor):
-    """vCPU 0 of a VM and the `struct kvm_run` it shares with the kernel."""
+    """vCPU 0 of a VM, with the kvm_run that it shares with the kernel."""
 
     def __init__(self, fd: int, mmap_size: int) -> None:
         super().__init__(fd)
@@ -252,28 +205,34 @@ class Vcpu(_Descriptor):
             raise
 
     def close(self) -> None:
-        # The mapping holds the VM alive as much as the descriptor does. It is missing if __init__ failed.
-        if "_run" in self.__dict__:
+        """Unmap kvm_run and close the descriptor: the mapping, too, keeps the VM alive."""
+        if "_run" in self.__dict__:  # It is missing where __init__ failed.
             self._run.close()
         super().close()
 
     def get_sregs(self) -> kvm_sregs:
+        """KVM_GET_SREGS: return the special registers."""
         sregs = kvm_sregs()
-        _ioctl(self.fd, "KVM_GET_SREGS", ctypes.addressof(sregs))
+        ioctl(self.fd, "KVM_GET_SREGS", ctypes.addressof(sregs))
         return sregs
 
     def set_sregs(self, sregs: kvm_sregs) -> None:
-        _ioctl(self.fd, "KVM_SET_SREGS", ctypes.addressof(sregs))
+        """KVM_SET_SREGS: set the special registers."""
+        ioctl(self.fd, "KVM_SET_SREGS", ctypes.addressof(sregs))
 
     def set_regs(self, regs: kvm_regs) -> None:
-        _ioctl(self.fd, "KVM_SET_REGS", ctypes.addressof(regs))
+        """KVM_SET_REGS: set the general registers, RIP and RFLAGS."""
+        ioctl(self.fd, "KVM_SET_REGS", ctypes.addressof(regs))
 
     def run(self) -> kvm_run:
-        """KVM_RUN until the next exit; OSError EINTR when a signal ended it. Gives a copy of the head of kvm_run."""
-        _ioctl(self.fd, "KVM_RUN")
+        """KVM_RUN: run the guest until the next exit and return a copy of the head of kvm_run.
+
+        Raises OSError with EINTR where a signal ended it.
+        """
+        ioctl(self.fd, "KVM_RUN")
         return kvm_run.from_buffer_copy(self._run)
 
     def io_byte(self, run: kvm_run) -> int:
-        """The byte that the guest wrote (KVM_EXIT_IO)."""
+        """Return the byte that the guest wrote to a port (KVM_EXIT_IO)."""
         offset: int = run.io.data_offset
         return self._run[offset]

@@ -1,6 +1,6 @@
-"""Kernel modules: what /sys/module says of them, and loading some for as long as they are needed.
+"""Kernel modules as /sys/module shows them (Documentation/ABI/stable/sysfs-module).
 
-pyudev cannot list modules, so their state comes from /sys/module (Documentation/ABI/stable/sysfs-module).
+pyudev cannot list modules, so their state is read from the files.
 """
 
 from __future__ import annotations
@@ -20,42 +20,52 @@ PARAMETERS = {
     "kvm_intel": ("nested", "ept", "unrestricted_guest"),
 }
 
-_ALWAYS_SHOWN = ("kvm", "kvm_amd", "kvm_intel", "msr", "cpuid", "ccp", *OTHER_OWNERS)
+# Recorded where they are present, besides every module whose name begins with kvm_ and every holder of kvm.
+_RECORDED = ("kvm", "kvm_amd", "kvm_intel", "msr", "cpuid", "ccp", *OTHER_OWNERS)
 
 
-def observe(root: Sysroot) -> dict[str, Module] | None:
-    """KVM, its backends and others that use SVM, as far as the kernel has them; None where it cannot be told."""
-    present = root.listdir("/sys/module")
+def read_modules(root: Sysroot) -> dict[str, Module] | None:
+    """Return the modules that bear on KVM, by name: kvm, its backends, and others that use SVM.
+
+    Only modules that are present, loaded or built in. None where /sys/module cannot be listed.
+    """
+    present = root.list_folder("/sys/module")
     if not present:
         return None
-    wanted = set(_ALWAYS_SHOWN).union(name for name in present if name.startswith("kvm_"))
-    wanted.update(root.listdir("/sys/module/kvm/holders"))
-    return {name: _describe(root, name) for name in present if name in wanted}
+    recorded = set(_RECORDED).union(name for name in present if name.startswith("kvm_"))
+    recorded.update(root.list_folder("/sys/module/kvm/holders"))
+    return {name: _read_module(root, name) for name in present if name in recorded}
 
 
-def _describe(root: Sysroot, name: str) -> Module:
+def _read_module(root: Sysroot, name: str) -> Module:
     folder = f"/sys/module/{name}"
-    refcount = root.text_or_none(f"{folder}/refcnt") or ""
-    parameters = {parameter: root.reading(f"{folder}/parameters/{parameter}") for parameter in PARAMETERS.get(name, ())}
+    refcount = root.read_text_or_none(f"{folder}/refcnt") or ""
+    parameters = {
+        parameter: root.read_value(f"{folder}/parameters/{parameter}") for parameter in PARAMETERS.get(name, ())
+    }
     return {
-        # initstate and refcnt belong to loadable modules only
-        "state": root.text_or_none(f"{folder}/initstate") or "builtin",
+        # Only loadable modules have initstate and refcnt.
+        "state": root.read_text_or_none(f"{folder}/initstate") or "builtin",
         "refcount": int(refcount) if refcount.isascii() and refcount.isdigit() else None,
-        "holders": root.listdir(f"{folder}/holders"),
-        "parameters": {parameter: value for parameter, value in parameters.items() if value is not None},
+        "holders": root.list_folder(f"{folder}/holders"),
+        "parameters": {key: value for key, value in parameters.items() if value is not None},
     }
 
 
+def is_present(root: Sysroot, name: str) -> bool:
+    """Return whether the module is loaded or built in."""
+    return root.exists(f"/sys/module/{name}")
+
+
 def is_loaded(root: Sysroot, name: str) -> bool:
-    """Whether `name` is there as a loadable module (a built-in one has no initstate)."""
+    """Return whether the module is loaded. A built-in module is not: it has no initstate."""
     return root.exists(f"/sys/module/{name}/initstate")
 
 
-def enables_at_load(root: Sysroot) -> bool:
-    """Whether kvm_amd, when loaded, holds SVM by itself (since 6.12)."""
-    return is_present(root, "kvm_amd") and root.text_or_none("/sys/module/kvm/parameters/enable_virt_at_load") == "Y"
+def enables_virt_at_load(root: Sysroot) -> bool:
+    """Return whether kvm_amd sets EFER.SVME when it is loaded, not at the first KVM_CREATE_VM.
 
-
-def is_present(root: Sysroot, name: str) -> bool:
-    """Whether `name` is there, loaded or built in."""
-    return root.exists(f"/sys/module/{name}")
+    kvm.enable_virt_at_load exists since Linux 6.12 (b4886fab6fb6).
+    """
+    parameter = root.read_text_or_none("/sys/module/kvm/parameters/enable_virt_at_load")
+    return is_present(root, "kvm_amd") and parameter == "Y"

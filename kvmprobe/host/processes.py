@@ -1,4 +1,4 @@
-"""Other processes that have something to do with KVM."""
+"""Other processes, as /proc shows them: their state, and the VMs they have open."""
 
 from __future__ import annotations
 
@@ -6,39 +6,49 @@ import os
 from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.host.kvm import VM_INODE
 from kvmprobe.host.sysroot import Sysroot
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import VmUser
 
 
-_VM_LINK = "anon_inode:kvm-vm"  # kvm_dev_ioctl_create_vm() in virt/kvm/kvm_main.c
+def process_name(root: Sysroot, pid: int) -> str | None:
+    """Return the name of a process (/proc/PID/comm), None where it is gone."""
+    return root.read_text_or_none(f"/proc/{pid}/comm")
 
 
-def comm(root: Sysroot, pid: int) -> str | None:
-    """The name of a process, None when it is gone."""
-    return root.text_or_none(f"/proc/{pid}/comm")
+def status_field(root: Sysroot, pid: int, name: str) -> str | None:
+    """Return the text of a field of /proc/PID/status ("Tgid", "State", "TracerPid", …); `pid` may be a thread's.
+
+    None where the process is gone, may not be read, or has no such field.
+    """
+    for line in (root.read_text_or_none(f"/proc/{pid}/status") or "").splitlines():
+        field, _, value = line.partition(":")
+        if field == name:
+            return value.strip()
+    return None
 
 
-def vms_of(root: Sysroot, pid: int) -> int:
-    """How many VMs a process holds, as far as this user may look into /proc/PID/fd."""
+def count_vms(root: Sysroot, pid: int) -> int:
+    """Return how many VMs a process has open, as far as this user may read /proc/PID/fd (else 0)."""
     folder = f"/proc/{pid}/fd"
-    return sum(_link(root.path(f"{folder}/{fd}")) == _VM_LINK for fd in root.listdir(folder))
+    return sum(_link_target(root.path(f"{folder}/{fd}")) == VM_INODE for fd in root.list_folder(folder))
 
 
-def vm_users(root: Sysroot, ours: Collection[int] = ()) -> list[VmUser]:
-    """Processes other than this one and `ours` that hold VMs."""
+def vm_users(root: Sysroot, own_pids: Collection[int] = ()) -> list[VmUser]:
+    """Return the processes that have VMs open, without this process and `own_pids`."""
     users: list[VmUser] = []
-    for name in root.listdir("/proc"):
-        if not name.isdigit() or int(name) in (os.getpid(), *ours):
+    for name in root.list_folder("/proc"):
+        if not (name.isascii() and name.isdigit()) or int(name) in (os.getpid(), *own_pids):
             continue
-        vms = vms_of(root, int(name))
+        vms = count_vms(root, int(name))
         if vms:
-            users.append({"pid": int(name), "comm": comm(root, int(name)), "vms": vms})
+            users.append({"pid": int(name), "comm": process_name(root, int(name)), "vms": vms})
     return users
 
 
-def _link(path: str) -> str | None:
+def _link_target(path: str) -> str | None:
     try:
         return os.readlink(path)
     except OSError:

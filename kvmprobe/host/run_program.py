@@ -1,69 +1,66 @@
-"""Running the system's own programs: modprobe and rmmod.
+"""Programs of the system: modprobe and rmmod. Found in a fixed PATH, run without a shell, never waited for without end.
 
-Not by subprocess, whose import takes as long as modprobe itself.
+subprocess is imported in the function: a check that runs no program does not need it.
 """
 
 from __future__ import annotations
 
 import os
-import select
-import signal
-import time
 
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_DEADLINE_S = 120.0
-_KILL_S = 2.0  # after that it hangs in the kernel, as a module can whose init does
+from kvmprobe import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+DEADLINE_S = 120.0
+# How long to wait after SIGKILL. A module whose init function hangs keeps modprobe in the kernel, where no signal ends
+# it.
+KILL_DEADLINE_S = 2.0
 
 
-def run(program: str, *arguments: str) -> tuple[int | None, str]:
-    """Runs a program of the system (no shell): its exit status, None when it could not be run, and what it said."""
-    path = next((path for path in (f"{folder}/{program}" for folder in _PATH.split(":")) if os.path.exists(path)), None)
+def run_program(name: str, *arguments: str) -> tuple[int | None, str]:
+    """Run a program and return its exit status and its output (standard output and error in one).
+
+    The status is negative where a signal ended the program: -9 for SIGKILL. It is None where the program could not be
+    started or did not end within DEADLINE_S; the text states why.
+    """
+    path = next((path for path in (f"{folder}/{name}" for folder in PATH.split(":")) if os.path.exists(path)), None)
     if path is None:
-        return None, f"there is no {program} in {_PATH}"
-    said, saying = os.pipe()
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, saying, 1),
-        (os.POSIX_SPAWN_DUP2, saying, 2),
-    ]
+        return None, f"there is no {name} in {PATH}"
+    import subprocess
+
     try:
-        pid = os.posix_spawn(path, [program, *arguments], {"PATH": _PATH, "LC_ALL": "C"}, file_actions=actions)
+        process = subprocess.Popen(  # noqa: S603  (a fixed PATH, no shell)
+            [path, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PATH": PATH, "LC_ALL": "C"},
+        )
     except OSError as error:
-        os.close(said)
         return None, f"{path} cannot be run: {error.strerror}"
-    finally:
-        os.close(saying)
-    output = None
     try:
-        output = _read(said)
-    finally:
-        os.close(said)
-        if output is None:  # too late, or we are being ended
-            is_gone = _kill(pid)
-    if output is None:
-        return None, f"{program} did not end within {_DEADLINE_S:.0f} s" + ("" if is_gone else ", nor by SIGKILL")
-    _, status = os.waitpid(pid, 0)
-    return os.waitstatus_to_exitcode(status), output.decode("utf-8", "replace").strip()
+        output = process.communicate(timeout=DEADLINE_S)[0]
+    except subprocess.TimeoutExpired:
+        ended = _kill(process)
+        message = f"{name} did not end within {DEADLINE_S:.0f} s"
+        return None, message if ended else f"{message}, and SIGKILL did not end it"
+    except BaseException:  # A signal ends kvmprobe.
+        _kill(process)
+        raise
+    return process.returncode, output.decode("utf-8", "replace").strip()
 
 
-def _kill(pid: int) -> bool:
-    """Ends a child, and waits for that, but not for ever: False where it is in the kernel and stays there."""
-    os.kill(pid, signal.SIGKILL)
-    ends = time.monotonic() + _KILL_S
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.01)
+def _kill(process: Popen[bytes]) -> bool:
+    """Kill the program; return False where it has not ended within KILL_DEADLINE_S."""
+    from subprocess import TimeoutExpired
+
+    process.kill()
+    if process.stdout is not None:
+        process.stdout.close()
+    try:
+        process.wait(KILL_DEADLINE_S)
+    except TimeoutExpired:
+        return False
     return True
-
-
-def _read(fd: int) -> bytes | None:
-    """All that comes from a pipe; None when it does not end in time."""
-    ends = time.monotonic() + _DEADLINE_S
-    output = b""
-    while select.select([fd], [], [], max(0.0, ends - time.monotonic()))[0]:
-        part = os.read(fd, 65536)
-        if not part:
-            return output
-        output += part
-    return None

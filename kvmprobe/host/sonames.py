@@ -1,23 +1,24 @@
 """The C libraries of pyudev and python-ptrace, found without running a program.
 
-ctypes.util.find_library() runs ldconfig and, where that knows nothing, whatever PATH has as gcc and ld. As root nobody
-wants that. Both libraries look for theirs while they are imported.
+ctypes.util.find_library() runs ldconfig and, where that finds nothing, the gcc and ld of PATH. As root that is a risk.
+Both packages call it while they are imported.
 """
 
 from __future__ import annotations
 
 import ctypes.util
 
-# The main program's own symbols (None) have the C library's. The others by the names that they were linked with.
+# By the name that find_library() is asked for: the name that a program is linked with. The others get None, which
+# makes ctypes use the symbols of the program itself, among them those of the C library.
 _SONAMES = {"udev": "libudev.so.1"}
 
 
-class BySoname:
-    """While it is entered, find_library() looks nowhere and gives the known name, or None."""
+class FixedSonames:
+    """From entry to exit, ctypes.util.find_library() returns the fixed name of a library, or None, without a search."""
 
     def __enter__(self) -> None:
-        self._find = ctypes.util.find_library
+        self._find_library = ctypes.util.find_library
         ctypes.util.find_library = lambda name: _SONAMES.get(name)
 
     def __exit__(self, *_: object) -> None:
-        ctypes.util.find_library = self._find
+        ctypes.util.find_library = self._find_library

@@ -1,4 +1,4 @@
-"""Reading the kernel's small files below a root: "/" or, for tests, a copy of the interesting parts."""
+"""Small files of /proc, /sys and /dev, read below a root: "/", or a folder with copies of them (--sysroot)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Reading
 
 
-_LIMIT = 64 << 20  # /proc/cpuinfo of the largest machines has a few MiB
+_MAX_BYTES = 64 << 20  # /proc/cpuinfo of the largest machines has a few MiB.
 
 
-def close(fd: int) -> None:
-    """Closes a descriptor. Linux has let go of it whatever it answers (close(2)), so an error changes nothing."""
+def close_fd(fd: int) -> None:
+    """Close a descriptor. Errors are ignored: Linux releases the descriptor in any case (close(2))."""
     try:
         os.close(fd)
     except OSError:
@@ -24,57 +24,69 @@ def close(fd: int) -> None:
 
 
 class Sysroot:
-    """A folder that stands for "/" (what lscpu calls --sysroot)."""
+    """A folder that stands for "/". `is_real` is True where it is "/" itself."""
 
     def __init__(self, path: str = "/") -> None:
         self.is_real = os.path.realpath(path) == "/"
         self._prefix = "" if self.is_real else path.rstrip("/")
 
     def path(self, name: str) -> str:
-        """Where the file with the absolute name `name` is."""
+        """Return where the file with the absolute name `name` is."""
         return self._prefix + name
 
-    def text(self, name: str) -> str:
-        """A file's content, stripped; undecodable bytes replaced. Raises OSError."""
-        fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file, folder or device with this name."""
+        return os.path.exists(self.path(name))
+
+    def open(self, name: str) -> int:
+        """Open a file or device for reading and return the descriptor. Raises OSError.
+
+        O_NONBLOCK: a named pipe in the place of a file must not block.
+        """
+        return os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def read_text(self, name: str) -> str:
+        """Return the content of a file without white space at its ends; undecodable bytes are replaced.
+
+        Raises OSError.
+        """
+        fd = self.open(name)
         try:
             parts = []
             size = 0
-            while size < _LIMIT and (part := os.read(fd, 1 << 20)):
+            while size < _MAX_BYTES and (part := os.read(fd, 1 << 20)):
                 parts.append(part)
                 size += len(part)
         finally:
-            close(fd)
+            close_fd(fd)
         return b"".join(parts).decode("utf-8", "replace").strip()
 
-    def reading(self, name: str) -> Reading:
-        """The same as a value: None where there is no such file, {"error": ...} where it cannot be read."""
+    def read_value(self, name: str) -> Reading:
+        """Return the content of a file, None where it does not exist, {"error": …} where it cannot be read."""
         try:
-            return self.text(name)
+            return self.read_text(name)
         except OSError as error:
             return None if error.errno in (errno.ENOENT, errno.ENOTDIR) else failure(error)
 
-    def text_or_none(self, name: str) -> str | None:
-        reading = self.reading(name)
-        return reading if isinstance(reading, str) else None
+    def read_text_or_none(self, name: str) -> str | None:
+        """Return the content of a file, None where it cannot be read for whatever reason."""
+        value = self.read_value(name)
+        return value if isinstance(value, str) else None
 
-    def listdir(self, name: str) -> list[str]:
-        """The names in a folder, sorted; none where it cannot be listed."""
+    def list_folder(self, name: str) -> list[str]:
+        """Return the sorted names in a folder, [] where it cannot be listed."""
         try:
             return sorted(os.listdir(self.path(name)))
         except OSError:
             return []
 
-    def read_slot(self, fd: int, number: int, size: int) -> bytes:
-        """What a register device (/dev/cpu/N/msr, cpuid) answers for `number`; OSError for a short answer too.
+    def read_register(self, fd: int, number: int, size: int) -> bytes:
+        """Return the `size` bytes of register `number` from an open /dev/cpu/N/msr or cpuid.
 
-        The kernel takes the number itself as offset. In files below another root that would overlap, so there each
-        number has a slot of its own, at number * size.
+        Raises OSError, also for a short read. The kernel takes the number as the offset. Below another root the
+        device is a file, where such offsets would overlap: there the register is at number * size.
         """
         data = os.pread(fd, size, number if self.is_real else number * size)
         if len(data) != size:
             raise OSError(0, f"short read: {len(data)} of {size} bytes")
         return data
-
-    def exists(self, name: str) -> bool:
-        return os.path.exists(self.path(name))

@@ -26,9 +26,18 @@ NOT_PERMITTED = ("EACCES", "EPERM")
 OTHER_OWNERS = ("vboxdrv", "vmmon")
 
 
+# Of two names for one code Python's errno.errorcode has the other one, not that of the kernel's headers.
+_LINUX_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK"}
+
+
 def failure(error: OSError) -> Failure:
     """{"error": "EPERM"} for an OSError; its message where it has no errno."""
-    return {"error": errno.errorcode.get(error.errno or 0, error.strerror or str(error))}
+    return {"error": errno_name(error.errno or 0) or error.strerror or str(error)}
+
+
+def errno_name(code: int) -> str | None:
+    """The kernel's name of an error code ("EPERM"); None where it has none."""
+    return _LINUX_NAMES.get(code) or errno.errorcode.get(code)
 
 
 def as_int(value: object) -> int | None:

@@ -55,9 +55,9 @@ def in_kvmprobe(folder: Path, cpus: int) -> float:
     root = Sysroot(str(folder))
     started = time.perf_counter()
     for cpu in range(cpus):
-        cpuid.read(root, cpu)
+        cpuid.read_leaves(root, cpu)
     for phase in SNAPSHOTS:
-        msr.snapshot(root, range(cpus), phase)
+        msr.take_snapshot(root, range(cpus), phase)
     return time.perf_counter() - started
 
 

@@ -13,7 +13,9 @@ import sys
 import time
 from contextlib import ExitStack
 
-from kvmprobe.collect.trace import trace_lines, tracefs
+from kvmprobe.collect.trace import trace_lines
+from kvmprobe.collect.trace.trace_instance import TraceInstance
+from kvmprobe.collect.trace.tracefs import find_tracefs
 from kvmprobe.model import kernel_steps
 from kvmprobe.model.errors import Problem
 
@@ -69,7 +71,7 @@ def main(rounds: int) -> None:
                 with ExitStack() as stack:
                     if how == "traced":
                         try:
-                            _record(stack.enter_context(tracefs.Instance(tracefs.find(mount=True))))
+                            _record(stack.enter_context(TraceInstance(find_tracefs(mount=True))))
                         except Problem as problem:
                             if not number:
                                 print(f"{what}: skipping the trace: {problem.message}")
@@ -83,7 +85,7 @@ def main(rounds: int) -> None:
         print(f"{what + ', ' + how:40}{median * 1000:7.2f} ms{median / alone:10.2f}")
 
 
-def _record(instance: tracefs.Instance) -> None:
+def _record(instance: TraceInstance) -> None:
     """Traces the same registers and functions as `kvmprobe trace`."""
     instance.trace_writes(trace_lines.REGISTERS)
     instance.trace_functions(name for name, _ in instance.available_functions() if kernel_steps.step_of(name))

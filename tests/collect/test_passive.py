@@ -17,7 +17,7 @@ from kvmprobe.model.reasons import REASONS
 from tests.helpers.run_kvmprobe import kvmprobe
 
 
-def test_this_host_is_only_looked_at() -> None:
+def test_a_passive_probe_of_this_host_creates_no_vm() -> None:
     done = kvmprobe("--passive", "--json")
     report = json.loads(done.stdout)
     jsonschema.validate(report, report_schema())
@@ -31,7 +31,7 @@ def test_this_host_is_only_looked_at() -> None:
 
 
 def test_dev_kvm_is_not_opened(tmp_path: Path) -> None:
-    """As strace sees it; that it would see it is shown by an active probe."""
+    """As strace shows it. An active probe shows that strace would have seen it."""
     if shutil.which("strace") is None:
         if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
             pytest.fail("strace is not installed")
@@ -45,7 +45,7 @@ def test_dev_kvm_is_not_opened(tmp_path: Path) -> None:
             assert ('"/dev/kvm"' in log.read_text()) == opened
 
 
-def test_it_takes_no_load_kvm() -> None:
+def test_passive_refuses_load_kvm() -> None:
     done = kvmprobe("--passive", "--load-kvm")
     assert done.returncode == 64
     assert "--load-kvm" in done.stderr

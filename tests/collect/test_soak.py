@@ -1,4 +1,4 @@
-"""Many cycles on the real /dev/kvm of this host, whatever is behind it."""
+"""`kvmprobe soak` on the real /dev/kvm of this host, with whatever backend it has; and recorded soaks."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.collect.soak.cycle import Cycle, Failed
-from kvmprobe.collect.soak.histogram import Times
-from kvmprobe.collect.soak.hotplug import Hotplug
-from kvmprobe.collect.soak.open_msrs import Registers
+from kvmprobe.collect.soak.cpu_hotplug import CpuHotplug
+from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
+from kvmprobe.collect.soak.open_msrs import OpenMsrs
+from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.formats import text
+from kvmprobe.host.kvm import VCPU_INODE, VM_INODE
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.udev import Udev
 from kvmprobe.judge import judge
+from tests.helpers.own_processes import OwnProcesses
 from tests.helpers.recorded_evidence import EVIDENCE, recorded
 from tests.helpers.run_kvmprobe import kvmprobe
 
 PROGRAM = (sys.executable, "-m", "kvmprobe", "soak")
 
-kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm to be had here")
+kvm = pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm cannot be opened here")
 
 
 def soak(*arguments: str, prefix: tuple[str, ...] = ()) -> Any:
-    """The evidence `soak` and the verdict of a soak that was run."""
+    """Run a soak and return its exit status and its report."""
     command = [*prefix, *PROGRAM, "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert "Traceback" not in done.stderr
@@ -42,7 +44,7 @@ def soak(*arguments: str, prefix: tuple[str, ...] = ()) -> Any:
 
 
 @kvm
-def test_as_many_cycles_as_were_asked_for() -> None:
+def test_the_number_of_cycles_is_as_requested() -> None:
     _, report = soak("--cycles", "40", "--vms", "3")
     found = report["evidence"]["soak"]
     assert (found["cycles"], found["vms"], found["failed"], found["failures"]) == (40, 3, 0, [])
@@ -54,7 +56,7 @@ def test_as_many_cycles_as_were_asked_for() -> None:
 
 
 @kvm
-def test_as_many_cycles_as_fit_into_the_time() -> None:
+def test_the_time_is_as_requested() -> None:
     started = time.monotonic()
     _, report = soak("--time", "0.7")
     assert time.monotonic() - started >= 0.7
@@ -72,16 +74,16 @@ def test_memory_does_not_grow_with_the_number_of_cycles() -> None:
 
 
 @kvm
-def test_what_cannot_be_done_is_said_and_the_rest_goes_on() -> None:
+def test_a_step_that_is_not_possible_becomes_a_limit_and_the_rest_goes_on() -> None:
     if os.path.exists("/sys/module/kvm_amd") or os.geteuid() != 0:
         pytest.skip("needs root, and a host without kvm_amd")
     found = soak("--cycles", "5", "--reload")[1]["evidence"]["soak"]
     assert (found["cycles"], found["steps"]) == (5, {"reload": 0})
-    assert any("kvm_amd is not there as a module" in limit for limit in found["limits"])
+    assert any("kvm_amd is not a loaded module" in limit for limit in found["limits"])
 
 
 @kvm
-def test_killed_children_leave_nothing() -> None:
+def test_after_killed_children_no_check_fails() -> None:
     _, report = soak("--cycles", "30", "--kill")
     assert report["evidence"]["soak"]["steps"] == {"kill": 30}
     assert not report["evidence"]["soak"]["failed"]
@@ -89,14 +91,15 @@ def test_killed_children_leave_nothing() -> None:
 
 @pytest.fixture
 def failing() -> tuple[str, ...]:
-    """A command before kvmprobe's that makes its ioctls fail after some cycles."""
+    """A command that, put before kvmprobe's, makes its KVM ioctls fail after some cycles."""
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
-    return tuple("strace -f -qqq -o /dev/null -e trace=ioctl -e inject=ioctl:error=ENOMEM:when=200+".split())
+    files = f"-P /dev/kvm -P {VM_INODE} -P {VCPU_INODE}:0"
+    return tuple(f"strace -f -qqq -o /dev/null {files} -e inject=ioctl:error=ENOMEM:when=200+".split())
 
 
 @kvm
-def test_a_failure_ends_it_and_is_kept_whole(failing: tuple[str, ...]) -> None:
+def test_the_first_failure_ends_the_soak_and_is_its_evidence(failing: tuple[str, ...]) -> None:
     status, report = soak("--cycles", "1000", prefix=failing)
     found = report["evidence"]["soak"]
     assert status == 1
@@ -109,7 +112,7 @@ def test_a_failure_ends_it_and_is_kept_whole(failing: tuple[str, ...]) -> None:
 
 
 @kvm
-def test_keep_going_goes_on_and_counts(failing: tuple[str, ...]) -> None:
+def test_keep_going_goes_on_and_counts_the_failures(failing: tuple[str, ...]) -> None:
     status, report = soak("--cycles", "150", "--keep-going", prefix=failing)
     found = report["evidence"]["soak"]
     assert status == 1
@@ -119,28 +122,29 @@ def test_keep_going_goes_on_and_counts(failing: tuple[str, ...]) -> None:
 
 @kvm
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it(signum: signal.Signals) -> None:
-    process = subprocess.Popen([*PROGRAM, "--time", "600", "--kill"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.usefixtures("no_vm_left")
+def test_a_signal_ends_the_soak(signum: signal.Signals, own_processes: OwnProcesses) -> None:
+    process = own_processes.start([*PROGRAM, "--time", "600", "--kill"])
     time.sleep(1)
     process.send_signal(signum)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
     assert not stdout
-    assert b"nothing is left behind" in stderr
-    assert b"Traceback" not in stderr
+    assert "nothing is left behind" in stderr
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize(
     "arguments", [("--cycles", "0"), ("--vms", "-1"), ("--time", "nan"), ("--cycles", "2", "--time", "1")]
 )
-def test_wrong_amounts(arguments: tuple[str, ...]) -> None:
+def test_amounts_that_are_refused(arguments: tuple[str, ...]) -> None:
     done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 64
     assert "Traceback" not in done.stderr
 
 
 def put_registers(sysroot: Path) -> None:
-    """Two CPUs whose registers are 0."""
+    """Make files for two CPUs whose registers are 0."""
     (sysroot / "sys/devices/system/cpu").mkdir(parents=True)
     (sysroot / "sys/devices/system/cpu/online").write_text("0-1\n")
     for cpu in (0, 1):
@@ -154,40 +158,40 @@ def put_registers(sysroot: Path) -> None:
 def test_registers_that_can_no_longer_be_read_are_a_failure(tmp_path: Path) -> None:
     put_registers(tmp_path)
     root = Sysroot(str(tmp_path))
-    with Registers(root) as registers:
-        assert registers.readable
-        cycle = Cycle(root, None, registers, Udev(root), at_load=False, vms=1)  # type: ignore[arg-type]
+    with OpenMsrs(root) as msrs:
+        assert msrs.readable
+        cycle = Cycle(root, None, msrs, Udev(root), virt_at_load=False, vms=1)  # type: ignore[arg-type]
         cycle.check_released("closed")
         (tmp_path / "dev/cpu/1/msr").unlink()
-        registers.close()  # as for a CPU that goes offline
-        with pytest.raises(Failed, match="can no longer be read"):
+        msrs.close()  # As when a CPU goes offline.
+        with pytest.raises(CycleFailed, match="can no longer be read"):
             cycle.check_released("closed")
 
 
-def test_a_cpu_of_which_nothing_can_be_read_is_not_done(tmp_path: Path) -> None:
-    """The sysroot's CPU comes online again without its registers."""
+def test_a_cpu_that_comes_online_without_its_registers_is_a_failure(tmp_path: Path) -> None:
     put_registers(tmp_path)
     root = Sysroot(str(tmp_path))
-    with Registers(root) as registers:
-        hotplug = Hotplug(root, registers)
+    with OpenMsrs(root) as msrs:
+        hotplug = CpuHotplug(root, msrs)
         (tmp_path / "dev/cpu/1/msr").unlink()
-        with pytest.raises(Failed, match="can no longer be read"):
+        with pytest.raises(CycleFailed, match="can no longer be read"):
             hotplug.run()
         assert hotplug.done == 0
 
 
-def test_a_device_that_is_gone_is_a_failure(tmp_path: Path) -> None:
+def test_a_device_that_is_gone_after_a_reload_is_a_failure(tmp_path: Path) -> None:
     put_registers(tmp_path)
-    with Registers(Sysroot(str(tmp_path))) as registers:
-        cycle = Cycle(Sysroot(str(tmp_path)), None, registers, Udev(Sysroot()), at_load=False, vms=1)  # type: ignore[arg-type]
-        with pytest.raises(Failed, match="kvm cannot be opened again: ENOENT"):
-            cycle.open(str(tmp_path / "dev/kvm"))
+    root = Sysroot(str(tmp_path))
+    with OpenMsrs(root) as msrs:
+        cycle = Cycle(root, None, msrs, Udev(root), virt_at_load=False, vms=1)  # type: ignore[arg-type]
+        with pytest.raises(CycleFailed, match="kvm cannot be opened again: ENOENT"):
+            cycle.reopen_device(str(tmp_path / "dev/kvm"))
 
 
-def test_percentiles_are_right_to_one_in_a_hundred() -> None:
+def test_percentiles_are_exact_to_one_percent() -> None:
     choose = random.Random(5)
     values = [int(choose.lognormvariate(12, 1)) for _ in range(20_000)]
-    times = Times()
+    times = TimeHistogram()
     for value in values:
         times.add(value)
     found = times.percentiles()
@@ -198,8 +202,8 @@ def test_percentiles_are_right_to_one_in_a_hundred() -> None:
         assert found[name] == pytest.approx(cut / 1000, rel=0.02)  # type: ignore[literal-required]
 
 
-def test_nothing_collected_is_nothing_known() -> None:
-    assert set(Times().percentiles().values()) == {0, None}
+def test_without_times_the_percentiles_are_unknown() -> None:
+    assert set(TimeHistogram().percentiles().values()) == {0, None}
 
 
 @pytest.mark.parametrize(
@@ -216,13 +220,13 @@ def test_soaks_of_real_kernels(name: str, status: str, reason: str) -> None:
     assert next(check["status"] for check in report["checks"] if check["id"] == "cycles") == status
 
 
-def test_failures_that_were_not_kept_are_failures() -> None:
+def test_failures_that_are_only_counted_fail_the_check() -> None:
     evidence = recorded("soak/bookworm")
     evidence["soak"]["failed"] = 3
     assert judge(evidence)["checks"][0]["status"] == "fail"
 
 
-def test_a_failure_cannot_have_a_confirming_reason(tmp_path: Path) -> None:
+def test_a_failure_with_a_confirming_reason_is_refused(tmp_path: Path) -> None:
     report = json.loads((EVIDENCE / "soak/bookworm-svme-not-cleared.json").read_text())
     report["evidence"]["soak"]["failures"][0]["reason"] = "svme-set-by-create-vm"
     (tmp_path / "report.json").write_text(json.dumps(report))
@@ -230,8 +234,8 @@ def test_a_failure_cannot_have_a_confirming_reason(tmp_path: Path) -> None:
 
 
 @kvm
-def test_children_that_a_parent_ignores_are_waited_for_all_the_same() -> None:
-    """With SIGCHLD ignored the kernel keeps no exit status."""
+def test_kvmprobe_waits_for_its_children_where_its_parent_ignores_sigchld() -> None:
+    """Where SIGCHLD is ignored, the kernel keeps no exit status."""
     done = subprocess.run(
         ["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh", *PROGRAM, "-q", "--cycles", "3", "--kill"],
         capture_output=True,
@@ -242,7 +246,7 @@ def test_children_that_a_parent_ignores_are_waited_for_all_the_same() -> None:
     assert done.returncode in (0, 4), done.stderr
 
 
-def test_cycles_that_say_nothing_are_no_success() -> None:
+def test_a_soak_of_disturbed_cycles_only_is_inconclusive() -> None:
     evidence = recorded("soak/bookworm")
     evidence["soak"]["interfered"] = evidence["soak"]["cycles"]
     report = judge(evidence)

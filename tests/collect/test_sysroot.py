@@ -1,4 +1,4 @@
-"""Odd hosts, made of files below --sysroot: missing, empty, wrong, short. The program itself reads them."""
+"""Hosts made of files below --sysroot: missing, empty, wrong, short. The program itself reads them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEAVES = {
 
 
 class Host:
-    """A folder that looks like / of a two-CPU EPYC host on which kvm_amd is loaded."""
+    """A folder with the files of an EPYC host with two CPUs and kvm_amd loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,12 +55,13 @@ class Host:
             self.sparse(f"/dev/cpu/{cpu}/cpuid", {leaf: struct.pack("<4I", *words) for leaf, words in LEAVES.items()})
 
     def write(self, name: str, content: str | bytes) -> None:
+        """Write a file, named as on the host."""
         path = self.path / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def sparse(self, name: str, content: dict[int, bytes], size: int = 16) -> None:
-        """A file with a slot of `size` bytes for every number, in place of an msr or cpuid device."""
+        """Write a file with `size` bytes for every number, in the place of an MSR or CPUID device."""
         path = self.path / name.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -68,12 +69,15 @@ class Host:
                 os.pwrite(file.fileno(), data, number * size)
 
     def registers(self, cpu: int, values: dict[int, int]) -> None:
+        """Set the MSRs of a CPU."""
         self.sparse(f"/dev/cpu/{cpu}/msr", {msr: struct.pack("<Q", value) for msr, value in values.items()}, 8)
 
     def remove(self, name: str) -> None:
+        """Remove a file."""
         (self.path / name.lstrip("/")).unlink()
 
     def probe(self) -> Any:
+        """Run kvmprobe on this host and return its report."""
         done = kvmprobe("--json", "--sysroot", self.path)
         report = json.loads(done.stdout)
         assert done.returncode == {"failed": 1, "inconclusive": 3, "not applicable": 4}[report["verdict"]["status"]]
@@ -91,18 +95,18 @@ def check(report: Any, name: str) -> Any:
     return next(check for check in report["checks"] if check["id"] == name)
 
 
-def test_files_are_read_below_the_root(host: Host) -> None:
+def test_all_files_are_read_below_the_root(host: Host) -> None:
     report = host.probe()
     evidence = report["evidence"]
     assert evidence["snapshots"][0]["cpus"]["1"] == {"EFER": "0xd01", "VM_CR": "0x0", "VM_HSAVE_PA": "0x0"}
     assert evidence["kernel"]["lockdown"] == "integrity"
     assert evidence["modules"]["kvm"]["refcount"] == 1
     assert check(report, "svm-bit")["status"] == "pass"
-    # There is no /dev/kvm below this root; this machine's own is not touched.
+    # There is no /dev/kvm below this root, and the real one is not touched.
     assert report["verdict"]["reason"] == "kvm-device-missing"
 
 
-def test_a_node_that_is_not_kvm(host: Host) -> None:
+def test_a_file_in_the_place_of_the_node(host: Host) -> None:
     host.write("/dev/kvm", "")
     report = host.probe()
     assert report["evidence"]["device"]["type"] == "file"
@@ -110,7 +114,7 @@ def test_a_node_that_is_not_kvm(host: Host) -> None:
     assert "ENOTTY" in report["verdict"]["summary"]
 
 
-def test_a_folder_for_a_node(host: Host) -> None:
+def test_a_folder_in_the_place_of_the_node(host: Host) -> None:
     (host.path / "dev/kvm").mkdir()
     report = host.probe()
     assert report["verdict"]["reason"] == "kvm-device-missing"
@@ -118,7 +122,7 @@ def test_a_folder_for_a_node(host: Host) -> None:
 
 
 def test_a_node_without_its_driver_is_not_opened(host: Host) -> None:
-    """systemd-tmpfiles makes the node at boot; opening it would load kvm.ko, which nobody asked for."""
+    """systemd-tmpfiles makes the node at boot, and opening it would load kvm.ko."""
     host.write("/dev/kvm", "")
     host.remove("/sys/class/misc/kvm/dev")
     (host.path / "sys/class/misc/kvm").rmdir()
@@ -129,13 +133,13 @@ def test_a_node_without_its_driver_is_not_opened(host: Host) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n", "garbage", "0-", "1-0", "0-99999999", "-1", "0,,1", b"\xff\xfe", "٣"])
-def test_odd_list_of_cpus(host: Host, content: str | bytes) -> None:
-    """What sysfs cannot tell, /proc/cpuinfo does."""
+def test_a_list_of_cpus_that_cannot_be_parsed(host: Host, content: str | bytes) -> None:
+    """Then /proc/cpuinfo lists the CPUs."""
     host.write("/sys/devices/system/cpu/online", content)
     assert host.probe()["evidence"]["cpus"]["online"] == "0-1"
 
 
-def test_no_cpus_anywhere(host: Host) -> None:
+def test_no_list_of_cpus_at_all(host: Host) -> None:
     host.remove("/sys/devices/system/cpu/online")
     host.remove("/proc/cpuinfo")
     report = host.probe()
@@ -146,27 +150,27 @@ def test_no_cpus_anywhere(host: Host) -> None:
 @pytest.mark.parametrize(
     "content", ["", "\n\n\n", "processor\n", "processor : x\n", "processor : 0", ":", "a:b:c\n\n: :", b"\xff" * 1000]
 )
-def test_odd_cpuinfo(host: Host, content: str | bytes) -> None:
+def test_a_cpuinfo_that_cannot_be_parsed(host: Host, content: str | bytes) -> None:
     host.write("/proc/cpuinfo", content)
     report = host.probe()
-    assert check(report, "svm-bit")["status"] == "pass"  # raw CPUID says so
+    assert check(report, "svm-bit")["status"] == "pass"  # Raw CPUID has the bit.
     assert check(report, "cpuinfo-flag")["status"] == "unknown"
 
 
 @pytest.mark.parametrize("name", ["refcnt", "initstate", "parameters/npt", "parameters/nested"])
 @pytest.mark.parametrize("content", ["", "garbage\n", b"\x00\xff", "-1"])
-def test_odd_module_files(host: Host, name: str, content: str | bytes) -> None:
+def test_module_files_with_wrong_content(host: Host, name: str, content: str | bytes) -> None:
     host.write(f"/sys/module/kvm_amd/{name}", content)
     assert check(host.probe(), "kvm-amd")["status"] == "pass"
 
 
-def test_a_folder_where_a_file_should_be(host: Host) -> None:
+def test_a_folder_in_the_place_of_a_file(host: Host) -> None:
     host.remove("/sys/module/kvm_amd/parameters/npt")
     (host.path / "sys/module/kvm_amd/parameters/npt").mkdir()
     assert host.probe()["evidence"]["modules"]["kvm_amd"]["parameters"]["npt"] == {"error": "EISDIR"}
 
 
-def test_no_sysfs_means_unknown_not_absent(host: Host) -> None:
+def test_without_sysfs_modules_are_unknown_not_absent(host: Host) -> None:
     os.rename(host.path / "sys", host.path / "elsewhere")
     report = host.probe()
     assert report["evidence"]["modules"] is None
@@ -190,7 +194,7 @@ def test_registers_of_one_cpu_only(host: Host) -> None:
     report = host.probe()
     assert report["evidence"]["snapshots"][0]["cpus"]["1"]["VM_CR"] == {"error": "ENOENT"}
     assert check(report, "firmware")["status"] == "unknown"
-    assert "0x0 on cpu0, unknown on cpu1" in check(report, "firmware")["message"]
+    assert "could not be read on cpu1" in check(report, "firmware")["message"]
 
 
 def test_a_short_read_is_not_a_value(host: Host) -> None:
@@ -199,13 +203,13 @@ def test_a_short_read_is_not_a_value(host: Host) -> None:
     assert vm_cr == {"error": "short read: 3 of 8 bytes"}
 
 
-def test_a_pipe_in_place_of_a_device_does_not_hang(host: Host) -> None:
+def test_a_pipe_in_the_place_of_a_device_does_not_block(host: Host) -> None:
     host.remove("/dev/cpu/0/msr")
     os.mkfifo(host.path / "dev/cpu/0/msr")
     assert host.probe()["evidence"]["snapshots"][0]["cpus"]["0"]["EFER"] == {"error": "ESPIPE"}
 
 
-def test_nothing_read_is_not_zero(host: Host) -> None:
+def test_an_empty_read_is_not_zero(host: Host) -> None:
     host.write("/dev/cpu/0/msr", "")
     host.write("/dev/cpu/0/cpuid", "")
     evidence = host.probe()["evidence"]
@@ -218,12 +222,12 @@ def test_nothing_read_is_not_zero(host: Host) -> None:
     [
         ((0, 1), 0x18, 0x0, "firmware-disabled"),
         ((0, 1), 0x10, 0x0, "firmware-disabled"),
-        ((0, 1), 0x18, 0x4, "firmware-disabled-with-key"),
+        ((0, 1), 0x18, 0x4, "firmware-disabled"),
         ((1,), 0x18, 0x0, "cpus-disagree"),
         ((0, 1), 0x8, 0x0, "kvm-amd-not-loaded"),
     ],
 )
-def test_what_the_firmware_says(host: Host, cpus: tuple[int, ...], vm_cr: int, leaf: int, reason: str) -> None:
+def test_firmware_that_disables_svm(host: Host, cpus: tuple[int, ...], vm_cr: int, leaf: int, reason: str) -> None:
     for name in ("initstate", "parameters/npt"):
         host.remove(f"/sys/module/kvm_amd/{name}")
     (host.path / "sys/module/kvm_amd/parameters").rmdir()
@@ -235,12 +239,42 @@ def test_what_the_firmware_says(host: Host, cpus: tuple[int, ...], vm_cr: int, l
     assert host.probe()["verdict"]["reason"] == reason
 
 
-def test_the_host_is_itself_an_sev_guest(host: Host) -> None:
+def test_a_host_that_is_itself_an_sev_guest(host: Host) -> None:
     for cpu in (0, 1):
         leaves = {**LEAVES, 0x1: (0x800F12, 0, 1 << 31, 0), 0x8000001F: (0x2, 0, 0, 0)}
         host.sparse(f"/dev/cpu/{cpu}/cpuid", {n: struct.pack("<4I", *words) for n, words in leaves.items()})
         host.registers(cpu, {**MSRS, 0xC0010131: 0x1})
     assert host.probe()["verdict"]["reason"] == "sev-guest"
+
+
+@pytest.mark.usefixtures("kvm_device")
+@pytest.mark.parametrize(
+    ("efer", "results"),
+    [
+        ((0x1D01, 0x1D01), {0: "ok", 1: "ok"}),
+        ((0x1D01, 0xD01), {0: "ok", 1: "skipped"}),
+        ((0x1D01, None), {0: "ok", 1: "skipped"}),
+        ((0xD01, None), {0: "skipped", 1: "skipped"}),
+        ((0xD01, 0xD01), {0: "skipped", 1: "skipped"}),
+        ((None, None), {0: "ok", 1: "ok"}),  # As with a backend that does not use SVM.
+    ],
+    ids=str,
+)
+def test_the_guest_runs_only_where_svme_is_known_to_be_1(
+    host: Host, efer: tuple[int | None, ...], results: dict[int, str]
+) -> None:
+    """The real /dev/kvm, with registers from files: where SVME is 0, VMRUN would be an oops."""
+    if not {0, 1} <= os.sched_getaffinity(0):
+        pytest.skip("needs two CPUs")
+    (host.path / "dev/kvm").symlink_to("/dev/kvm")
+    for cpu, value in enumerate(efer):
+        if value is None:
+            host.remove(f"/dev/cpu/{cpu}/msr")
+        else:
+            host.registers(cpu, {**MSRS, 0xC0000080: value})
+    evidence = json.loads(kvmprobe("check", "--json", "--sysroot", host.path).stdout)["evidence"]
+    assert evidence["ioctls"]["KVM_CREATE_VM"] == 0
+    assert {run["cpu"]: run["result"] for run in evidence["guest"]} == results
 
 
 def test_a_thousand_cpus_fold_into_one_line(host: Host) -> None:

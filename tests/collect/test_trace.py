@@ -1,4 +1,4 @@
-"""The kernel's trace: its lines, what is made of them, and the real tracefs of this host."""
+"""`kvmprobe trace`: the lines of a trace, recorded traces of real kernels, and the real tracefs of this host."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ CPU:1 [LOST 7 EVENTS]
 """
 
 
-def test_the_lines_of_a_trace() -> None:
-    found = list(trace_lines.parse(TRACE))
+def test_each_line_of_a_trace_becomes_an_entry() -> None:
+    found = list(trace_lines.parse_trace(TRACE))
     assert [(e["phase"], e["cpu"], e["task"], e["pid"]) for e in found] == [
         ("create", 1, "python3", 126),
         ("create", 0, "we-ird [0] name", 99),
@@ -55,7 +55,7 @@ def test_the_lines_of_a_trace() -> None:
     ]
 
 
-def test_a_step_is_known_by_each_of_its_names_and_with_a_compilers_suffix() -> None:
+def test_a_step_has_several_names_and_a_compilers_suffix_is_ignored() -> None:
     step = kernel_steps.step_of("svm_enable_virtualization_cpu")
     assert step is not None
     assert step is kernel_steps.step_of("svm_hardware_enable.isra.0")
@@ -94,7 +94,7 @@ def test_a_step_is_known_by_each_of_its_names_and_with_a_compilers_suffix() -> N
         ),
     ],
 )
-def test_the_tree_is_the_kernels_call_chain(name: str, parts: tuple[str, ...]) -> None:
+def test_the_text_shows_the_kernels_call_chain(name: str, parts: tuple[str, ...]) -> None:
     shown = text.render(judge(recorded(f"trace/{name}")))
     at = 0
     for part in parts:
@@ -102,9 +102,9 @@ def test_the_tree_is_the_kernels_call_chain(name: str, parts: tuple[str, ...]) -
         assert at >= 0, f"{part!r} is missing or not in its place:\n{shown}"
 
 
-def test_cpus_with_the_same_story_fold_into_one() -> None:
+def test_cpus_with_the_same_calls_fold_into_one() -> None:
     evidence = recorded("trace/bookworm-create")
-    # Of cpu0, which was interrupted, make 63 more.
+    # cpu2 to cpu63 get the entries of cpu0, which an interrupt makes different from those of cpu1.
     for entry in [e for e in evidence["trace"]["entries"] if e["cpu"] == 0]:
         evidence["trace"]["entries"] += [{**entry, "cpu": cpu} for cpu in range(2, 64)]
     folded = text.render(judge(evidence)).splitlines()
@@ -114,8 +114,8 @@ def test_cpus_with_the_same_story_fold_into_one() -> None:
     assert sum("wrmsr EFER 0x1d01" in line for line in every_cpu) == 64
 
 
-def test_a_chain_without_end_is_cut() -> None:
-    """A file may say anything."""
+def test_a_call_chain_without_end_is_cut() -> None:
+    """As an evidence file may contain it."""
     evidence = recorded("trace/bookworm-create")
     entry = next(e for e in evidence["trace"]["entries"] if e["function"])
     evidence["trace"]["entries"] = [{**entry, "function": f"f{n}", "caller": f"f{n - 1}"} for n in range(5000)]
@@ -132,16 +132,16 @@ def mounts() -> str:
 
 
 def traced(*arguments: str, shell: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs kvmprobe trace in a mount namespace of its own, after the lines of `shell`."""
+    """Run kvmprobe trace in its own mount namespace, after the lines of `shell`."""
     command = ["unshare", "-m", "sh", "-c", f'{shell}\nexec "$@"', "sh", *_PROGRAM, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
 @pytest.fixture
 def tracefs(tmp_path: Path) -> str:
-    """Lines of sh that mount tracefs for one program alone."""
+    """Lines of sh that mount tracefs in the mount namespace of one program."""
     if os.geteuid() != 0:
-        pytest.skip("tracefs is root's")
+        pytest.skip("only root may use tracefs")
     lines = f"umount /sys/kernel/tracing 2>/dev/null; mount -t tracefs tracefs {tmp_path}"
     probe = subprocess.run(
         ["unshare", "-m", "sh", "-c", f"({lines}) && ls {tmp_path}/instances"], capture_output=True, check=False
@@ -151,7 +151,7 @@ def tracefs(tmp_path: Path) -> str:
     return lines
 
 
-def test_without_tracefs_it_says_so() -> None:
+def test_without_tracefs_a_problem_is_reported() -> None:
     done = traced(shell="umount /sys/kernel/tracing 2>/dev/null; true")
     assert done.returncode == 3
     assert done.stderr.startswith("kvmprobe: ")
@@ -159,7 +159,7 @@ def test_without_tracefs_it_says_so() -> None:
     assert not done.stdout
 
 
-def test_it_mounts_for_itself_alone_and_leaves_nothing(tracefs: str) -> None:
+def test_the_mounts_of_the_machine_do_not_change(tracefs: str) -> None:
     before = mounts()
     done = traced("--mount", "--json", shell="umount /sys/kernel/tracing 2>/dev/null")
     assert "Traceback" not in done.stderr
@@ -168,17 +168,17 @@ def test_it_mounts_for_itself_alone_and_leaves_nothing(tracefs: str) -> None:
     assert mounts() == before
 
 
-def test_an_ordinary_user_is_told() -> None:
+def test_an_ordinary_user_gets_a_clear_line() -> None:
     if os.geteuid() != 0:
-        pytest.skip("needs root to become somebody else")
+        pytest.skip("needs root to become another user")
     done = traced("--mount", shell='set -- setpriv --reuid 65534 --regid 65534 --clear-groups "$@"')
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_killed_at_any_moment_it_leaves_no_instance(tracefs: str, tmp_path: Path, signum: signal.Signals) -> None:
-    """The folder is looked at in the same namespace, after the guard has had its time."""
+def test_a_signal_at_any_moment_leaves_no_instance(tracefs: str, tmp_path: Path, signum: signal.Signals) -> None:
+    """The folder is listed in the same mount namespace, as soon as the child has removed the instance."""
     script = (
         f"{tracefs}\n"
         "for moment in 0.05 0.1 0.15 0.2 0.25 0.3 0.35 0.4 0.5; do\n"

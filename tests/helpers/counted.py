@@ -1,6 +1,5 @@
-"""What tests have counted, for people to read whether the tests pass or fail."""
+"""Numbers that tests count: printed at the end of the run, whether the tests pass or fail."""
 
 from __future__ import annotations
 
-# What tests have counted, for people to see whether they pass or fail.
 NUMBERS: list[str] = []

@@ -1,4 +1,4 @@
-"""Evidence taken from real kernels, stored among the tests."""
+"""Reports of real kernels and hosts, stored in tests/evidence."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ RECORDED = sorted(path for path in EVIDENCE.rglob("*.json") if path.name != "sum
 
 
 def recorded(name: str) -> Any:
-    """A copy of the evidence in a recorded report, to be judged as it is or changed first."""
+    """Return a copy of the evidence in a recorded report ("matrix/bookworm/epyc"), which the caller may change."""
     return copy.deepcopy(json.loads((EVIDENCE / f"{name}.json").read_text())["evidence"])
 
 
 def recorded_name(path: Path) -> str:
+    """Return the name of a recorded report, as recorded() takes it."""
     return str(path.relative_to(EVIDENCE).with_suffix(""))

@@ -1,4 +1,4 @@
-"""kvmprobe run as people run it."""
+"""kvmprobe run as people run it: as a process of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[2]
 
-
-DEADLINE_S = 120  # generous: only against hanging
+DEADLINE_S = 120  # Generous: it only keeps a test from waiting for ever.
 
 
 def kvmprobe(*arguments: str | Path, deadline: float = DEADLINE_S, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs kvmprobe as a process of its own; never lets a traceback pass."""
+    """Run kvmprobe to its end. Fails where it shows a traceback or an internal error."""
     done = subprocess.run(
         [sys.executable, "-m", "kvmprobe", *map(str, arguments)],
         capture_output=True,

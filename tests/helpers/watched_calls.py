@@ -1,4 +1,4 @@
-"""What a report of a watched command has to show."""
+"""What every report of a watched command must show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CALLS = ["KVM_GET_API_VERSION", "KVM_CREATE_VM", "KVM_CREATE_VCPU"]
 
 
 def check_report(report: Any) -> None:
-    """What holds for every report of a watch."""
+    """Check that a report follows its schema, gives the same verdict when judged again, and names each request."""
     schema = report_schema()
     assert first_error(report, schema, schema) is None
     assert judge(report["evidence"])["verdict"] == report["verdict"]

@@ -1,4 +1,4 @@
-"""What the tests of `kvmprobe watch` share: commands to be watched, and their state as the kernel shows it."""
+"""For the tests of `kvmprobe watch`: commands to watch, and the state of their processes as the kernel shows it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
+from tests.helpers.own_processes import OwnProcesses
+from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 
-# A VMM in Python. vm() is what the kernel is asked, by another way than kvmprobe's own (fcntl instead of ctypes).
+# A VMM in Python. It makes its ioctls in another way than kvmprobe: by fcntl, not by ctypes.
 VMM = """
 import fcntl, os, signal, sys, threading, time
 from kvmprobe.host.kvm import REQUESTS
@@ -38,29 +37,30 @@ def close(fds):
 
 
 def vmm(code: str) -> list[str]:
-    """The command that runs `code` after VMM."""
+    """Return the command that runs `code` after VMM."""
     return [sys.executable, "-c", VMM + code]
 
 
 def watch(tmp_path: Path, *arguments: str | Path, **options: Any) -> tuple[Any, subprocess.CompletedProcess[str]]:
-    """The report and the process of a `kvmprobe watch`."""
+    """Run `kvmprobe watch` to its end and return its report and its process."""
     report = tmp_path / "report.json"
     done = kvmprobe("watch", "--json", "-o", report, *arguments, **options)
     return json.loads(report.read_text()), done
 
 
-def start(tmp_path: Path, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """A `kvmprobe watch` that runs; its report will be in report.json."""
+def start_watch(
+    own_processes: OwnProcesses, tmp_path: Path, *arguments: str | Path, **options: Any
+) -> subprocess.Popen[str]:
+    """Start `kvmprobe watch`. When it has ended, its report is in report.json."""
     command = [sys.executable, "-m", "kvmprobe", "watch", "--json", "-o", tmp_path / "report.json", *arguments]
-    return subprocess.Popen(
-        list(map(str, command)),
-        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options},
-        cwd=PROJECT,
-    )
+    return own_processes.start(list(map(str, command)), cwd=PROJECT, **options)
 
 
 def qemu(tmp_path: Path, *arguments: str) -> list[str]:
-    """QEMU with KVM and a ROM that ends it with status 33 as soon as the guest's first processor has run a little."""
+    """Return the command of a QEMU with KVM whose guest ends it with status 33 as soon as it runs.
+
+    An option ROM writes to the device isa-debug-exit.
+    """
     binary = shutil.which("qemu-system-x86_64")
     if binary is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         reason = "no qemu-system-x86_64 (apt-get install qemu-system-x86) or no /dev/kvm here"
@@ -78,7 +78,7 @@ def qemu(tmp_path: Path, *arguments: str) -> list[str]:
 
 
 def status(pid: int) -> dict[str, str]:
-    """The fields of /proc/PID/status; none when it is gone."""
+    """Return the fields of /proc/PID/status, {} where the process is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -87,20 +87,12 @@ def status(pid: int) -> dict[str, str]:
 
 
 def is_free(pid: int) -> bool:
-    """Neither traced nor stopped, or gone."""
+    """Return whether a process or thread is gone, or neither traced nor stopped."""
     fields = status(pid)
     return not fields or fields["State"][0] == "Z" or (fields["TracerPid"] == "0" and fields["State"][0] not in "Tt")
 
 
-def until(true: Callable[[], bool]) -> bool:
-    """Waits for it, not for ever."""
-    ends = time.monotonic() + DEADLINE_S
-    while not true() and time.monotonic() < ends:
-        time.sleep(0.01)
-    return true()
-
-
 def names(report: Any) -> list[str]:
-    """The calls, without those that were interrupted, as any can be: they were made again."""
+    """Return the names of the watched calls, without those that a signal interrupted: the program retried them."""
     calls = report["evidence"]["watch"]["calls"]
     return [call["name"] for call in calls if call["answer"] != {"error": "EINTR"}]

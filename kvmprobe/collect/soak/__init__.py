@@ -1,1 +1,1 @@
-"""`kvmprobe soak`: the cycle of creating, checking, running, closing and checking again, many times."""
+"""`kvmprobe soak`: create VMs, check every CPU, run the guest, close the VMs, check every CPU again, many times."""

@@ -1,4 +1,7 @@
-"""One cycle: create VMs, check every CPU, run the guest, close them, check again. Lean, for it is done often."""
+"""One cycle: create VMs, check every CPU, run the guest, close the VMs, check every CPU again.
+
+It runs thousands of times, so it reads no more than it needs.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ import time
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak import open_msrs
-from kvmprobe.collect.soak.histogram import Times
-from kvmprobe.collect.soak.open_msrs import Registers
+from kvmprobe.collect.soak.open_msrs import OpenMsrs
+from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.host import guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names
@@ -17,12 +20,12 @@ from kvmprobe.model.values import HELD_ERRORS, failure
 if TYPE_CHECKING:
     from typing import Callable
 
-    from kvmprobe.collect.soak.open_msrs import Raw
+    from kvmprobe.collect.soak.open_msrs import RawRegisters
     from kvmprobe.model.evidence import Answer, GuestRun, Snapshot, Uevent
 
 
-class Failed(Exception):
-    """The kernel did not do what it says: `what`, in one line, and the verdict's `reason` for it."""
+class CycleFailed(Exception):
+    """The kernel did not do what it promises: `what` in one line, and the `reason` of the verdict."""
 
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(what)
@@ -30,139 +33,150 @@ class Failed(Exception):
         self.reason = reason
 
 
-def reopened(read: Registers) -> Raw:
-    """The registers of the CPUs that are online now. Raises Failed."""
+def reopen_and_read(msrs: OpenMsrs) -> RawRegisters:
+    """Open the devices of the CPUs that are online now and return their registers. Raises CycleFailed."""
     try:
-        read.open()
-        return read.read()
+        msrs.open()
+        return msrs.read()
     except OSError as error:
-        raise Failed(f"the registers can no longer be read: {error.strerror}", "msr-unreadable") from error
+        raise CycleFailed(f"the registers can no longer be read: {error.strerror}", "msr-unreadable") from error
 
 
 class Cycle:
-    """`at_load`: SVME stays 1 when the last VM is gone. `vms` are alive at once.
+    """Runs cycles with `vms` VMs at once. `virt_at_load`: SVME stays 1 when the last VM is gone.
 
-    After `run` the attributes say what was seen; `create` and `close` collect the times of all cycles.
+    After `run`: `raw` has the registers by phase, `guest_runs` the results of the guest, `created` the answer of
+    KVM_CREATE_VM. `create_times` and `close_times` collect the times of all cycles.
     """
 
     def __init__(
-        self, root: Sysroot, device: kvm.Kvm, read: Registers, udev: udev.Udev, at_load: bool, vms: int
+        self, root: Sysroot, device: kvm.Kvm, msrs: OpenMsrs, udev: udev.Udev, virt_at_load: bool, vms: int
     ) -> None:
         self._root = root
         self.device = device
-        self._registers = read
-        self._watches = read.readable
+        self._msrs = msrs
+        self._reads_registers = msrs.readable
         self._udev = udev
-        self._at_load = at_load
-        self._count = vms
+        self._virt_at_load = virt_at_load
+        self._vm_count = vms
         self._backwards = False
-        self.create_times = Times()
-        self.close_times = Times()
-        self.raw: dict[str, Raw] = {}
-        self.runs: list[GuestRun] = []
+        self.create_times = TimeHistogram()
+        self.close_times = TimeHistogram()
+        self.raw: dict[str, RawRegisters] = {}
+        self.guest_runs: list[GuestRun] = []
         self.created: Answer = None
-        self.during: Callable[[], None] | None = None  # called while the VMs are there
+        self.while_vms_live: Callable[[], None] | None = None
 
     def run(self) -> None:
-        """Within a guest.Alarm. Raises Failed. No VM of ours is left in any case."""
+        """Run one cycle, within a GuestAlarm. Raises CycleFailed. All VMs are closed in any case.
+
+        `while_vms_live` is called once while the VMs are open.
+        """
         vms: list[kvm.Vm] = []
         self.raw = {}
-        self.runs = []
-        self._udev.forget()
-        self._look("before")
+        self.guest_runs = []
+        self._udev.discard_uevents()
+        self._read("before")
         try:
-            for _ in range(self._count):
-                vms.append(self._create())
+            for _ in range(self._vm_count):
+                vms.append(self._create_vm())
             self._check_created()
             for vm in vms:
                 self._run_guest(vm)
-            if self.during:
-                self.during()
+            if self.while_vms_live:
+                self.while_vms_live()
             while len(vms) > 1:
-                self._close(vms.pop())
-            if self._count > 1:
+                self._close_vm(vms.pop())
+            if self._vm_count > 1:
                 self._check_created()
         finally:
             while vms:
-                self._close(vms.pop())
+                self._close_vm(vms.pop())
         self.check_released("closed")
 
-    def open(self, path: str) -> None:
-        """/dev/kvm anew, after kvm_amd was loaded again. Raises Failed."""
+    def reopen_device(self, path: str) -> None:
+        """Open /dev/kvm again after kvm_amd was loaded again. Raises CycleFailed."""
         try:
             self.device = kvm.Kvm(path)
         except OSError as error:
-            raise Failed(f"{path} cannot be opened again: {failure(error)['error']}", "kvm-device-missing") from error
+            what = f"{path} cannot be opened again: {failure(error)['error']}"
+            raise CycleFailed(what, "kvm-device-missing") from error
 
-    def _create(self) -> kvm.Vm:
+    def _create_vm(self) -> kvm.Vm:
         started = time.perf_counter_ns()
         try:
             vm = self.device.create_vm()
         except OSError as error:
             self.created = answer = failure(error)
-            self._look("created")
-            by_another = self.began_held() and answer["error"] in HELD_ERRORS
-            reason = "svm-held-by-another-owner" if by_another else "create-vm-failed"
-            raise Failed(f"KVM_CREATE_VM failed: {answer['error']}", reason) from error
+            self._read("created")
+            has_other_owner = self.began_with_svme() and answer["error"] in HELD_ERRORS
+            reason = "svm-held-by-another-owner" if has_other_owner else "create-vm-failed"
+            raise CycleFailed(f"KVM_CREATE_VM failed: {answer['error']}", reason) from error
         self.create_times.add(time.perf_counter_ns() - started)
         self.created = 0
         return vm
 
-    def _close(self, vm: kvm.Vm) -> None:
+    def _close_vm(self, vm: kvm.Vm) -> None:
         started = time.perf_counter_ns()
         vm.close()
         self.close_times.add(time.perf_counter_ns() - started)
 
-    def _look(self, phase: str) -> Raw:
-        """Nothing where there was nothing to be read from the beginning on. Raises Failed where that changed."""
-        if not self._watches:
+    def _read(self, phase: str) -> RawRegisters:
+        """The registers now, or {} where they could not be read from the beginning. Raises CycleFailed."""
+        if not self._reads_registers:
             return {}
         try:
-            raw = self.raw[phase] = self._registers.read()
-        except OSError:  # a CPU went offline
-            raw = self.raw[phase] = reopened(self._registers)
+            raw = self.raw[phase] = self._msrs.read()
+        except OSError:  # A CPU went offline.
+            raw = self.raw[phase] = reopen_and_read(self._msrs)
         return raw
 
     def _check_created(self) -> None:
-        clear = open_msrs.clear(self._look("created"))
+        clear = open_msrs.cpus_without_svme(self._read("created"))
         if clear:
-            raise Failed(f"EFER.SVME is 0 on {cpu_names(clear)} although a VM is there", "svme-not-set")
+            raise CycleFailed(f"EFER.SVME is 0 on {cpu_names(clear)} while a VM lives", "svme-not-set")
 
     def check_released(self, phase: str) -> None:
-        """After the last VM: SVME is 0 again, or still 1 where kvm_amd holds it from its loading on."""
-        raw = self._look(phase)
-        clear = open_msrs.clear(raw)
-        if self._at_load and clear:
-            raise Failed(f"EFER.SVME is 0 on {cpu_names(clear)} although kvm.enable_virt_at_load=Y", "svme-not-set")
-        still = [cpu for cpu in raw if cpu not in clear]
-        if not self._at_load and still:
-            raise Failed(f"EFER.SVME is 1 on {cpu_names(still)} although the last VM is gone", "svme-not-cleared")
+        """Check SVME after the last VM: 0, or 1 where kvm_amd has set it when it was loaded. Raises CycleFailed."""
+        raw = self._read(phase)
+        clear = open_msrs.cpus_without_svme(raw)
+        if self._virt_at_load and clear:
+            what = f"EFER.SVME is 0 on {cpu_names(clear)} although kvm.enable_virt_at_load=Y"
+            raise CycleFailed(what, "svme-not-set")
+        still_set = [cpu for cpu in raw if cpu not in clear]
+        if not self._virt_at_load and still_set:
+            what = f"EFER.SVME is 1 on {cpu_names(still_set)} although the last VM is gone"
+            raise CycleFailed(what, "svme-not-cleared")
 
     def check_unloaded(self) -> None:
-        """While kvm_amd is not there, nobody has a reason to hold SVM."""
-        raw = self._look("closed")
-        still = [cpu for cpu in raw if cpu not in open_msrs.clear(raw)]
-        if still:
-            raise Failed(f"EFER.SVME is 1 on {cpu_names(still)} although kvm_amd is unloaded", "svme-not-cleared")
+        """Check that SVME is 0 on every CPU while kvm_amd is unloaded. Raises CycleFailed."""
+        raw = self._read("closed")
+        clear = open_msrs.cpus_without_svme(raw)
+        still_set = [cpu for cpu in raw if cpu not in clear]
+        if still_set:
+            what = f"EFER.SVME is 1 on {cpu_names(still_set)} although kvm_amd is unloaded"
+            raise CycleFailed(what, "svme-not-cleared")
 
     def _run_guest(self, vm: kvm.Vm) -> None:
         cpus = sorted(os.sched_getaffinity(0), reverse=self._backwards)
-        self._backwards = not self._backwards  # there and back: each begins on the CPU where the last one ended
-        self.runs = guest.run_on(self.device, vm, cpus, cpus)
-        bad = [run for run in self.runs if run["result"] not in ("ok", "skipped")]
+        self._backwards = not self._backwards  # Each run begins on the CPU where the last one ended: one move less.
+        self.guest_runs = guest.run_on_cpus(self.device, vm, cpus, cpus)
+        bad = [run for run in self.guest_runs if run["result"] not in ("ok", "skipped")]
         if bad:
             run = bad[0]
             detail = f"{run['result']}: {run['detail']} {run['error'] or ''}".strip()
-            raise Failed(f"the guest did not run to its end on cpu{run['cpu']}: {detail}", "guest-failed")
+            what = f"the guest did not run to its end on cpu{run['cpu']}: {detail}"
+            raise CycleFailed(what, "guest-failed")
 
-    def began_held(self) -> bool:
-        """Whether SVME was set when the cycle began, although no VM of ours was there and KVM holds it for none."""
+    def began_with_svme(self) -> bool:
+        """Return whether SVME was 1 on some CPU when the cycle began, although KVM had no reason to have set it."""
         before = self.raw.get("before", {})
-        return not self._at_load and len(open_msrs.clear(before)) < len(before)
+        return not self._virt_at_load and len(open_msrs.cpus_without_svme(before)) < len(before)
 
     def snapshots(self) -> list[Snapshot]:
-        return [open_msrs.snapshot(raw, phase) for phase, raw in self.raw.items()]
+        """Return the registers of this cycle as evidence."""
+        return [open_msrs.to_snapshot(raw, phase) for phase, raw in self.raw.items()]
 
-    def events(self) -> list[Uevent]:
-        """KVM's uevents since the cycle began."""
-        return self._udev.take(self._root, "closed")
+    def uevents(self) -> list[Uevent]:
+        """Return KVM's uevents since this cycle began."""
+        return self._udev.read_uevents(self._root, "closed")

@@ -1,38 +1,34 @@
-"""The registers of all CPUs, read many times: the devices stay open."""
+"""The registers of all CPUs, read many times: the MSR devices stay open."""
 
 from __future__ import annotations
 
 import errno
-import os
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpus, msr
-from kvmprobe.host.sysroot import Sysroot, close
+from kvmprobe.host.sysroot import Sysroot, close_fd
 from kvmprobe.model.registers import EFER, SNAPSHOT_REGISTERS, VM_HSAVE_PA
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Snapshot
 
-    # By CPU, in the order of SNAPSHOT_REGISTERS.
-    Raw = dict[int, tuple[bytes, ...]]
+    # By CPU: the bytes of each register, in the order of SNAPSHOT_REGISTERS.
+    RawRegisters = dict[int, tuple[bytes, ...]]
 
 _NUMBERS = tuple(register.number for register in SNAPSHOT_REGISTERS)
-_EFER, _HSAVE = SNAPSHOT_REGISTERS.index(EFER), SNAPSHOT_REGISTERS.index(VM_HSAVE_PA)
-_SVME_BYTE, _SVME_MASK = divmod(EFER.bits["SVME"], 8)[0], 1 << EFER.bits["SVME"] % 8
+_EFER, _VM_HSAVE_PA = SNAPSHOT_REGISTERS.index(EFER), SNAPSHOT_REGISTERS.index(VM_HSAVE_PA)
+_SVME_BYTE, _SVME_MASK = EFER.bits["SVME"] // 8, 1 << EFER.bits["SVME"] % 8  # Little endian.
 
 
-class Registers:
-    """The msr devices of the online CPUs, opened. `readable` is False where there is nothing to be read.
-
-    `read` raises OSError where a CPU has gone meanwhile: `open` again.
-    """
+class OpenMsrs:
+    """The open MSR devices of the online CPUs, closed on exit. `readable` is False where they cannot be read."""
 
     def __init__(self, root: Sysroot) -> None:
         self._root = root
         self._fds: dict[int, int] = {}
         self.readable = False
 
-    def __enter__(self) -> Registers:
+    def __enter__(self) -> OpenMsrs:
         self.open()
         return self
 
@@ -40,12 +36,11 @@ class Registers:
         self.close()
 
     def open(self) -> None:
-        """Opens the devices of the CPUs that are online now."""
+        """Close the devices that are open and open those of the CPUs that are online now. Sets `readable`."""
         self.close()
         try:
-            for cpu in cpus.online(self._root):
-                path = self._root.path(msr.device(cpu))
-                self._fds[cpu] = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            for cpu in cpus.online_cpus(self._root):
+                self._fds[cpu] = self._root.open(msr.device_path(cpu))
             self.read()
             self.readable = True
         except OSError:
@@ -53,29 +48,32 @@ class Registers:
             self.readable = False
 
     def close(self) -> None:
+        """Close the devices."""
         while self._fds:
-            close(self._fds.popitem()[1])
+            close_fd(self._fds.popitem()[1])
 
-    def read(self) -> Raw:
-        """Raises OSError where a device is gone, or none is open."""
+    def read(self) -> RawRegisters:
+        """Return the registers of every CPU. Raises OSError where a CPU went offline, or no device is open."""
         if not self._fds:
-            raise OSError(errno.ENXIO, "no CPU's registers are open")
-        read = self._root.read_slot
-        return {cpu: tuple([read(fd, number, 8) for number in _NUMBERS]) for cpu, fd in self._fds.items()}
+            raise OSError(errno.ENXIO, "no MSR device is open")
+        read = self._root.read_register
+        return {
+            cpu: tuple([read(fd, number, msr.REGISTER_BYTES) for number in _NUMBERS]) for cpu, fd in self._fds.items()
+        }
 
 
-def clear(raw: Raw) -> list[int]:
-    """The CPUs whose EFER.SVME is 0."""
+def cpus_without_svme(raw: RawRegisters) -> list[int]:
+    """Return the CPUs whose EFER.SVME is 0."""
     return [cpu for cpu, values in raw.items() if not values[_EFER][_SVME_BYTE] & _SVME_MASK]
 
 
-def pages(raw: Raw) -> dict[int, int]:
-    """VM_HSAVE_PA by CPU."""
-    return {cpu: int.from_bytes(values[_HSAVE], "little") for cpu, values in raw.items()}
+def host_save_areas(raw: RawRegisters) -> dict[int, int]:
+    """Return VM_HSAVE_PA by CPU: the physical address of the CPU's host save area (APM volume 2, 15.30.4)."""
+    return {cpu: int.from_bytes(values[_VM_HSAVE_PA], "little") for cpu, values in raw.items()}
 
 
-def snapshot(raw: Raw, phase: str) -> Snapshot:
-    """What was read, as evidence."""
+def to_snapshot(raw: RawRegisters, phase: str) -> Snapshot:
+    """Return the registers as evidence, under the name `phase`."""
     return {
         "phase": phase,
         "cpus": {

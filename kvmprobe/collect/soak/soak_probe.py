@@ -1,4 +1,4 @@
-"""A probe, and then its cycle many times, with what else was asked for between."""
+"""A probe, then its cycle many times, with the steps that were asked for in between."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ import time
 from contextlib import ExitStack
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.collect.soak import killed_child
-from kvmprobe.collect.soak.cycle import Cycle, Failed
-from kvmprobe.collect.soak.histogram import Times
-from kvmprobe.collect.soak.hotplug import Hotplug
-from kvmprobe.collect.soak.open_msrs import Registers
-from kvmprobe.collect.vm_probe import Probe, svme
+from kvmprobe.collect.soak.cpu_hotplug import CpuHotplug
+from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
+from kvmprobe.collect.soak.killed_child import kill_child_with_vm
+from kvmprobe.collect.soak.open_msrs import OpenMsrs
+from kvmprobe.collect.soak.time_histogram import TimeHistogram
+from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.host import cpus, guest, kvm, modules, processes
-from kvmprobe.host.kvm_amd_reload import KVM_AMD, Unloaded
+from kvmprobe.host.kvm_amd_reload import KVM_AMD, UnloadedKvmAmd
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names
 from kvmprobe.model.errors import Problem
+from kvmprobe.model.registers import EFER, svme
 
 if TYPE_CHECKING:
     from typing import Callable
 
     from kvmprobe.model.evidence import MoreEvidence, SoakFailure, Uevent
 
-_MOST_FAILURES = 100  # that are kept
+_MOST_FAILURES = 100  # That are described in the evidence; all are counted.
 
 
-class Plan:
-    """What to do: `cycles` or `seconds` (the other is None), `vms` at once, the `steps` beside, whether to go on after
-    a failure, and whom to tell about progress."""
+class SoakPlan:
+    """What to do.
+
+    `cycles` or `seconds`: how many cycles, or for how long; the other is None. `vms`: at once. `steps`: "hotplug",
+    "reload", "kill". `keep_going`: go on after a failure. `progress`: called with the probe after each cycle.
+    """
 
     def __init__(
         self,
@@ -48,10 +52,13 @@ class Plan:
         self.progress = progress
 
 
-class SoakProbe(Probe):
-    """The evidence is that of the first cycle, a whole probe, or of the first one that failed."""
+class SoakProbe(VmProbe):
+    """The evidence is that of the first cycle, which is a whole probe, or of the first cycle that failed.
 
-    def __init__(self, root: Sysroot, plan: Plan) -> None:
+    `cycles`, `seconds`, `failed`: how many and how long so far, for the progress.
+    """
+
+    def __init__(self, root: Sysroot, plan: SoakPlan) -> None:
         super().__init__(root)
         self.plan = plan
         self.cycles = 0
@@ -62,66 +69,62 @@ class SoakProbe(Probe):
         self._steps = dict.fromkeys(plan.steps, 0)
         self._limits: list[str] = []
         self._may_reload = "reload" in plan.steps
-        self._memory = [0, 0]
-        self._pids: list[int | None] = [os.getpid()]
+        self._memory_kb = [0, 0]
+        self._own_pids: list[int | None] = [os.getpid()]
         self._child: int | None = None
-        self._hears = False
+        self._has_uevents = False
         self._last_interfered = 0
         self._cycle: Cycle | None = None
 
-    def run(self, at_load: bool) -> None:
-        super().run(at_load)
+    def run(self, virt_at_load: bool) -> None:
+        """Run the probe of a check and, where it created a VM, the cycles."""
+        super().run(virt_at_load)
         if self.ioctls["KVM_CREATE_VM"] != 0:
-            return  # the verdict says why
-        own = self.udev.evidence()["events"]
-        made = [event["pid"] for event in own if event["event"] == "create"]
-        if len(made) == 1:  # in a container the kernel's PID of this process is another
-            self._pids += made
-        self._hears = self.udev.evidence()["source"] is not None
+            return  # The verdict of this probe states why.
+        uevents = self.udev.evidence()
+        creators = [event["pid"] for event in uevents["events"] if event["event"] == "create"]
+        if len(creators) == 1:  # In a container the PID that the kernel knows differs from os.getpid().
+            self._own_pids += creators
+        self._has_uevents = uevents["source"] is not None
         with ExitStack() as stack:
-            stack.enter_context(guest.Alarm())
-            read = stack.enter_context(Registers(self.root))
-            if not read.readable:
-                self._limits.append("the registers are not readable, so only KVM's answers were checked")
-            elif not all(svme(registers["EFER"]) for registers in self.snapshots[1]["cpus"].values()):
-                return  # no guest may run, and the verdict of the first VM says why
-            kept_from = set(cpus.online(self.root)) - os.sched_getaffinity(0)
-            if kept_from:
-                self._limits.append(f"the guest may not run on {cpu_names(kept_from)} (affinity, cpuset)")
-            hotplug = stack.enter_context(Hotplug(self.root, read)) if "hotplug" in self._steps else None
-            self._soak(read, hotplug, at_load)
+            stack.enter_context(guest.GuestAlarm())
+            msrs = stack.enter_context(OpenMsrs(self.root))
+            if not msrs.readable:
+                self._limits.append("the registers cannot be read: only KVM's answers were checked")
+            elif not all(svme(registers[EFER.name]) for registers in self.snapshots[1]["cpus"].values()):
+                return  # The guest may not run, and the verdict of this probe states why.
+            excluded = set(cpus.online_cpus(self.root)) - os.sched_getaffinity(0)
+            if excluded:
+                self._limits.append(f"the guest may not run on {cpu_names(excluded)} (CPU affinity, cpuset)")
+            hotplug = stack.enter_context(CpuHotplug(self.root, msrs)) if "hotplug" in self._steps else None
+            self._run_cycles(msrs, hotplug, virt_at_load)
         if hotplug:
             self._limits += hotplug.limits.values()
 
-    def _soak(self, read: Registers, hotplug: Hotplug | None, at_load: bool) -> None:
+    def _run_cycles(self, msrs: OpenMsrs, hotplug: CpuHotplug | None, virt_at_load: bool) -> None:
         path = self.root.path(self.device["path"])
-        cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), read, self.udev, at_load, self.plan.vms)
+        cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), msrs, self.udev, virt_at_load, self.plan.vms)
         try:
-            cycle.during = hotplug.run if hotplug else None
+            cycle.while_vms_live = hotplug.run if hotplug else None
             started = time.monotonic()
-            self._memory[0] = _resident_kb()
-            while self._is_content() and self._has_more():
+            self._memory_kb[0] = _resident_kb()
+            while self._may_go_on() and self._has_more():
                 self.cycles += 1
                 self._try(cycle, "cycle", cycle.run)
                 if hotplug:
                     self._steps["hotplug"] = hotplug.done
-                if "kill" in self._steps and self._is_content():
+                if "kill" in self._steps and self._may_go_on():
                     self._steps["kill"] += 1
-                    self._try(cycle, "kill", lambda: killed_child.run(path, read, cycle, self._born))
-                if self._may_reload and self._is_content():
-                    cycle.device.close()
-                    self._try(cycle, "reload", lambda: self._reload(cycle))
-                    if self._may_reload and not modules.is_present(self.root, KVM_AMD):
-                        break  # which is the failure that was kept
-                    if not self._try(cycle, "reload", lambda: cycle.open(path)):
-                        break
+                    self._try(cycle, "kill", lambda: kill_child_with_vm(path, msrs, cycle, self._set_child))
+                if self._may_reload and self._may_go_on() and not self._reload_and_reopen(cycle, path):
+                    break
                 self.seconds = time.monotonic() - started
                 self.plan.progress(self)
-            self._memory[1] = _resident_kb()
+            self._memory_kb[1] = _resident_kb()
         finally:
             cycle.device.close()
 
-    def _is_content(self) -> bool:
+    def _may_go_on(self) -> bool:
         return self.plan.keep_going or not self.failed
 
     def _has_more(self) -> bool:
@@ -130,61 +133,73 @@ class SoakProbe(Probe):
         return self.plan.seconds is None or self.seconds < self.plan.seconds
 
     def _try(self, cycle: Cycle, step: str, do: Callable[[], None]) -> bool:
-        """False where `do` raised Failed, which is then kept as it should be."""
+        """Return False where `do` raised CycleFailed. The failure is recorded, or counted as interference."""
         try:
             do()
             return True
-        except Failed as failed:
-            events = cycle.events()
-            if failed.reason != "kvm-amd-load-failed" and self._others(cycle, events):
+        except CycleFailed as failed:
+            uevents = cycle.uevents()
+            if failed.reason != "kvm-amd-load-failed" and self._others_interfered(cycle, uevents):
                 self.interfered += self._last_interfered != self.cycles
                 self._last_interfered = self.cycles
                 return False
             self.failed += 1
             if not self.failures:
-                self._keep(cycle, events)
+                self._keep_evidence(cycle, uevents)
             if len(self.failures) < _MOST_FAILURES:
                 self.failures.append({"cycle": self.cycles, "step": step, "what": failed.what, "reason": failed.reason})
             return False
 
-    def _born(self, pid: int) -> None:
+    def _set_child(self, pid: int) -> None:
         self._child = pid
 
-    def _others(self, cycle: Cycle, events: list[Uevent]) -> bool:
-        """Whether VMs that are not ours were there, or may have been where no uevents tell."""
-        if not self._hears and (cycle.began_held() or processes.vm_users(self.root)):
+    def _others_interfered(self, cycle: Cycle, uevents: list[Uevent]) -> bool:
+        """Whether other processes had VMs, or may have had where there are no uevents."""
+        if not self._has_uevents and (cycle.began_with_svme() or processes.vm_users(self.root)):
             return True
         return any(
-            event["pid"] not in (*self._pids, self._child) or (event["count"] or 0) > self.plan.vms for event in events
+            event["pid"] not in (*self._own_pids, self._child) or (event["count"] or 0) > self.plan.vms
+            for event in uevents
         )
 
-    def _keep(self, cycle: Cycle, events: list[Uevent]) -> None:
-        """The failed cycle takes the place of the first one in the evidence."""
+    def _keep_evidence(self, cycle: Cycle, uevents: list[Uevent]) -> None:
+        """Make the failed cycle the evidence, in place of the first one."""
         if cycle.raw:
             self.snapshots = cycle.snapshots()
-        self.guest = cycle.runs
+        self.guest = cycle.guest_runs
         self.ioctls["KVM_CREATE_VM"] = cycle.created
-        self.udev.replace(events)
+        self.udev.set_evidence(uevents)
+
+    def _reload_and_reopen(self, cycle: Cycle, path: str) -> bool:
+        """Reload kvm_amd; False where no further cycle is possible."""
+        cycle.device.close()
+        self._try(cycle, "reload", lambda: self._reload(cycle))
+        if self._may_reload and not modules.is_present(self.root, KVM_AMD):
+            return False  # The failure is recorded.
+        return self._try(cycle, "reload", lambda: cycle.reopen_device(path))
 
     def _reload(self, cycle: Cycle) -> None:
-        """Raises Failed. Where kvm_amd cannot be unloaded because it is used, that is said and not tried again."""
+        """Unload kvm_amd and load it again. Raises CycleFailed.
+
+        Where it cannot be unloaded because it is used, this becomes a limit, and it is not tried again.
+        """
         try:
-            with Unloaded(self.root) as unloaded:
+            with UnloadedKvmAmd(self.root) as unloaded:
                 cycle.check_unloaded()
                 answer = unloaded.load()[0]
-                self._limits += [change for change in unloaded.changes() if change not in self._limits]
+                self._limits += [change for change in unloaded.parameter_changes() if change not in self._limits]
         except Problem as problem:
             self._limits.append(problem.message)
             self._may_reload = False
             return
         if not modules.is_present(self.root, KVM_AMD):
-            raise Failed(
-                f"kvm_amd could not be loaded again: {answer['output'] or answer['status']}", "kvm-amd-load-failed"
-            )
+            what = f"kvm_amd could not be loaded again: {answer['output'] or answer['status']}"
+            raise CycleFailed(what, "kvm-amd-load-failed")
         self._steps["reload"] += 1
         cycle.check_released("before")
 
-    def more(self) -> MoreEvidence:
+    def extra_evidence(self) -> MoreEvidence:
+        """Return the evidence `soak`."""
         cycle = self._cycle
         return {
             "soak": {
@@ -197,14 +212,14 @@ class SoakProbe(Probe):
                 "interfered": self.interfered,
                 "failed": self.failed,
                 "failures": self.failures,
-                "create": (cycle.create_times if cycle else Times()).percentiles(),
-                "close": (cycle.close_times if cycle else Times()).percentiles(),
-                "memory_kb": self._memory,
+                "create": (cycle.create_times if cycle else TimeHistogram()).percentiles(),
+                "close": (cycle.close_times if cycle else TimeHistogram()).percentiles(),
+                "memory_kb": self._memory_kb,
             }
         }
 
 
 def _resident_kb() -> int:
-    """Of this process, by /proc/self/statm."""
-    pages = (Sysroot().text_or_none("/proc/self/statm") or "0 0").split()[1]
+    """The resident memory of this process in KiB, by /proc/self/statm."""
+    pages = (Sysroot().read_text_or_none("/proc/self/statm") or "0 0").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE") // 1024

@@ -1,1 +1,1 @@
-"""`kvmprobe trace`: what the kernel itself did between the ioctl and the register, by its own tracing."""
+"""`kvmprobe trace`: the kernel's own functions and register writes between the ioctl and EFER, by its own tracing."""

@@ -1,4 +1,4 @@
-"""The lines of a trace (kernel: kernel/trace/trace_output.c, arch/x86/include/asm/msr-trace.h) as evidence."""
+"""The lines of a trace as evidence (kernel: kernel/trace/trace_output.c, arch/x86/include/asm/msr-trace.h)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ if TYPE_CHECKING:
 
     from kvmprobe.model.evidence import TraceEntry
 
+# The registers whose writes are traced: names by number.
 REGISTERS = {register.number: register.name for register in (EFER, VM_HSAVE_PA)}
 
-_MARK = "kvmprobe: "
+_MARKER = "kvmprobe: "
 
-# "         python3-129     [001] d..1.    8.805960: write_msr: c0000080, value 1d01"; a name may hold anything.
+# "         python3-129     [001] d..1.    8.805960: write_msr: c0000080, value 1d01". A task name may contain anything.
 _LINE = re.compile(r"\s*(.*)-(\d+)\s+(?:\([ \d-]+\)\s+)?\[(\d+)\]\s+(?:\S+\s+)?(\d+\.\d+): (.*)")
 _FUNCTION = re.compile(r"(\S+) <-(\S+)$")
 _WRITE = re.compile(r"write_msr: ([0-9a-f]+), value ([0-9a-f]+)( #GP)?$")
 
 
-def mark(phase: str) -> str:
-    """The line that says that what follows belongs to `phase`."""
-    return _MARK + phase
+def marker(phase: str) -> str:
+    """Return the text of the trace marker that begins `phase`."""
+    return _MARKER + phase
 
 
-def parse(text: str) -> Iterator[TraceEntry]:
-    """The entries of a trace: functions while kvm_amd is loaded, a VM created or closed; writes at any time."""
+def parse_trace(text: str) -> Iterator[TraceEntry]:
+    """Return the entries of a trace, in its order.
+
+    Functions only of the phases in which kvm_amd is loaded or a VM created or closed, register writes of all phases.
+    """
     phase = "before"
     for line in text.splitlines():
         found = _LINE.match(line)
         if not found:
-            continue  # a comment, a loss (which the statistics tell better)
-        task, pid, cpu, seconds, what = found.groups()
-        if _MARK in what:
-            phase = what.partition(_MARK)[2]
+            continue  # A comment, or a note about lost entries: the statistics of the CPU count them.
+        task, pid, cpu, seconds, rest = found.groups()
+        if _MARKER in rest:
+            phase = rest.partition(_MARKER)[2]
             continue
         entry: TraceEntry = {
             "phase": phase,
@@ -50,7 +54,7 @@ def parse(text: str) -> Iterator[TraceEntry]:
             "register": None,
             "value": None,
         }
-        function, write = _FUNCTION.match(what), _WRITE.match(what)
+        function, write = _FUNCTION.match(rest), _WRITE.match(rest)
         if function and phase in (kernel_steps.LOAD, kernel_steps.CREATE, kernel_steps.CLOSE):
             entry["function"], entry["caller"] = function.groups()
             yield entry

@@ -1,1 +1,1 @@
-"""Watching a VMM from outside: its KVM ioctls as the kernel saw them, and every CPU's registers at them."""
+"""`kvmprobe watch`: the KVM ioctls of any VMM, seen by ptrace, and the registers of every CPU at each of them."""

@@ -1,38 +1,32 @@
-"""Signals while something is followed: taken one by one where we wait, so that none comes in between."""
+"""Signals while processes are followed: blocked, and taken one by one where kvmprobe waits, so that none interrupts."""
 
 from __future__ import annotations
 
 import signal
 
-from kvmprobe import TYPE_CHECKING
+from kvmprobe.model.signals import ENDING_SIGNALS
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_OF_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # which it ignores, and an ordinary process does not
+# Python ignores them; a program that is started from a shell does not.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-class Signals:
-    """Blocks the signals that end a program, and those of children, from entry to exit."""
+class BlockedSignals:
+    """Blocks ENDING_SIGNALS and SIGCHLD from entry to exit. A signal that kvmprobe's caller ignores stays ignored."""
 
-    def __enter__(self) -> Signals:
-        # What is ignored (nohup) stays so.
-        self._awaited = {signum for signum in ENDING if signal.getsignal(signum) is not signal.SIG_IGN}
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._awaited, signal.SIGCHLD})
+    def __enter__(self) -> BlockedSignals:
+        self._ending = {signum for signum in ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*self._ending, signal.SIGCHLD})
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def wait(self, seconds: float) -> signal.struct_siginfo | None:
-        """The next of them, None when none came in time."""
-        return signal.sigtimedwait({*self._awaited, signal.SIGCHLD}, seconds)
+        """Wait for the next signal and return it, None where none arrives in time."""
+        return signal.sigtimedwait({*self._ending, signal.SIGCHLD}, seconds)
 
     def restore_in_child(self) -> None:
-        """A command begins with the signals that kvmprobe was given, and with SIGCHLD as it usually is."""
-        for signum in (*self._awaited, *_OF_PYTHON):
+        """Give a child the signal handling and the mask with which kvmprobe itself was started."""
+        for signum in (*self._ending, *_IGNORED_BY_PYTHON):
             signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

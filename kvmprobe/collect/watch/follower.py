@@ -1,4 +1,4 @@
-"""Follows processes with all their threads and children: every stop is answered, no tracee is left stopped."""
+"""Follows processes with all their threads and children. Every stop is answered: no tracee is left stopped."""
 
 from __future__ import annotations
 
@@ -9,255 +9,217 @@ import time
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.watch import kvm_ioctls, ptrace_calls
-from kvmprobe.collect.watch.blocked_signals import ENDING
+from kvmprobe.collect.watch.tracees import TracedProcess, TracedThread
+from kvmprobe.host.processes import status_field
+from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.model.signals import ENDING_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Protocol
 
-    from kvmprobe.collect.watch.blocked_signals import Signals
-    from kvmprobe.model.evidence import Answer, Snapshot, WatchedCall
-
-    class Witness(Protocol):
-        """Who is told what is seen while a thread stands."""
-
-        def found(self, tid: int, pid: int) -> None: ...
-        def entered(self, tid: int, pid: int, name: str, request: int, argument: int) -> Call: ...
-        def returned(self, call: Call, answer: Answer) -> bool:
-            """Whether the process has shown all that is of interest."""
-
-        def unknown_abi(self, pid: int) -> None: ...
-        def idle(self) -> None: ...
+    from kvmprobe.collect.watch.blocked_signals import BlockedSignals
+    from kvmprobe.collect.watch.tracees import Observer
 
 
-_WALL = 0x40000000  # linux/wait.h: threads as well
-_STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
-_TICK_S = 1.0
-_DETACH_S = 5.0
-
-
-class Call:
-    """A call that has begun: as it stands in evidence, and all the registers at its entry."""
-
-    def __init__(self, seen: WatchedCall, entry: Snapshot) -> None:
-        self.seen = seen
-        self.entry = entry
-
-
-class Process:
-    """`watched`: its threads stop at system calls."""
-
-    def __init__(self, pid: int, watched: bool = True) -> None:
-        self.pid = pid
-        self.watched = watched
-
-
-class Thread:
-    """`call`: the ioctl of interest that it is in."""
-
-    def __init__(self, tid: int, process: Process) -> None:
-        self.tid = tid
-        self.process = process
-        self.call: Call | None = None
+_WALL = 0x40000000  # __WALL of linux/wait.h: threads, too.
+_STOP_SIGNALS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_IDLE_S = 1.0
+_DETACH_DEADLINE_S = 5.0
 
 
 class Follower:
-    """Follows the process `main`, which is `started` by us or was there before.
+    """Follows the process `main`, which kvmprobe started (`started`) or which ran before.
 
-    After `run`: `ended` ("exited", "killed", "detached") and `status` of `main`; `signalled`: the signal that told us
-    to end; `left`: the processes that run on without us.
+    After `run`: `ended` ("exited", "killed", "detached") and `status` (exit status or signal number) of `main`;
+    `ending_signal`: the signal that asked kvmprobe to end; `remaining_pids`: the processes that run on without
+    kvmprobe; `process_count`: how many were followed in all.
     """
 
-    def __init__(self, witness: Witness, signals: Signals, main: int, started: bool) -> None:
-        self._witness = witness
+    def __init__(self, root: Sysroot, observer: Observer, signals: BlockedSignals, main: int, started: bool) -> None:
+        self._root = root
+        self._observer = observer
         self._signals = signals
         self.main = main
         self._started = started
-        self._threads: dict[int, Thread] = {}
-        self._processes: dict[int, Process] = {}
+        self._threads: dict[int, TracedThread] = {}
+        self._processes: dict[int, TracedProcess] = {}
         self._detaching = False
-        self._awaited: set[int] = set()
-        self._attached: Callable[[], None] = lambda: None
-        self.followed = 0
+        self._not_stopped_yet: set[int] = set()
+        self._on_all_stopped: Callable[[], None] = lambda: None
+        self.process_count = 0
         self.ended = "detached"
         self.status: int | None = None
-        self.signalled: int | None = None
-        self.left: list[int] = []
+        self.ending_signal: int | None = None
+        self.remaining_pids: list[int] = []
 
     def seize(self, tid: int, watched: bool = True) -> None:
-        """Takes a thread, whose system calls are `watched` from its next stop on. Raises OSError."""
+        """Trace a thread. Its system calls are watched after its next stop, if `watched`. Raises OSError."""
         ptrace_calls.seize(tid)
         self._add(tid, watched)
 
-    def interrupt(self, tids: Collection[int], attached: Callable[[], None]) -> None:
-        """Makes each of these threads stop once, for only then its system calls are seen; then calls `attached`."""
-        self._awaited, self._attached = set(tids), attached
+    def interrupt(self, tids: Collection[int], on_all_stopped: Callable[[], None]) -> None:
+        """Stop each of these threads once, so that its system calls are watched from then on.
+
+        `on_all_stopped` is called when every one of them has stopped or ended.
+        """
+        self._not_stopped_yet, self._on_all_stopped = set(tids), on_all_stopped
         for tid in tids:
             try:
                 ptrace_calls.interrupt(tid)
             except OSError:
-                pass  # it has ended, as waitpid() will say
+                pass  # It has ended: waitpid() will report it.
 
-    def _add(self, tid: int, watched: bool = True) -> Thread:
-        pid = _process_of(tid)
+    def _add(self, tid: int, watched: bool = True) -> TracedThread:
+        # The Tgid of a thread is its process. Where the thread is gone already, it stands for itself.
+        pid = int(status_field(self._root, tid, "Tgid") or tid)
         if pid not in self._processes:
-            self._processes[pid] = Process(pid, watched)
-            self.followed += 1
-        self._threads[tid] = Thread(tid, self._processes[pid])
-        self._witness.found(tid, pid)
+            self._processes[pid] = TracedProcess(pid, watched)
+            self.process_count += 1
+        self._threads[tid] = TracedThread(tid, self._processes[pid])
+        self._observer.thread_found(tid, pid)
         return self._threads[tid]
 
     def run(self) -> None:
-        """Until all that is followed has ended, or a signal makes us let go."""
+        """Follow until every process has ended, or a signal asks kvmprobe to end; then detach from all."""
         try:
-            while self._threads and self._next():
+            while self._threads and self._handle_next():
                 pass
-            while (received := self._signals.wait(0)) is not None:  # which came with the end, as of a Ctrl-C
-                if received.si_signo in ENDING:
-                    self.signalled = received.si_signo
+            while (received := self._signals.wait(0)) is not None:  # It arrived with the end, as Ctrl-C does.
+                if received.si_signo in ENDING_SIGNALS:
+                    self.ending_signal = received.si_signo
         finally:
             self.detach()
 
-    def _next(self) -> bool:
-        """One change of a tracee or one signal; False when there is nothing left to wait for."""
+    def _handle_next(self) -> bool:
+        """Handle one change of a tracee or one signal. False: stop following."""
         try:
             tid, status = os.waitpid(-1, os.WNOHANG | _WALL)
         except ChildProcessError:
             self._threads.clear()
             return False
         if tid:
-            self._changed(tid, status)
+            self._handle_change(tid, status)
             return True
-        received = self._signals.wait(_TICK_S)
+        received = self._signals.wait(_IDLE_S)
         if received is None:
-            self._witness.idle()
-        elif received.si_signo in ENDING:
-            return self._told_to_end(received)
+            self._observer.idle()
+        elif received.si_signo in ENDING_SIGNALS:
+            return self._handle_ending_signal(received)
         return True
 
-    def _told_to_end(self, received: signal.struct_siginfo) -> bool:
-        """Passes the signal on to the command that we started; lets go of what we did not, or what it left behind."""
-        self.signalled = received.si_signo
+    def _handle_ending_signal(self, received: signal.struct_siginfo) -> bool:
+        """Pass the signal on to a command that kvmprobe started. False where the processes are to run on instead.
+
+        They run on where kvmprobe attached to them, and where the command has ended and left children behind.
+        """
+        self.ending_signal = received.si_signo
         if not self._started or self.ended != "detached":
             return False
-        if received.si_code <= 0:  # not the kernel's, as from a terminal, where the command has it already
+        if received.si_code <= 0:  # By a process. A signal of the kernel, as Ctrl-C, has reached the command already.
             os.kill(self.main, received.si_signo)
         return True
 
-    def _changed(self, tid: int, status: int) -> None:
+    def _handle_change(self, tid: int, status: int) -> None:
         if os.WIFSTOPPED(status):
-            thread = self._threads.get(tid) or self._add(tid)  # a new task may come before its parent's event
+            thread = self._threads.get(tid) or self._add(tid)  # A new task may stop before its parent's event arrives.
             try:
-                self._stopped(thread, os.WSTOPSIG(status), status >> 16)
+                self._handle_stop(thread, os.WSTOPSIG(status), status >> 16)
             except OSError as error:
-                if error.errno != errno.ESRCH:  # killed while it stood
+                if error.errno != errno.ESRCH:  # ESRCH: it was killed while it stood.
                     raise
         else:
-            self._gone(tid, status)
-        if tid in self._awaited:
-            self._awaited.remove(tid)
-            if not self._awaited:
-                self._attached()
+            self._handle_end(tid, status)
+        if tid in self._not_stopped_yet:
+            self._not_stopped_yet.remove(tid)
+            if not self._not_stopped_yet:
+                self._on_all_stopped()
 
-    def _stopped(self, thread: Thread, signum: int, event: int) -> None:
+    def _handle_stop(self, thread: TracedThread, signum: int, event: int) -> None:
         tid = thread.tid
         if self._detaching:
             ptrace_calls.detach(tid, 0 if event or signum == ptrace_calls.SYSCALL_STOP else signum)
-            self._forget(tid)
-        elif event == ptrace_calls.EVENT_STOP and signum in _STOPPING:
+            self._remove(tid)
+        elif event == ptrace_calls.EVENT_STOP and signum in _STOP_SIGNALS:
             ptrace_calls.listen(tid)
         elif event:
             if event == ptrace_calls.EVENT_EXEC:
-                self._executed(thread)
+                self._handle_exec(thread)
             elif event in ptrace_calls.EVENTS_OF_A_NEW_TASK:
                 new = ptrace_calls.event_message(tid)
-                if new not in self._threads and _is_ours(new):  # else it has come, been seen and gone already
+                if new not in self._threads and self._is_traced_by_us(new):  # Else it has stopped and ended already.
                     self._add(new)
-            self._go_on(thread)
+            self._resume(thread)
         elif signum == ptrace_calls.SYSCALL_STOP:
-            self._at_syscall(thread)
-            self._go_on(thread)
+            self._handle_syscall(thread)
+            self._resume(thread)
         else:
-            self._go_on(thread, signum)
+            self._resume(thread, signum)
 
-    def _go_on(self, thread: Thread, signum: int = 0) -> None:
+    def _is_traced_by_us(self, tid: int) -> bool:
+        return status_field(self._root, tid, "TracerPid") == str(os.getpid())
+
+    def _resume(self, thread: TracedThread, signum: int = 0) -> None:
         if thread.process.watched:
-            ptrace_calls.to_syscall(thread.tid, signum)
+            ptrace_calls.resume_to_syscall(thread.tid, signum)
         else:
-            ptrace_calls.proceed(thread.tid, signum)
+            ptrace_calls.resume(thread.tid, signum)
 
-    def _executed(self, thread: Thread) -> None:
-        """A new program: the other threads are gone, and whichever made the call has the process's number now."""
+    def _handle_exec(self, thread: TracedThread) -> None:
+        """A new program: the other threads are gone, and the thread that called execve() has the PID as its TID now."""
         former = ptrace_calls.event_message(thread.tid)
         if former != thread.tid:
             self._threads.pop(former, None)
         thread.call = None
         thread.process.watched = True
 
-    def _at_syscall(self, thread: Thread) -> None:
+    def _handle_syscall(self, thread: TracedThread) -> None:
         process = thread.process
         if not process.watched:
-            return  # another thread has shown all
+            return  # Another thread has made the last call of interest.
         info = ptrace_calls.syscall_info(thread.tid)
         if info.op == ptrace_calls.SYSCALL_INFO_ENTRY:
             thread.call = None
-            found = kvm_ioctls.recognise(thread.tid, info)
+            found = kvm_ioctls.recognize(thread.tid, info)
             if found:
-                thread.call = self._witness.entered(thread.tid, process.pid, *found)
-            elif not kvm_ioctls.knows(info):
-                self._witness.unknown_abi(process.pid)
+                thread.call = self._observer.call_entered(thread.tid, process.pid, *found)
+            elif not kvm_ioctls.is_known_abi(info):
+                self._observer.unknown_abi(process.pid)
         elif info.op == ptrace_calls.SYSCALL_INFO_EXIT and thread.call is not None:
             call, thread.call = thread.call, None
-            if self._witness.returned(call, kvm_ioctls.answer(info)):
+            if self._observer.call_returned(call, kvm_ioctls.answer_of(info)):
                 process.watched = False
 
-    def _gone(self, tid: int, status: int) -> None:
+    def _handle_end(self, tid: int, status: int) -> None:
         if tid == self.main:
             killed = os.WIFSIGNALED(status)
             self.ended = "killed" if killed else "exited"
             self.status = os.WTERMSIG(status) if killed else os.WEXITSTATUS(status)
-        self._forget(tid)
+        self._remove(tid)
 
-    def _forget(self, tid: int) -> None:
+    def _remove(self, tid: int) -> None:
         thread = self._threads.pop(tid, None)
         if thread is not None and all(other.process is not thread.process for other in self._threads.values()):
             self._processes.pop(thread.process.pid, None)
 
     def detach(self) -> None:
-        """Stops each thread for a moment, for only then it can be let go; what cannot stop now is let go by the kernel
-        when we end."""
+        """Stop each thread for a moment, which a detach requires, and detach from it.
+
+        Where a thread cannot stop in time, the kernel detaches it when kvmprobe ends.
+        """
         self._detaching = True
-        self.left = list(self._processes)
+        self.remaining_pids = list(self._processes)
         for tid in list(self._threads):
             try:
                 ptrace_calls.interrupt(tid)
             except OSError:
-                pass  # it is gone, as waitpid() will say
-        ends = time.monotonic() + _DETACH_S
+                pass  # It is gone: waitpid() will report it.
+        ends = time.monotonic() + _DETACH_DEADLINE_S
         while self._threads and time.monotonic() < ends:
             try:
                 tid, status = os.waitpid(-1, os.WNOHANG | _WALL)
             except ChildProcessError:
                 break
             if tid:
-                self._changed(tid, status)
+                self._handle_change(tid, status)
             else:
                 self._signals.wait(0.1)
-
-
-def _process_of(tid: int) -> int:
-    """The process (thread group) of a thread; the thread itself where that is gone."""
-    return _status(tid, "Tgid:") or tid
-
-
-def _is_ours(tid: int) -> bool:
-    return _status(tid, "TracerPid:") == os.getpid()
-
-
-def _status(tid: int, field: str) -> int | None:
-    """A number in /proc/TID/status."""
-    try:
-        with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith(field)), None)
-    except OSError:
-        return None

@@ -1,7 +1,7 @@
-"""ptrace(2), as far as watching needs it. python-ptrace is used here and nowhere else.
+"""ptrace(2), as far as watching needs it. No other module uses python-ptrace.
 
-Of it only its ptrace() is used: its debugger polls where there are several tracees, and it knows PTRACE_ATTACH alone,
-which loses stops of job control. PTRACE_SEIZE keeps them. A tracee that is gone or not stopped raises OSError ESRCH.
+Only its ptrace() is used. Its debugger polls where there are several tracees, and uses PTRACE_ATTACH, which loses the
+stops of job control. PTRACE_SEIZE keeps them. Every function raises OSError; ESRCH: the tracee is gone, or it runs.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import ctypes
 import errno
 import signal
 
-from kvmprobe.host.sonames import BySoname
+from kvmprobe.host.sonames import FixedSonames
 from kvmprobe.model.errors import Problem
 
-with BySoname():
+with FixedSonames():
     from ptrace import PtraceError, __version__
     from ptrace.binding.func import (
         PTRACE_CONT,
@@ -34,7 +34,7 @@ with BySoname():
 
 SOURCE = f"python-ptrace {__version__}"
 
-# linux/ptrace.h, what python-ptrace does not name
+# linux/ptrace.h: constants that python-ptrace does not have
 _PTRACE_SEIZE = 0x4206
 _PTRACE_INTERRUPT = 0x4207
 _PTRACE_LISTEN = 0x4208
@@ -42,7 +42,7 @@ _PTRACE_GET_SYSCALL_INFO = 0x420E  # since Linux 5.3
 SYSCALL_INFO_ENTRY = 1
 SYSCALL_INFO_EXIT = 2
 
-# What a stop is: status >> 16 of waitpid().
+# The kind of a stop: status >> 16 of waitpid().
 EVENT_STOP = 128
 EVENT_EXEC = PTRACE_EVENT_EXEC
 EVENTS_OF_A_NEW_TASK = (PTRACE_EVENT_FORK, PTRACE_EVENT_VFORK, PTRACE_EVENT_CLONE)
@@ -52,7 +52,10 @@ _OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PT
 
 
 class ptrace_syscall_info(ctypes.Structure):
-    """`words`: of an entry the number and six arguments; of an exit the answer and whether it is an error."""
+    """`struct ptrace_syscall_info` of linux/ptrace.h.
+
+    `words`: the union. At an entry: number and six arguments. At an exit: return value and whether it is an error.
+    """
 
     _fields_ = (
         ("op", ctypes.c_uint8),
@@ -72,51 +75,55 @@ def _request(request: int, tid: int, address: int = 0, data: int = 0) -> None:
 
 
 def seize(tid: int) -> None:
-    """Traces it from now on, without stopping it; also the threads, children and programs that come of it.
+    """Trace a thread without stopping it, and every thread, child and program that comes of it.
 
-    Not PTRACE_O_EXITKILL: if kvmprobe is killed, its tracees run on.
+    Without PTRACE_O_EXITKILL: where kvmprobe is killed, its tracees run on.
     """
     _request(_PTRACE_SEIZE, tid, 0, _OPTIONS)
 
 
 def interrupt(tid: int) -> None:
-    """Stops it soon (EVENT_STOP)."""
+    """Have a running thread stop soon (EVENT_STOP)."""
     _request(_PTRACE_INTERRUPT, tid)
 
 
-def proceed(tid: int, signum: int = 0) -> None:
-    """Goes on, with the signal, to whatever stops it next."""
+def resume(tid: int, signum: int = 0) -> None:
+    """Resume a stopped thread, with a signal, until anything but a system call stops it."""
     _request(PTRACE_CONT, tid, 0, signum)
 
 
-def to_syscall(tid: int, signum: int = 0) -> None:
-    """Goes on, with the signal, to the entry or exit of a system call at the latest."""
+def resume_to_syscall(tid: int, signum: int = 0) -> None:
+    """Resume a stopped thread, with a signal, until the entry or exit of a system call at the latest."""
     _request(PTRACE_SYSCALL, tid, 0, signum)
 
 
 def listen(tid: int) -> None:
-    """Leaves it stopped as job control wants it, until SIGCONT."""
+    """Leave a thread stopped, as job control demands, until SIGCONT."""
     _request(_PTRACE_LISTEN, tid)
 
 
 def detach(tid: int, signum: int = 0) -> None:
+    """Resume a stopped thread, with a signal, and trace it no longer."""
     _request(PTRACE_DETACH, tid, 0, signum)
 
 
 def event_message(tid: int) -> int:
-    """Of a new task its number, of an exec the thread's former number."""
+    """Return the number of an event: the TID of a new task, or the former TID of a thread that called execve()."""
     message = ctypes.c_ulong()
     _request(PTRACE_GETEVENTMSG, tid, 0, ctypes.addressof(message))
     return message.value
 
 
 def syscall_info(tid: int) -> ptrace_syscall_info:
-    """The system call at whose entry or exit it stands, of whatever ABI (32-bit, x32)."""
+    """Return the system call at whose entry or exit a thread stands, in whatever ABI (64 bit, 32 bit, x32).
+
+    Raises Problem where the kernel has no PTRACE_GET_SYSCALL_INFO.
+    """
     info = ptrace_syscall_info()
     try:
         _request(_PTRACE_GET_SYSCALL_INFO, tid, ctypes.sizeof(info), ctypes.addressof(info))
     except OSError as error:
         if error.errno == errno.EIO:
-            raise Problem("this kernel cannot tell a tracer about system calls (Linux 5.3 and later can)") from error
+            raise Problem("this kernel has no PTRACE_GET_SYSCALL_INFO (Linux 5.3 and later have it)") from error
         raise
     return info

@@ -1,127 +1,135 @@
-"""The probe that touches no /dev/kvm itself: it watches somebody else do so, and reads the registers at each step."""
+"""A probe that does not touch /dev/kvm: it watches a process that does, and reads the registers at each KVM ioctl."""
 
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.collect.vm_probe import Probe
+from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.collect.watch import ptrace_calls
-from kvmprobe.collect.watch.blocked_signals import Signals
-from kvmprobe.collect.watch.follower import Call
+from kvmprobe.collect.watch.blocked_signals import BlockedSignals
+from kvmprobe.collect.watch.tracees import ObservedCall
 from kvmprobe.host import cpus, msr, processes
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.registers import EFER, VM_CR
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Union
 
     from kvmprobe.collect.watch.follower import Follower
-    from kvmprobe.collect.watch.targets import Command, OwnGuest, Running
+    from kvmprobe.collect.watch.targets import Command, OwnGuest, RunningProcess
     from kvmprobe.model.evidence import Answer, MoreEvidence, OwnView, Reading, Snapshot, Watch, WatchedCall
 
-    Target = Union[Command, OwnGuest, Running]
+    Target = Union[Command, OwnGuest, RunningProcess]
 
-MOST_CALLS = 64  # of one name: a report must not grow with what is watched
+MOST_CALLS = 64  # Of each name that are kept: a report must not grow with the time that a process is watched.
+_CALL_REGISTERS = (EFER, VM_CR)  # Recorded at the entry and exit of each call.
 
 
-class WatchProbe(Probe):
-    """Watches `target`; see there and `Witness` in follow.py. `follower` is known after `run`."""
+class WatchProbe(VmProbe):
+    """Watches `target`; it is the Observer of its Follower. `follower`: who followed the target, after `run`."""
 
     def __init__(self, root: Sysroot, target: Target) -> None:
         super().__init__(root)
         self.follower: Follower | None = None
         self._target = target
-        self._said: OwnView | None = None
+        self._own_view: OwnView | None = None
         self._calls: list[WatchedCall] = []
-        self._counts: dict[str, int] = {}
-        self._ran: set[int] = set()  # the processes whose guests have run
-        self._unknown: set[int] = set()
+        self._call_counts: dict[str, int] = {}
+        self._pids_with_run: set[int] = set()  # Processes whose KVM_RUN has succeeded.
+        self._pids_with_unknown_abi: set[int] = set()
         self._before: Snapshot | None = None
         self._created: Snapshot | None = None
 
-    def run(self, at_load: bool) -> None:
-        self.udev.listen()
-        self._before = self._registers("before")  # where there is no KVM_CREATE_VM at all
-        with Signals() as signals:
+    def run(self, virt_at_load: bool) -> None:
+        """Watch the target to its end. Raises UsageProblem and Problem, see targets.py."""
+        self.udev.start_monitor()
+        self._before = self._read_registers("before")  # Kept where there is no KVM_CREATE_VM at all.
+        with BlockedSignals() as signals:
             self.follower = self._target.follow(self.root, self, signals)
         self.snapshots.append(self._before)
         if self._created is not None:
             self.snapshots.append(self._created)
-            if not any(processes.vms_of(self.root, pid) for pid in self.follower.left):
-                self._snapshot("closed")
-        self.udev.drain(self.root, "closed" if self._created else "before")
-        self._said = self._target.said()
-        if self._said is not None:
-            self.guest = self._said["guest"]
-        self._look_for_others(at_load)
+            if not any(processes.count_vms(self.root, pid) for pid in self.follower.remaining_pids):
+                self._take_snapshot("closed")
+        self.idle()
+        self._own_view = self._target.own_view()
+        if self._own_view is not None:
+            self.guest = self._own_view["guest"]
+        self._find_other_vms(virt_at_load)
 
-    def _registers(self, phase: str) -> Snapshot:
-        return msr.snapshot(self.root, cpus.online(self.root), phase)
+    def _read_registers(self, phase: str) -> Snapshot:
+        return msr.take_snapshot(self.root, cpus.online_cpus(self.root), phase)
 
-    # Witness
+    # The methods of Observer.
 
-    def found(self, tid: int, pid: int) -> None:
-        self.udev.ours |= {tid, pid}
+    def thread_found(self, tid: int, pid: int) -> None:
+        """See Observer. KVM's uevents name the thread that created the VM."""
+        self.udev.own_pids |= {tid, pid}
 
-    def entered(self, tid: int, pid: int, name: str, request: int, argument: int) -> Call:
-        entry = self._registers("before")
-        seen: WatchedCall = {
+    def call_entered(self, tid: int, pid: int, name: str, request: int, argument: int) -> ObservedCall:
+        """See Observer."""
+        entry = self._read_registers("before")
+        call: WatchedCall = {
             "name": name,
             "request": hex(request),
             "argument": hex(argument),
             "answer": None,
             "pid": pid,
             "tid": tid,
-            "comm": processes.comm(self.root, pid),
-            "entry": _shown(entry),
+            "comm": processes.process_name(self.root, pid),
+            "entry": _call_registers(entry),
             "exit": None,
         }
         if name in ("KVM_GET_API_VERSION", "KVM_CREATE_VM"):
             self.device["opened"] = True
-        if name != "KVM_RUN":  # of many, the first that succeeds is of interest
-            self._keep(seen)
+        if name != "KVM_RUN":  # Of many KVM_RUN only the first that succeeds is kept.
+            self._keep(call)
         if name == "KVM_CREATE_VM" and self.ioctls["KVM_CREATE_VM"] != 0:
-            self.udev.drain(self.root, "before")
-        return Call(seen, entry)
+            self.udev.collect_uevents(self.root, "before")
+        return ObservedCall(call, entry)
 
-    def returned(self, call: Call, answer: Answer) -> bool:
-        name = call.seen["name"]
-        done = name == "KVM_RUN" and isinstance(answer, int)
-        if name == "KVM_RUN" and not done:
+    def call_returned(self, call: ObservedCall, answer: Answer) -> bool:
+        """See Observer. The first KVM_RUN that succeeds is the last call of interest."""
+        name = call.evidence["name"]
+        is_last = name == "KVM_RUN" and isinstance(answer, int)
+        if name == "KVM_RUN" and not is_last:
             return False
-        after = self._registers("created")
-        call.seen["answer"] = answer
-        call.seen["exit"] = _shown(after)
-        if done:
-            self._ran.add(call.seen["pid"])
-            self._keep(call.seen)
+        after = self._read_registers("created")
+        call.evidence["answer"] = answer
+        call.evidence["exit"] = _call_registers(after)
+        if is_last:
+            self._pids_with_run.add(call.evidence["pid"])
+            self._keep(call.evidence)
         elif name == "KVM_GET_API_VERSION" and self.ioctls["KVM_GET_API_VERSION"] is None:
             self.ioctls["KVM_GET_API_VERSION"] = answer
         elif name == "KVM_CREATE_VM" and self.ioctls["KVM_CREATE_VM"] != 0:
-            self._vm_created(call.entry, after, answer)
-        return done
+            self._record_create_vm(call.entry, after, answer)
+        return is_last
 
-    def _vm_created(self, before: Snapshot, created: Snapshot, answer: Answer) -> None:
-        """The first that succeeds is the one to be judged, else the first."""
+    def _record_create_vm(self, before: Snapshot, created: Snapshot, answer: Answer) -> None:
+        """The first KVM_CREATE_VM that succeeds is judged; where none succeeds, the first."""
         if isinstance(answer, int) or self._created is None:
             self._before, self._created = before, created
             self.ioctls["KVM_CREATE_VM"] = 0 if isinstance(answer, int) else answer
-            self.udev.drain(self.root, "created")
+            self.udev.collect_uevents(self.root, "created")
 
-    def _keep(self, seen: WatchedCall) -> None:
-        count = self._counts[seen["name"]] = self._counts.get(seen["name"], 0) + 1
+    def _keep(self, call: WatchedCall) -> None:
+        count = self._call_counts[call["name"]] = self._call_counts.get(call["name"], 0) + 1
         if count <= MOST_CALLS:
-            self._calls.append(seen)
+            self._calls.append(call)
 
     def unknown_abi(self, pid: int) -> None:
-        self._unknown.add(pid)
+        """See Observer."""
+        self._pids_with_unknown_abi.add(pid)
 
     def idle(self) -> None:
-        """Takes the uevents now and then, so that none is lost while the command runs."""
-        self.udev.drain(self.root, "closed" if self._created else "before")
+        """See Observer. Collects the uevents, so that none is lost while the command runs."""
+        self.udev.collect_uevents(self.root, "closed" if self._created else "before")
 
-    # Evidence
+    # Evidence.
 
-    def more(self) -> MoreEvidence:
+    def extra_evidence(self) -> MoreEvidence:
+        """Return the evidence `watch`."""
         if self.follower is None:
             return {}
         watch: Watch = {
@@ -131,33 +139,37 @@ class WatchProbe(Probe):
             "pid": self.follower.main,
             "ended": self.follower.ended,
             "status": self.follower.status,
-            "processes": self.follower.followed,
+            "processes": self.follower.process_count,
             "calls": self._calls,
-            "said": self._said,
+            "said": self._own_view,
             "limits": self._limits(),
         }
         return {"watch": watch}
 
     def _limits(self) -> list[str]:
         limits = []
-        if self._ran:
-            pids = ", ".join(map(str, sorted(self._ran)))
-            limits.append(f"a process's calls are not watched after its first KVM_RUN that succeeds (process {pids})")
-        for name, count in self._counts.items():
+        if self._pids_with_run:
+            text = "the calls of a process after its first successful KVM_RUN are not watched"
+            limits.append(f"{text} ({_name_processes(self._pids_with_run)})")
+        for name, count in self._call_counts.items():
             if count > MOST_CALLS:
-                limits.append(f"{name} was called {count} times, the first {MOST_CALLS} are kept")
-        if self._unknown:
-            pids = ", ".join(map(str, sorted(self._unknown)))
-            limits.append(f"system calls of an unknown ABI are not understood (process {pids})")
-        if self.follower and self.follower.left:
-            pids = ", ".join(map(str, sorted(self.follower.left)))
-            limits.append(f"what comes after kvmprobe let go is not seen (process {pids})")
+                limits.append(f"{name} was called {count} times, the first {MOST_CALLS} calls are kept")
+        if self._pids_with_unknown_abi:
+            text = "system calls of an unknown ABI are not watched"
+            limits.append(f"{text} ({_name_processes(self._pids_with_unknown_abi)})")
+        if self.follower and self.follower.remaining_pids:
+            text = "what runs on after kvmprobe detached is not watched"
+            limits.append(f"{text} ({_name_processes(self.follower.remaining_pids)})")
         return limits
 
 
-def _shown(snapshot: Snapshot) -> dict[str, dict[str, Reading]]:
-    """Of the registers those that a call is shown with."""
+def _name_processes(pids: Iterable[int]) -> str:
+    return f"process {', '.join(map(str, sorted(pids)))}"
+
+
+def _call_registers(snapshot: Snapshot) -> dict[str, dict[str, Reading]]:
+    """By CPU, the registers that are recorded with a call."""
     return {
-        cpu: {register.name: registers[register.name] for register in (EFER, VM_CR)}
+        cpu: {register.name: registers[register.name] for register in _CALL_REGISTERS}
         for cpu, registers in snapshot["cpus"].items()
     }

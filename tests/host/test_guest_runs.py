@@ -1,0 +1,95 @@
+"""The guest and the ioctls on the real /dev/kvm of this host."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+import pytest
+
+from kvmprobe.host import guest, kvm
+
+pytestmark = pytest.mark.usefixtures("kvm_device")
+
+# The guest with other code than its own.
+_LOOP = bytes((0xEB, 0xFE))  # jmp $
+_WRONG = bytes((0xBA, guest.PORT, 0x00, 0xB0, 0x01, 0xEE, 0xF4))  # Writes 1, which no CPU below 130 expects.
+_SILENT = bytes((0xF4,))  # hlt
+_CHATTY = bytes((0xBA, guest.PORT, 0x00, 0xEE, 0xEE, 0xEE, 0xF4))
+_OTHER_PORT = bytes((0xBA, guest.PORT + 1, 0x00, 0xEE, 0xF4))
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        (_LOOP, "timeout"),
+        (_WRONG, "wrong"),
+        (_SILENT, "wrong"),
+        (_CHATTY, "failed"),
+        (_OTHER_PORT, "failed"),
+        (guest.CODE, "ok"),
+    ],
+)
+def test_the_result_is_what_the_guest_did(code: bytes, result: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "CODE", code)
+    monkeypatch.setattr(guest, "RUN_DEADLINE_S", 0.5)
+    cpu = min(os.sched_getaffinity(0))
+    affinity, handler = os.sched_getaffinity(0), signal.getsignal(signal.SIGALRM)
+    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.GuestAlarm():
+        runs = guest.run_on_cpus(device, vm, [cpu], {cpu})
+    assert [run["result"] for run in runs] == [result], runs
+    assert os.sched_getaffinity(0) == affinity
+    assert signal.getsignal(signal.SIGALRM) == handler
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_the_deadline_is_enforced_where_a_parent_blocked_sigalrm(monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        test_the_result_is_what_the_guest_did(_LOOP, "timeout", monkeypatch)
+        assert signal.SIGALRM in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+
+def test_the_guests_of_all_cpus_share_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with hundreds of CPUs whose guests all hang must not wait for each of them."""
+    monkeypatch.setattr(guest, "CODE", _LOOP)
+    monkeypatch.setattr(guest, "RUN_DEADLINE_S", 600.0)
+    monkeypatch.setattr(guest, "ALL_DEADLINE_S", 0.5)
+    cpu = min(os.sched_getaffinity(0))
+    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.GuestAlarm():
+        runs = guest.run_on_cpus(device, vm, [cpu, cpu], {cpu})
+    assert [run["result"] for run in runs] == ["timeout", "skipped"]
+
+
+def test_the_guest_is_skipped_where_it_may_not_run() -> None:
+    """On a CPU that is not allowed, and on one that the kernel refuses (offline, or outside the cpuset)."""
+    cpu = min(os.sched_getaffinity(0))
+    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.GuestAlarm():
+        runs = guest.run_on_cpus(device, vm, [cpu, 4095], {4095})
+    assert [(run["cpu"], run["result"], run["error"]) for run in runs] == [
+        (cpu, "skipped", None),
+        (4095, "skipped", "EINVAL"),
+    ]
+
+
+def test_an_ioctl_that_fails_names_its_request() -> None:
+    with open("/dev/null", "rb") as null, pytest.raises(OSError, match="KVM_CREATE_VM") as raised:
+        kvm.ioctl(null.fileno(), "KVM_CREATE_VM")
+    assert raised.value.errno == errno.ENOTTY
+
+
+def test_a_descriptor_is_closed_once() -> None:
+    """A number that is closed twice may belong to another file by then."""
+    device = kvm.Kvm("/dev/kvm")
+    number = device.fd
+    device.close()
+    other = os.open("/dev/null", os.O_RDONLY)
+    try:
+        assert other == number
+        device.close()
+        os.fstat(other)
+    finally:
+        os.close(other)

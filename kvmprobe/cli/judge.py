@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import add_report_arguments
+from kvmprobe.cli.report_arguments import add_report_arguments, duration
 
 if TYPE_CHECKING:
     import argparse
@@ -13,14 +13,12 @@ _NAGIOS_MAX_AGE_S = 26 * 3600  # a daily timer, its random delay, and a long pro
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from kvmprobe.model import times
-
     parser.description = "Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing."
     parser.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
     parser.add_argument(
         "--max-age",
         metavar="DURATION",
-        type=times.seconds,
+        type=duration,
         help="no verdict (exit status 3) if the evidence is older, such as 90m, 26h, 7d, or of the future; without, "
         "nagios has 26h, other formats no limit",
     )

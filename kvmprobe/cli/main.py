@@ -9,13 +9,12 @@ import sys
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import is_for_an_agent
 from kvmprobe.model.errors import EXIT_INCONCLUSIVE, EXIT_SOFTWARE, Interrupted, Problem
+from kvmprobe.model.signals import ENDING_SIGNALS
 from kvmprobe.report.messages import say
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
-
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def entry() -> NoReturn:
@@ -38,7 +37,7 @@ def _main() -> int:
     try:
         _open_standard_descriptors()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by a parent, it would keep children's answers from us
-        _arm([signum for signum in _ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])  # nohup
+        _arm([signum for signum in ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])  # nohup
         from kvmprobe.cli import parser
 
         if not is_for_an_agent(sys.argv[1:]):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import REPORT_FORMATS, RESULT_FORMATS
+from kvmprobe.model import times
 
 if TYPE_CHECKING:
     import argparse
@@ -68,3 +69,13 @@ def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     parser.add_argument(
         "--output", "-o", metavar="FILE", help="write the result to FILE: all of it or nothing; - is standard output"
     )
+
+
+def duration(text: str) -> int:
+    """The value of an option such as --max-age, in seconds; argparse reports what is wrong with it."""
+    from argparse import ArgumentTypeError
+
+    try:
+        return times.parse_duration(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None

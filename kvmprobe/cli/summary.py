@@ -8,7 +8,6 @@ import os
 import re
 
 from kvmprobe.cli import report_arguments
-from kvmprobe.model import times
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
 from kvmprobe.report import messages, output
@@ -64,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-age",
         metavar="DURATION",
-        type=times.seconds,
+        type=report_arguments.duration,
         help="name the hosts whose report is older (90m, 26h, 7d), or of the future",
     )
     parser.add_argument("--expect", metavar="FILE", help="name the hosts in FILE (one a line) that have no report")

@@ -13,6 +13,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.vm_probe import Probe
 from kvmprobe.host import cpuid, cpus, kernel_log, modprobe, modules, msr
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.model import times
 from kvmprobe.model.cpu_lists import format_cpulist
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Options:
 def observe(options: Options, make: Callable[[Sysroot], Probe] = Probe) -> Evidence:
     """Takes evidence with the probe that `make` gives: the usual one creates and destroys one VM where it can."""
     started = time.monotonic()
-    taken_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    taken_at = times.format_time()
     root = Sysroot(options.sysroot)
     online = cpus.online(root)
     loads = modprobe.load(root, "kvm_amd") if options.load_kvm and not modules.is_present(root, "kvm_amd") else []

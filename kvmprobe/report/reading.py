@@ -12,6 +12,9 @@ from kvmprobe import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+# What `kvmprobe lab matrix` writes beside its reports: a list of its results, and no report itself.
+MATRIX_SUMMARY = "summary.json"
+
 
 def parts_of(file: BinaryIO, size: int) -> Iterator[bytes]:
     """What is in `file`, unbuffered or compressed, up to `size` bytes at a time. Raises OSError.

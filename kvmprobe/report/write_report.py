@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from kvmprobe import TYPE_CHECKING, formats, judge
 from kvmprobe.model import times
 from kvmprobe.model.errors import DataProblem, Problem, UsageProblem
-from kvmprobe.model.times import seconds_of
 from kvmprobe.report import messages, output
 
 if TYPE_CHECKING:
@@ -37,15 +36,15 @@ def check_targets(options: argparse.Namespace) -> None:
 def check_age(evidence: Evidence, max_age: int, name: str) -> None:
     """Raises Problem where the evidence, in the file `name`, was not taken in the last `max_age` seconds."""
     taken_at = evidence["taken_at"]
-    taken = seconds_of(taken_at)
+    taken = times.parse_time(taken_at)
     if taken is None:
         raise DataProblem(f"{name}: taken_at is not a time: {taken_at[:60]!r}")
     age = int(time.time()) - taken
     if -times.SKEW_S <= age <= max_age:
         return
     verdict = judge.judge(evidence)["verdict"]
-    shown = times.text(abs(age))
-    when = f"{shown} old, more than the {times.text(max_age)} allowed" if age > 0 else f"{shown} in the future"
+    shown, allowed = times.format_duration(abs(age)), times.format_duration(max_age)
+    when = f"{shown} old, more than the {allowed} allowed" if age > 0 else f"{shown} in the future"
     hint = "See whether the timer still runs kvmprobe." if age > 0 else "See to the clocks, and probe again."
     was = f"it was {verdict['status']} {verdict['reason']} at {taken_at}"
     raise Problem(f"{name}: the evidence is {when}; {was}", hint)

@@ -35,7 +35,7 @@ class TracedProbe(Probe):
     def prepare(self) -> None:
         kvm_amd_was_there = self._load and modules.is_present(self.root, KVM_AMD)
         if kvm_amd_was_there and not modules.is_loaded(self.root, KVM_AMD):
-            raise Problem(f"{KVM_AMD} is built into this kernel, it cannot be loaded again", "Leave out --load.")
+            raise Problem(f"{KVM_AMD} is built into this kernel, it cannot be loaded again", "Omit --reload.")
         if not self._load:
             self._start("before")
         elif kvm_amd_was_there:

@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     matrix = commands.add_parser(
         "matrix",
         help="boot every scenario on every kernel",
-        description="Boots each way in which a kernel accepts or refuses SVM, on each kernel, and sees\nwhether "
-        "kvmprobe names it rightly. In the guests are the programs of the kernel's\nown Debian release.",
+        description="Boots each way in which a kernel accepts or refuses SVM, on each kernel, and\nsees whether "
+        "kvmprobe names it rightly. In the guests are the programs of the\nkernel's own Debian release.",
     )
     lab_matrix.add_arguments(matrix)
 

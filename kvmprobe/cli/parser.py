@@ -22,7 +22,7 @@ COMMANDS = {
     "judge": "judge stored evidence again, on any host",
     "explain": "explain the reason of a verdict, and what to do",
     "trace": "probe this host while the kernel traces its own functions",
-    "watch": "run a VMM under ptrace and read the registers at its KVM ioctls",
+    "watch": "run a VMM under ptrace, read the registers at its KVM ioctls",
     "soak": "create and close VMs many times, check every CPU each time",
     "compare": "compare two reports, or two folders of reports",
     "summary": "count the hosts of many reports and list the outliers",
@@ -66,13 +66,15 @@ class _Parser(argparse.ArgumentParser):
         """As usual, but arguments that no parser knows are an error with the usage of the innermost command."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            hint = f"The command comes first: kvmprobe {unknown[0]} ..." if unknown[0] in COMMANDS else None
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}", hint)
         return options
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str, hint: str | None = None) -> NoReturn:
+        """Write the usage to standard error, and raise UsageProblem."""
         say(self.format_usage().strip())
         text = f"{self.prog}: {message}".removeprefix("kvmprobe").lstrip(": ")
-        raise UsageProblem(text, f"'{self.prog} --help' lists the arguments.")
+        raise UsageProblem(text, hint or f"'{self.prog} --help' lists the arguments.")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -77,9 +77,9 @@ def _watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
     from kvmprobe.report.messages import say
 
     if options.pid is not None and options.command is not None:
-        raise UsageProblem("-p PID and -- COMMAND exclude each other", "Omit one of them.")
+        raise UsageProblem("give either -p PID or -- COMMAND", "Omit one of them.")
     if options.command == []:
-        raise UsageProblem("no COMMAND follows --", "Without -- it watches kvmprobe's own guest.")
+        raise UsageProblem("there is no COMMAND after --", "Without -- it watches kvmprobe's own guest.")
     if os.uname().machine != "x86_64":
         what = f"watch knows the system calls of x86-64 only, and this host is {os.uname().machine}"
         raise Problem(what, "Use 'kvmprobe check'.")

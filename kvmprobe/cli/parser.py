@@ -130,7 +130,7 @@ def _add_command(name: str, parser: argparse.ArgumentParser) -> None:
         if error.name != "kvmprobe.lab":
             raise
         hint = "Run it from a checkout, or install kvmprobe's wheel."
-        raise UsageProblem("lab is not part of kvmprobe.pyz, the file for hosts", hint) from error
+        raise UsageProblem("lab is not in kvmprobe.pyz, which is for hosts", hint) from error
     parser.description, parser.epilog = module.DESCRIPTION, module.EPILOG
     if hasattr(module, "run"):
         parser.set_defaults(run=module.run)

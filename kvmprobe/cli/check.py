@@ -1,4 +1,4 @@
-"""`kvmprobe check`: takes evidence on this host, judges it, reports."""
+"""`kvmprobe check`: take evidence on this host, judge it, report."""
 
 from __future__ import annotations
 
@@ -6,44 +6,53 @@ import os
 import sys
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import add_report_arguments
+from kvmprobe.cli.report_arguments import add_no_load, add_report_arguments
 from kvmprobe.model.errors import Problem, UsageProblem
 
 if TYPE_CHECKING:
     import argparse
 
+DESCRIPTION = """\
+Takes evidence on this host, judges it and reports: EFER and VM_CR of every CPU
+before, during and after the life of one VM, CPUID, KVM's modules and answers, a
+guest of a few instructions, the kernel's log.
+
+MSRs are read, never written. The modules msr and cpuid are loaded if they are
+missing, and unloaded at the end. Root can read everything; another user reads
+what the permissions allow. What could not be read is reported as unknown.
+"""
+EPILOG = """\
+exit status: that of the verdict, see 'kvmprobe --help'.
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Takes evidence on this host, creates and destroys one VM, judges, reports. Reads MSRs, never writes one. As "
-        "root it sees everything; as an ordinary user what the rights allow."
-    )
-    parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the probe")
-    parser.add_argument("--load-kvm", action="store_true", help="try to load kvm_amd where it is missing, and leave it")
-    parser.add_argument(
-        "--passive", action="store_true", help="create no VM, do not open /dev/kvm: what stands in the way, if anything"
-    )
+    """Add the arguments of `kvmprobe check`."""
+    add_no_load(parser)
+    parser.add_argument("--load-kvm", action="store_true", help="load kvm_amd if it is missing, and leave it loaded")
+    text = "create no VM and do not open /dev/kvm; report only what prevents KVM from using SVM"
+    parser.add_argument("--passive", action="store_true", help=text)
     parser.add_argument(
         "--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /"
     )
     add_report_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Check this host. Returns the exit status; raises Problem."""
     from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
     from kvmprobe.collect.vm_probe import PassiveProbe, VmProbe
     from kvmprobe.report import write_report
 
     if not os.path.isdir(options.sysroot):
-        raise UsageProblem(f"--sysroot {options.sysroot}: is not a folder")
+        raise UsageProblem(f"--sysroot {options.sysroot}: is not a folder", "Name a folder that has proc, sys and dev.")
     if options.load_kvm and os.path.realpath(options.sysroot) != "/":
-        raise UsageProblem("--load-kvm would load it on this machine, not in --sysroot", "Leave one of them out.")
+        raise UsageProblem("--load-kvm loads kvm_amd on this host, not in --sysroot", "Omit one of them.")
     if options.load_kvm and options.passive:
-        raise UsageProblem("--passive changes nothing, and --load-kvm would load kvm_amd", "Leave one of them out.")
+        raise UsageProblem("--passive changes nothing, --load-kvm loads kvm_amd", "Omit one of them.")
     if not sys.platform.startswith("linux"):
-        raise Problem("KVM is part of Linux, and this is not Linux")
+        raise Problem(f"KVM is part of Linux, and this is {sys.platform}", "Run kvmprobe on the Linux host itself.")
     write_report.check_targets(options)
-    wanted = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
-    evidence = take_evidence(wanted, PassiveProbe if options.passive else VmProbe)
-    return write_report.write_here(evidence, options)
+    allowed = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
+    evidence = take_evidence(allowed, PassiveProbe if options.passive else VmProbe)
+    return write_report.write_host_report(evidence, options)

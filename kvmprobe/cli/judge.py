@@ -1,40 +1,51 @@
-"""`kvmprobe judge FILE`: judges evidence taken earlier or elsewhere."""
+"""`kvmprobe judge FILE`: judge evidence that was taken earlier or elsewhere."""
 
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import add_report_arguments
+from kvmprobe.cli.report_arguments import add_report_arguments, duration
+from kvmprobe.formats import FORMATS
+from kvmprobe.model.times import format_duration
 
 if TYPE_CHECKING:
     import argparse
 
-
-_NAGIOS_MAX_AGE_S = 26 * 3600  # a daily timer, its random delay, and a long probe
+DESCRIPTION = """\
+Judges the evidence in FILE by the rules of this version and reports. Reads
+nothing else: the evidence may come from another host.
+"""
+EPILOG = """\
+exit status: that of the verdict, see 'kvmprobe --help'; 3 also where --max-age
+refuses the evidence.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from kvmprobe.model import times
-
-    parser.description = "Judges the evidence in FILE again: a report or bare evidence in JSON. Touches nothing."
-    parser.add_argument("file", metavar="FILE", help="a report made by 'kvmprobe --json'; - is standard input")
+    """Add the arguments of `kvmprobe judge`."""
+    limits = [
+        f"{format_duration(format.max_age_s)} with --format {format.name}"
+        for format in FORMATS.values()
+        if format.max_age_s
+    ]
+    parser.add_argument("file", metavar="FILE", help="a report (kvmprobe --json) or bare evidence; - is standard input")
     parser.add_argument(
         "--max-age",
         metavar="DURATION",
-        type=times.seconds,
-        help="no verdict (exit status 3) if the evidence is older, such as 90m, 26h, 7d, or of the future; without, "
-        "nagios has 26h, other formats no limit",
+        type=duration,
+        help="refuse evidence that is older than DURATION (90m, 26h, 7d), or from the future "
+        f"(default: {', '.join(limits)}, else no limit)",
     )
     add_report_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    """Judge the evidence in a file. Returns the exit status; raises Problem."""
     from kvmprobe.report import write_report
     from kvmprobe.report.stored_report import load
 
     write_report.check_targets(options)
     evidence = load(options.file)
-    max_age = _NAGIOS_MAX_AGE_S if options.max_age is None and options.format == "nagios" else options.max_age
+    max_age = FORMATS[options.format].max_age_s if options.max_age is None else options.max_age
     if max_age is not None:
         write_report.check_age(evidence, max_age, options.file)
-    return write_report.write(evidence, options)
+    return write_report.write_report(evidence, options)

@@ -18,8 +18,14 @@ from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.outcome import ANSWERED, console_lines
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Machine
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, UsageProblem
-from kvmprobe.report import output
+from kvmprobe.report import output, targets, terminal
 from kvmprobe.report.messages import say
+
+DESCRIPTION = """\
+Boots real kernels on emulated AMD machines (QEMU; neither KVM nor an AMD
+processor is needed).
+"""
+EPILOG = ""
 
 _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAILED)
 _CONSOLE_LINES = 10
@@ -47,7 +53,7 @@ class _InGuest:
 _ALL = tuple(row.suite for row in kernels.DEBIAN)
 _IN_GUEST = {
     "run": _InGuest("check", "boot kernels and probe each of them", kernels.USUAL),
-    "trace": _InGuest("trace", "boot kernels and trace each of them", kernels.USUAL, ("--mount", "--load")),
+    "trace": _InGuest("trace", "boot kernels and trace each of them", kernels.USUAL, ("--mount", "--reload")),
     "soak": _InGuest(
         "soak",
         "boot kernels and soak each of them",
@@ -60,17 +66,14 @@ _IN_GUEST = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what follows `kvmprobe lab` to its parser. `run` of the parsed options is the function to call."""
-    parser.description = (
-        "Boots real kernels on emulated AMD machines (QEMU; neither KVM nor an AMD processor is needed)."
-    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_splitting(type(parser)))
     for name, what in _IN_GUEST.items():
         _add_in_guest(commands.add_parser(name, **_texts(what)), what)
     matrix = commands.add_parser(
         "matrix",
         help="boot every scenario on every kernel",
-        description="Boots each way in which a kernel accepts or refuses SVM, on each kernel, and sees whether "
-        "kvmprobe names it rightly. In the guests are the programs of the kernel's own Debian release.",
+        description="Boots each way in which a kernel accepts or refuses SVM, on each kernel, and\nsees whether "
+        "kvmprobe names it rightly. In the guests are the programs of the\nkernel's own Debian release.",
     )
     lab_matrix.add_arguments(matrix)
 
@@ -120,7 +123,7 @@ def main(chosen: argparse.Namespace) -> int:
     shown: list[str] = []
     answers: list[tuple[Kernel, Answer]] = []
     if chosen.output is not None:
-        output.check_target(chosen.output)
+        targets.check_target(chosen.output)
     for kernel in _kernels(chosen, folder):
         say(f"{kernel.name}: booting {kernel.release} …")
         answer = probe(
@@ -143,9 +146,9 @@ def main(chosen: argparse.Namespace) -> int:
                 output.write(shown[-1], None)
         statuses.append(EXIT_INCONCLUSIVE if answer.boot.status is None else answer.boot.status)
     if chosen.format in SUITE_FORMATS:
-        output.write(SUITE_FORMATS[chosen.format](lab_cases.of_run(answers)), chosen.output)
+        output.write_result(SUITE_FORMATS[chosen.format](lab_cases.of_run(answers)), chosen)
     elif chosen.output is not None:
-        output.write("".join(shown), chosen.output)
+        output.write_result("".join(shown), chosen)
     return worst(statuses)
 
 
@@ -191,7 +194,7 @@ def _shown(answer: Answer, chosen: argparse.Namespace) -> str:
         return ""
     if chosen.format == "json":
         return answer.boot.stdout.decode()  # as it came
-    colour = chosen.output is None and output.wants_colour()
+    colour = chosen.output is None and terminal.wants_colour()
     return formats.render(answer.report, chosen.format, -1 if chosen.quiet else chosen.verbose, colour)
 
 

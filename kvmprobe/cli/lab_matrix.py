@@ -16,11 +16,11 @@ from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Cell, Lab, Result
 from kvmprobe.lab.scenarios import BY_NAME, SCENARIOS, Scenario
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, UsageProblem
-from kvmprobe.report import output
+from kvmprobe.report import output, targets
 from kvmprobe.report.messages import say
+from kvmprobe.report.reading import MATRIX_SUMMARY
 
 _DEADLINE_S = 120.0  # six times what a guest in a guest takes; one in some thirty hangs, and is booted again
-_SUMMARY = "summary.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def main(chosen: argparse.Namespace) -> int:
     if chosen.jobs < 1:
         raise UsageProblem(f"--jobs {chosen.jobs}: not a number of boots", "Give 1 or more.")
     if chosen.output is not None:
-        output.check_target(chosen.output)
+        targets.check_target(chosen.output)
     rows = _rows(chosen.only)
     folder: Path = chosen.cache or cache.default()
     reports = chosen.reports or folder / "matrix" / time.strftime("%Y%m%dT%H%M%S")
@@ -66,7 +66,7 @@ def main(chosen: argparse.Namespace) -> int:
             say(_progress(results, lab.cells, running, time.monotonic() - started))
     order = {cell: index for index, cell in enumerate(lab.cells)}
     results.sort(key=lambda result: order[result.cell])
-    _write(reports / _SUMMARY, [result.summary() for result in results])
+    _write(reports / MATRIX_SUMMARY, [result.summary() for result in results])
     counts = {verdict: sum(result.verdict == verdict for result in results) for verdict in (RIGHT, WRONG, LOST)}
     if chosen.format in SUITE_FORMATS:
         shown = SUITE_FORMATS[chosen.format](lab_cases.of_matrix(results, columns, rows))
@@ -74,7 +74,7 @@ def main(chosen: argparse.Namespace) -> int:
         counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         took = f"{counted} of {len(lab.cells)} in {time.monotonic() - started:.0f} s"
         shown = f"{table(results, columns, rows)}\n\n{took}\nreports: {reports}\n"
-    output.write(shown, chosen.output)
+    output.write_result(shown, chosen)
     if counts[WRONG]:
         return EXIT_FAILED
     return EXIT_CONFIRMED if counts[RIGHT] == len(lab.cells) else EXIT_INCONCLUSIVE

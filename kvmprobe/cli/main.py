@@ -1,4 +1,4 @@
-"""Arguments, signals, exit status. What a command needs is imported when it runs."""
+"""The process: signals, standard streams, exit status. What a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import signal
 import sys
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import is_for_an_agent
+from kvmprobe.cli.report_arguments import agents_format
 from kvmprobe.model.errors import EXIT_INCONCLUSIVE, EXIT_SOFTWARE, Interrupted, Problem
+from kvmprobe.model.signals import ENDING_SIGNALS
 from kvmprobe.report.messages import say
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def entry() -> NoReturn:
-    """The process: runs one command and ends with its exit status, whatever happens and whenever a signal comes."""
+    """Run one command as a process. Whatever fails, whenever a signal comes, it ends with the promised exit status."""
     try:
         status = _main()
         for stream in (sys.stdout, sys.stderr):
@@ -27,7 +26,7 @@ def entry() -> NoReturn:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 pass  # closed, or nobody reads it
-        # Taking the interpreter apart object by object would add a tenth to a probe's time.
+        # Deleting the interpreter's objects one by one would add a tenth to a probe's time.
         os._exit(status)
     except Interrupted as end:
         text = f"ended by {signal.Signals(end.signum).name}, nothing is left behind"
@@ -37,65 +36,74 @@ def entry() -> NoReturn:
 def _main() -> int:
     try:
         _open_standard_descriptors()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by a parent, it would keep children's answers from us
-        _arm([signum for signum in _ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])  # nohup
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # while ignored, the exit status of children is lost
+        # What the caller ignores stays ignored (nohup).
+        _end_on([signum for signum in ENDING_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN])
         from kvmprobe.cli import parser
 
-        if not is_for_an_agent(sys.argv[1:]):
+        if not agents_format(sys.argv[1:]):
             return parser.run(sys.argv[1:])
         if not os.environ.get("KVMPROBE_DEBUG"):
-            sys.stderr = None  # some agents take what is said there for the result
-        return min(parser.run(sys.argv[1:]), EXIT_INCONCLUSIVE)  # they know 0 to 3 only
+            sys.stderr = None  # some agents take lines on standard error for the result
+        return min(parser.run(sys.argv[1:]), EXIT_INCONCLUSIVE)  # agents know 0 to 3
     except Problem as problem:
         return _complain(problem.exit_status, problem.message, problem.hint)
     except MemoryError:
-        return _complain(EXIT_INCONCLUSIVE, "out of memory")
-    except Exception as error:  # a defect: promised to be a line and a status too
+        return _complain(EXIT_INCONCLUSIVE, "out of memory", "Free some memory, or raise the limit (ulimit, cgroup).")
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "kvmprobe").startswith("kvmprobe"):
+            return _complain(EXIT_INCONCLUSIVE, *_incomplete_python(error))
         if os.environ.get("KVMPROBE_DEBUG"):
             raise
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        hint = "This is a defect of kvmprobe. KVMPROBE_DEBUG=1 shows where; please report it."
+        hint = "This is a defect of kvmprobe. Please report it; KVMPROBE_DEBUG=1 shows where it is."
         return _complain(EXIT_SOFTWARE, f"internal error: {text}", hint)
 
 
+def _incomplete_python(error: ModuleNotFoundError) -> tuple[str, str]:
+    """Return the message and hint for a missing module of the standard library. Other libraries are no condition."""
+    what = f"{sys.executable} lacks the module {error.name} of Python's standard library"
+    return what, "Install all of Python: apt-get install python3 (python3-minimal is not enough)."
+
+
 def _complain(status: int, message: str, hint: str | None = None) -> int:
-    """Says why there is no result, where it is looked for. Returns what the process ends with."""
-    if not is_for_an_agent(sys.argv[1:]):
+    """Report why there is no result, where its reader looks. Returns the exit status."""
+    format = agents_format(sys.argv[1:])
+    if format is None:
         say(f"kvmprobe: {message}", hint)
         return status
-    from kvmprobe.formats import nagios
-
+    text, status = format.complaint(message, hint)
     try:
         if sys.stdout is not None:
-            print(nagios.complaint(message, hint), end="", flush=True)
+            print(text, end="", flush=True)
     except OSError:
         pass
-    return nagios.EXIT_UNKNOWN
+    return status
 
 
 def _open_standard_descriptors() -> None:
-    """A pipe or device of ours must not become descriptor 0, 1 or 2 where the caller has closed these."""
+    """Open /dev/null as descriptors 0, 1 and 2 where the caller has closed them: no file of ours may become one."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
 
 
-def _arm(signals: list[signal.Signals]) -> None:
-    """Makes each of `signals` end the program, once: what follows is cleaning up, which must not be cut short."""
+def _end_on(signals: list[signal.Signals]) -> None:
+    """Have each of `signals` raise Interrupted, once: the cleaning up that follows must not be cut short."""
 
     def end(signum: int, _: FrameType | None) -> None:
         for other in signals:
             signal.signal(other, signal.SIG_IGN)
         raise Interrupted(signum)
 
-    def again(event: sys.UnraisableHookArgs) -> None:
-        # Python discards what is raised inside a __del__ or a callback, so it is raised again a moment later. Other
-        # complaints about half-made objects of a library are nobody's concern.
+    def raise_again(event: sys.UnraisableHookArgs) -> None:
+        # Python discards an exception inside a __del__ or a callback, so this raises it again a moment later. Others,
+        # from half-made objects of a library, are discarded.
         interrupted = event.exc_value
         if isinstance(interrupted, Interrupted):
             signal.signal(signal.SIGVTALRM, lambda *_: end(interrupted.signum, None))
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.001)
 
-    sys.unraisablehook = again
+    sys.unraisablehook = raise_again
     for signum in signals:
         signal.signal(signum, end)

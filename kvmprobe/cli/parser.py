@@ -1,4 +1,4 @@
-"""The commands and their arguments."""
+"""The table of commands, and the parser for the one that is asked for."""
 
 from __future__ import annotations
 
@@ -7,109 +7,131 @@ import importlib
 from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
+from kvmprobe.cli.report_arguments import choose_format
 from kvmprobe.model.errors import UsageProblem
 from kvmprobe.report.messages import say
 
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+# Each command and its line in --help. The module kvmprobe.cli.COMMAND has the rest: DESCRIPTION, EPILOG,
+# add_arguments(parser), and run(options), which returns the exit status. (A group such as lab has commands of its own,
+# whose parsers set `run`.) The module is imported when the command is asked for: `check` pays for no other.
+COMMANDS = {
+    "check": "probe this host and report (the default)",
+    "judge": "judge stored evidence again, on any host",
+    "explain": "explain the reason of a verdict, and what to do",
+    "trace": "probe this host while the kernel traces its own functions",
+    "watch": "run a VMM under ptrace, read the registers at its KVM ioctls",
+    "soak": "create and close VMs many times, check every CPU each time",
+    "compare": "compare two reports, or two folders of reports",
+    "summary": "count the hosts of many reports and list the outliers",
+    "lab": "boot kernels on emulated AMD machines and probe them",
+}
+DEFAULT = "check"
+_WITH_COMMAND = ("watch",)  # what follows -- on their command line is another program's
 
-DEFAULT = "check"  # where no command is named
+_TOP_OPTIONS = ("-h", "--help", "-V", "--version")
+_DESCRIPTION = """\
+Shows from the registers of every CPU whether KVM can use AMD SVM on this host,
+and why not.
+"""
 _EPILOG = """\
 exit status:
-  0    confirmed: the registers show that KVM can use SVM here
-  1    failed: KVM cannot use SVM now, or the kernel did not do what it says
-  3    inconclusive: it could not be found out (rights, msr device, ...)
-  4    not applicable: other vendor, or KVM through another backend
+  0    confirmed or usable: KVM can use SVM on this host
+  1    failed: KVM cannot use SVM, or the kernel did not do what it promises
+  3    inconclusive: the evidence does not decide (rights, module msr, ...)
+  4    not applicable: another CPU vendor, or KVM with another backend
   64   wrong arguments
-  65   a file given is not what it should be
-  70   a defect of kvmprobe itself
-  130  interrupted (143: by SIGTERM, 129: by SIGHUP); nothing is left behind
-  With --format nagios it is a Nagios plugin's, 0 to 3.
+  65   a file is not what it should be
+  70   a defect of kvmprobe
+  129, 130, 143   ended by SIGHUP, SIGINT, SIGTERM; nothing is left behind
+With --format nagios it is a Nagios plugin's: 0 OK (confirmed, usable or not
+applicable), 1 WARNING (confirmed, and a check warns), 2 CRITICAL (failed),
+3 UNKNOWN (inconclusive, or any problem).
 
-Without a command it is 'check': 'kvmprobe --json' is 'kvmprobe check --json'.
-'kvmprobe COMMAND --help' shows the arguments of a command.
+The default COMMAND is check: 'kvmprobe --json' means 'kvmprobe check --json'.
+'kvmprobe COMMAND --help' lists the arguments of a command.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self.set_defaults(parser=self)  # the innermost's is what stays
+        # Abbreviated, "--load" would silently mean "--load-kvm".
+        super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **keywords})
+        self.color = False  # since Python 3.14 argparse paints, also what goes to a file
+        self.set_defaults(parser=self)  # of a command within a command, the innermost parser
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As usual, but what nobody knows is the command's concern, whose usage is then shown."""
+        """As usual, but arguments that no parser knows are an error with the usage of the innermost command."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            hint = f"The command comes first: kvmprobe {unknown[0]} ..." if unknown[0] in COMMANDS else None
+            options.parser.error(f"unrecognized arguments: {' '.join(unknown)}", hint)
         return options
 
-    def error(self, message: str) -> NoReturn:
+    def error(self, message: str, hint: str | None = None) -> NoReturn:
+        """Write the usage to standard error, and raise UsageProblem."""
         say(self.format_usage().strip())
         text = f"{self.prog}: {message}".removeprefix("kvmprobe").lstrip(": ")
-        raise UsageProblem(text, f"'{self.prog} --help' shows what there is.")
+        raise UsageProblem(text, hint or f"'{self.prog} --help' lists the arguments.")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parses `arguments` and runs the command. Returns the exit status; raises Problem and Interrupted."""
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+    """Run the command that `arguments` (without the program's name) ask for.
+
+    Returns the exit status. Raises Problem and Interrupted.
+    """
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in _TOP_OPTIONS):
         arguments = [DEFAULT, *arguments]
     if arguments[0] == "help":
         arguments = [*arguments[1:], "--help"]
     command = None
-    if arguments[0] == "watch" and "--" in arguments:  # what follows is another program's, whatever it looks like
+    if arguments[0] in _WITH_COMMAND and "--" in arguments:
         at = arguments.index("--")
         arguments, command = arguments[:at], list(arguments[at + 1 :])
     try:
         options = _parser(arguments[0]).parse_args(arguments, argparse.Namespace(command=command))
     except SystemExit:  # --help, --version
         return 0
+    if "choices" in options:
+        choose_format(options)
     status: int = options.run(options)
     return status
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser with the arguments of every command, for what describes them all."""
+    """Return the parser with the arguments of all commands, to describe them: manual page, completions."""
     return _parser(None)
 
 
 def _parser(command: str | None) -> _Parser:
-    parser = _Parser(
-        prog="kvmprobe",
-        description="Shows from the registers of every CPU whether KVM can use AMD SVM on this host,\nand why not.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"kvmprobe {__version__}")
+    """Return a parser that knows the arguments of `command` only; of all commands where it is None.
+
+    Where `command` is not in the table, it knows the names of all commands: enough for --help and for errors.
+    """
+    parser = _Parser(prog="kvmprobe", description=_DESCRIPTION, epilog=_EPILOG)
+    parser.add_argument("-V", "--version", action="version", version=f"kvmprobe {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, (module, text) in _COMMANDS.items():
+    for name, text in COMMANDS.items():
+        if command in COMMANDS and name != command:
+            continue
         parser_of_command = commands.add_parser(name, help=text)
         if command in (None, name):
-            _add(module, parser_of_command)
+            _add_command(name, parser_of_command)
     return parser
 
 
-# By name: the module below kvmprobe.cli, imported where the command is asked for, and its line in --help.
-_COMMANDS = {
-    "check": ("check", "take evidence on this host, judge it, report (the default)"),
-    "judge": ("judge", "judge evidence taken earlier or elsewhere"),
-    "explain": ("explain", "what a reason means, what the kernel does there, what to do"),
-    "trace": ("trace", "show the kernel's own functions and EFER writes during KVM_CREATE_VM"),
-    "watch": ("watch", "run a VMM under ptrace and read the registers at its KVM ioctls"),
-    "soak": ("soak", "the cycle many times: create, check every CPU, run the guest, close, check"),
-    "compare": ("compare", "what changed between two reports, or two folders of lab reports"),
-    "summary": ("summary", "count the hosts of many stored reports, the odd ones out first"),
-    "lab": ("lab", "boot real kernels on emulated AMD machines and probe them"),
-}
-
-
-def _add(name: str, parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of a command; imports its module."""
+def _add_command(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command to its parser; imports its module."""
     try:
         module = importlib.import_module(f"kvmprobe.cli.{name}")
     except ModuleNotFoundError as error:
         if error.name != "kvmprobe.lab":
             raise
         hint = "Run it from a checkout, or install kvmprobe's wheel."
-        raise UsageProblem("lab is not in kvmprobe.pyz, which is for the hosts themselves", hint) from error
+        raise UsageProblem("lab is not in kvmprobe.pyz, which is for hosts", hint) from error
+    parser.description, parser.epilog = module.DESCRIPTION, module.EPILOG
+    if hasattr(module, "run"):
+        parser.set_defaults(run=module.run)
     module.add_arguments(parser)

@@ -1,70 +1,108 @@
-"""The arguments of every command that writes a result: format, file, volume."""
+"""The arguments of every command that writes a result: its format, its file, how much it shows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.formats import REPORT_FORMATS, RESULT_FORMATS
+from kvmprobe.formats import FORMATS, REPORT_FORMATS, RESULT_FORMATS, format_of_file
+from kvmprobe.model import times
+from kvmprobe.model.errors import UsageProblem
 
 if TYPE_CHECKING:
     import argparse
 
+    from kvmprobe.formats import Format
 
-_NAGIOS = """\
-With --format nagios the exit status is a Nagios plugin's: 0 OK (confirmed, not
-applicable), 1 WARNING (confirmed, but a check warns), 2 CRITICAL (failed), 3
-UNKNOWN (inconclusive, and whatever goes wrong, which is said on standard
-output).
-"""
-
-
-def add_arguments(
-    parser: argparse.ArgumentParser,
-    verbose: str = "every CPU and all that was seen",
-    quiet: str = "the verdict's line alone",
-    names: Iterable[str] = RESULT_FORMATS,
-) -> None:
-    """The arguments of every command that gives a result; `verbose` and `quiet`: what -v and -q give, in text."""
-    add_format(parser, names)
-    parser.add_argument("--json", action="store_const", const="json", dest="format", help="the same as --format json")
-    volume = parser.add_mutually_exclusive_group()
-    volume.add_argument("-v", "--verbose", action="count", default=0, help=f"text: {verbose}")
-    volume.add_argument("-q", "--quiet", action="store_true", help=f"text: {quiet}")
+_DEFAULT = "text"
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every command that gives one report."""
+    """Add the arguments of a command that writes one report."""
     add_arguments(parser, names=REPORT_FORMATS)
-    parser.epilog = f"{parser.epilog or ''}{_NAGIOS}"
     parser.add_argument(
         "--also",
         metavar="FORMAT:FILE",
         action="append",
         default=[],
-        help="write the same report to FILE in another format, too; may be given many times",
+        help="write the report to FILE in another format, too (repeatable)",
     )
 
 
-def is_for_an_agent(arguments: Sequence[str]) -> bool:
-    """Whether they ask for --format nagios, be they wrong otherwise: then also complaints are for the agent that reads
-    standard output, and an exit status of 0 to 3."""
-    chosen = ""
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    for argument, following in zip(own, [*own[1:], ""]):
-        name, equals, value = argument.partition("=")
-        if len(name) > 2 and "--format".startswith(name):  # argparse takes the beginning of an option for it
-            chosen = value if equals else following
-        elif len(name) > 2 and "--json".startswith(name):
-            chosen = "json"
-    return chosen == "nagios"
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    verbose: str = "show all checks; -vv: also every CPU, answer and log line",
+    quiet: str = "show the verdict and what to do",
+    names: Iterable[str] = RESULT_FORMATS,
+) -> None:
+    """Add the arguments of a command that writes a result in one of the formats `names`.
+
+    `verbose`, `quiet`: what -v and -q do, for --help.
+    """
+    add_format(parser, names)
+    parser.add_argument(
+        "--json", action="store_const", const="json", dest="format", help="write the result as JSON (--format json)"
+    )
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("-v", "--verbose", action="count", default=0, help=verbose)
+    volume.add_argument("-q", "--quiet", action="store_true", help=f"{quiet}; report no progress")
 
 
 def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """How the result is written, and where."""
-    choices = tuple(names)  # too many for the usage's line
-    text = f"how the result is written: {', '.join(choices)} (text)"
-    parser.add_argument("--format", choices=choices, metavar="FORMAT", default="text", help=text)
-    parser.add_argument(
-        "--output", "-o", metavar="FILE", help="write the result to FILE: all of it or nothing; - is standard output"
-    )
+    """Add --format, one of `names`, and --output. choose_format() completes what they parse."""
+    choices = tuple(names)
+    listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+    text = f"write the result as {listed} (default: by the suffix of -o FILE, else {_DEFAULT})"
+    parser.add_argument("--format", choices=choices, metavar="FORMAT", help=text)  # the usage line has no room for all
+    text = "write the result to FILE, which is replaced atomically; - is standard output"
+    parser.add_argument("-o", "--output", metavar="FILE", help=text)
+    parser.set_defaults(choices=choices, quiet=False)
+
+
+def add_no_load(parser: argparse.ArgumentParser) -> None:
+    """Add --no-load, of every command that takes evidence."""
+    parser.add_argument("--no-load", action="store_true", help="do not load the modules msr and cpuid")
+
+
+def choose_format(options: argparse.Namespace) -> None:
+    """Set options.format where no argument did: by the name of --output, else text. Raises UsageProblem.
+
+    A name that asks for a format that the command does not have is refused. Text in a file report.html would help
+    nobody.
+    """
+    if options.format is not None:
+        return
+    wanted = format_of_file(options.output or "")
+    if wanted is None:
+        options.format = _DEFAULT
+        return
+    if wanted.name not in options.choices:
+        hint = f"Name the format with --format: {', '.join(options.choices)}."
+        raise UsageProblem(f"--output {options.output}: this command cannot write {wanted.name}", hint)
+    options.format = wanted.name
+
+
+def agents_format(arguments: Sequence[str]) -> Format | None:
+    """Return the format that command-line arguments name, if it is one that monitoring agents read.
+
+    The arguments may be wrong otherwise. An agent that reads standard output must find also that there.
+    """
+    name = ""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    for argument, following in zip(own, [*own[1:], ""]):
+        option, equals, value = argument.partition("=")
+        if option == "--format":
+            name = value if equals else following
+        elif argument == "--json":
+            name = "json"
+    return FORMATS[name] if name in FORMATS and FORMATS[name].for_agents else None
+
+
+def duration(text: str) -> int:
+    """Return the seconds of an option such as --max-age 26h; argparse reports what is wrong with it."""
+    from argparse import ArgumentTypeError
+
+    try:
+        return times.parse_duration(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None

@@ -1,4 +1,4 @@
-"""The command `soak`, and its progress."""
+"""`kvmprobe soak`: the cycle of a check, many times, and its progress."""
 
 from __future__ import annotations
 
@@ -7,55 +7,62 @@ import sys
 import time
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli import report_arguments
-from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
-from kvmprobe.collect.soak.soak_probe import SoakPlan, SoakProbe
+from kvmprobe.cli.report_arguments import add_no_load, add_report_arguments
 from kvmprobe.model.errors import UsageProblem
-from kvmprobe.report import write_report
 from kvmprobe.report.messages import say
 
 if TYPE_CHECKING:
     import argparse
 
+    from kvmprobe.collect.soak.soak_probe import SoakProbe
+
+DESCRIPTION = """\
+Checks this host, then repeats the cycle: create VMs, check every CPU, run a
+guest, close the VMs, check every CPU again. The report has the first cycle that
+failed, with everything that was read in it.
+"""
+EPILOG = """\
+exit status: that of the verdict, see 'kvmprobe --help'.
+"""
+
 _CYCLES = 1000
 _STEPS = {
-    "hotplug": "while a VM lives, switch each CPU but the first off and on again (root)",
-    "reload": "unload kvm_amd and load it again after each cycle, if nothing uses it (root)",
-    "kill": "kill a child that has a VM with SIGKILL, at a random moment, after each cycle",
+    "hotplug": "switch each CPU but the first off and on while a VM exists (root)",
+    "reload": "unload kvm_amd and load it again after each cycle, if it is unused (root)",
+    "kill": "kill a child process that has a VM after each cycle, by SIGKILL at a random moment",
 }
 _TERMINAL_S, _ELSEWHERE_S = 0.2, 60.0  # between two lines of progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "A check, and then its cycle many times: VMs are created, every CPU is checked, the guest runs, the VMs are "
-        "closed, every CPU is checked again. The first failure is kept whole as the report."
-    )
+    """Add the arguments of `kvmprobe soak`."""
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--cycles", metavar="N", type=int, help=f"how many cycles ({_CYCLES})")
-    amount.add_argument("--time", metavar="SECONDS", type=float, help="as many cycles as fit into this time")
-    parser.add_argument("--vms", metavar="N", type=int, default=1, help="VMs at once (%(default)s)")
+    amount.add_argument("--cycles", metavar="N", type=int, help=f"run N cycles (default: {_CYCLES})")
+    amount.add_argument("--time", metavar="SECONDS", type=float, help="run cycles for this time")
+    parser.add_argument("--vms", metavar="N", type=int, default=1, help="create N VMs at once (default: %(default)s)")
     for step, what in _STEPS.items():
         parser.add_argument(f"--{step}", action="store_true", help=what)
-    parser.add_argument("--keep-going", action="store_true", help="do not end at the first failure")
-    parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the soak")
-    report_arguments.add_report_arguments(parser)
-    parser.set_defaults(run=main)
+    parser.add_argument("--keep-going", action="store_true", help="continue after a cycle that failed")
+    add_no_load(parser)
+    add_report_arguments(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """The soak, and its report. Raises UsageProblem."""
+def run(options: argparse.Namespace) -> int:
+    """Soak this host. Returns the exit status; raises Problem."""
+    from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
+    from kvmprobe.collect.soak.soak_probe import SoakPlan, SoakProbe
+    from kvmprobe.report import write_report
+
     write_report.check_targets(options)
     for name, value in (("cycles", options.cycles), ("time", options.time), ("vms", options.vms)):
         if value is not None and not 0 < value < 1e12:
-            raise UsageProblem(f"--{name} {value}: is not a number above 0")
+            raise UsageProblem(f"--{name} {value}: is not a number above 0", "Give a larger number.")
     steps = tuple(step for step in _STEPS if getattr(options, step))
     for step in ("hotplug", "reload"):
         if step in steps and os.geteuid() != 0:
-            raise UsageProblem(f"--{step} needs root")
-    cycles = options.cycles if options.time is None else None
+            raise UsageProblem(f"--{step} needs root", "Run kvmprobe as root, or omit it.")
     plan = SoakPlan(
-        cycles=_CYCLES if cycles is None and options.time is None else cycles,
+        cycles=_CYCLES if options.cycles is None and options.time is None else options.cycles,
         seconds=options.time,
         vms=options.vms,
         steps=steps,
@@ -63,11 +70,11 @@ def main(options: argparse.Namespace) -> int:
         progress=(lambda _: None) if options.quiet else _Progress(),
     )
     evidence = take_evidence(CollectOptions(load=not options.no_load), lambda root: SoakProbe(root, plan))
-    return write_report.write_here(evidence, options)
+    return write_report.write_host_report(evidence, options)
 
 
 class _Progress:
-    """A line that is written over on a terminal, a line a minute elsewhere."""
+    """Reports progress: one line that is rewritten on a terminal, a line per minute elsewhere."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -89,6 +96,6 @@ class _Progress:
                 sys.stderr.write(f"\r{text}\x1b[K" + ("" if left > self._every else "\r\x1b[K"))
                 sys.stderr.flush()
             except OSError:
-                pass  # the terminal is gone, the soak is not
+                pass  # the terminal is gone, the soak goes on
         else:
             say(text)

@@ -1,4 +1,4 @@
-"""The command `kvmprobe summary`."""
+"""`kvmprobe summary REPORT…`: the hosts of many reports, counted, with the outliers."""
 
 from __future__ import annotations
 
@@ -7,75 +7,71 @@ import json
 import os
 import re
 
-from kvmprobe.cli import report_arguments
-from kvmprobe.model import times
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.cli.report_arguments import add_arguments as add_result_arguments
+from kvmprobe.cli.report_arguments import duration
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
-from kvmprobe.report import messages, output
-from kvmprobe.summary import summary_text, workers
-from kvmprobe.summary.fleet import Fleet
-from kvmprobe.summary.fleet_summary import Summary
-from kvmprobe.summary.report_files import Inputs
-from kvmprobe.summary.report_records import Reader
 
-_DESCRIPTION = """\
-Counts the hosts of many stored reports by verdict, reason, kernel, CPU model
-and microcode, and names the odd ones: those unlike most hosts with the same CPU
-model and kernel. Touches no machine, needs no rights but to read the files.
+if TYPE_CHECKING:
+    from kvmprobe.summary.fleet import Fleet
+    from kvmprobe.summary.fleet_summary import Summary
 
-A REPORT is a file, a folder (all *.json, *.jsonl, *.ndjson below it, and the
-same with .gz; a lab's summary.json is left alone) or - for standard input. A
-file may have many reports, one after the other or one a line. Of each host name
-the latest report counts.
+DESCRIPTION = """\
+Counts the hosts of many reports by verdict, reason, kernel, CPU model and
+microcode. Lists the outliers: hosts that differ from most hosts with the same
+CPU model and kernel. Reads the files only.
+
+REPORT is a file, a folder or - (standard input). In a folder it reads *.json,
+*.jsonl, *.ndjson, and these with .gz, at any depth, but not the summary.json of
+a lab. A file may have many reports, one after the other or one per line. Only
+the newest report per host is counted.
 """
-
-_EPILOG = """\
-Verdicts are this version's: a report by another version is judged anew, which
-takes longer; of its own reports it takes the verdict that is stored (--judge:
-judges all).
+EPILOG = """\
+All verdicts are those of this version. It judges a report by another version
+again, which takes longer. For a report of its own the stored verdict counts,
+unless --judge is given.
 
 exit status:
-  0   all hosts are confirmed, or confirmed and not applicable
-  1   some failed
-  3   none failed, some inconclusive, too old (--max-age) or missing (--expect)
-  4   all are not applicable
+  0   all hosts are confirmed or usable; some may be not applicable
+  1   a host failed
+  3   no host failed; some are inconclusive, or too old (--max-age), or missing
+      (--expect)
+  4   all hosts are not applicable
   64  wrong arguments
-  65  some file could not be read (1 where a host failed, too)
+  65  a file could not be read (1 where a host failed)
 """
 
-_SAID = 10  # files that could not be read, without -v
+_REPORTED = 10  # files that could not be read, without -v
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `kvmprobe summary`."""
-    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    """Add the arguments of `kvmprobe summary`."""
     parser.add_argument("reports", metavar="REPORT", nargs="+", help="a file or folder of reports; - is standard input")
-    parser.add_argument("--all", action="store_true", help="count every report, not only a host's latest")
-    parser.add_argument("--judge", action="store_true", help="judge all reports anew, whatever they say themselves")
+    parser.add_argument("--all", action="store_true", help="count all reports of a host, not only the newest")
+    parser.add_argument("--judge", action="store_true", help="judge all reports again, also those of this version")
     parser.add_argument(
         "--only",
         metavar="VERDICT|REASON",
         action="append",
         default=[],
         type=_verdict_or_reason,
-        help="list the hosts with this verdict or reason",
+        help="list the hosts with this verdict or reason (repeatable)",
     )
     parser.add_argument(
         "--max-age",
         metavar="DURATION",
-        type=times.seconds,
-        help="name the hosts whose report is older (90m, 26h, 7d), or of the future",
+        type=duration,
+        help="list the hosts whose report is older, or from the future: 90m, 26h, 7d",
     )
-    parser.add_argument("--expect", metavar="FILE", help="name the hosts in FILE (one a line) that have no report")
-    parser.add_argument("--jobs", metavar="N", type=_jobs, help="read in N processes (one for each CPU)")
-    report_arguments.add_arguments(
+    parser.add_argument("--expect", metavar="FILE", help="list the hosts in FILE, one per line, that have no report")
+    parser.add_argument("--jobs", metavar="N", type=_jobs, help="read with N processes (default: one per CPU)")
+    add_result_arguments(
         parser,
-        "full lists; json: every host",
-        "the last line alone; with --only: the names",
+        "show full lists, with --json every host",
+        "show the last line only, with --only the names",
         ("text", "json", "html"),
     )
-    parser.set_defaults(run=main)
 
 
 def _verdict_or_reason(text: str) -> str:
@@ -92,23 +88,31 @@ def _jobs(text: str) -> int:
     return int(text)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Reads, summarizes, writes. Returns the exit status in _EPILOG; raises Problem."""
+def run(options: argparse.Namespace) -> int:
+    """Read, summarize, write. Returns the exit status in EPILOG; raises Problem."""
+    from kvmprobe.report import output, targets
+
     if options.output is not None:
-        output.check_target(options.output)
+        targets.check_target(options.output)
     expected = _names(options.expect) if options.expect is not None else []
-    summary = read(options, expected)
+    summary = _read(options, expected)
     fleet = summary.fleet
     if options.format != "text" or options.output or options.quiet or options.only or not fleet.reports:
-        _say_bad(fleet, options.verbose > 0)  # else the result has it
+        _report_bad_files(fleet, options.verbose > 0)  # otherwise the result lists them
     if not fleet.reports:
         raise DataProblem("there is no report to summarize", "Give files or folders of 'kvmprobe --json' reports.")
-    output.write(_render(summary, options), options.output)
+    output.write_result(_render(summary, options), options)
     return summary.exit_status()
 
 
-def read(options: argparse.Namespace, expected: list[str]) -> Summary:
-    """The summary of what `options.reports` names."""
+def _read(options: argparse.Namespace, expected: list[str]) -> Summary:
+    """Return the summary of the reports in `options.reports`."""
+    from kvmprobe.summary import workers
+    from kvmprobe.summary.fleet import Fleet
+    from kvmprobe.summary.fleet_summary import Summary
+    from kvmprobe.summary.report_files import Inputs
+    from kvmprobe.summary.report_records import Reader
+
     inputs = Inputs(options.reports)
     fleet = Fleet(options.all)
     reader = Reader(options.judge, options.format == "html")
@@ -121,32 +125,40 @@ def read(options: argparse.Namespace, expected: list[str]) -> Summary:
     return Summary(fleet, options.only, options.max_age, expected, inputs.others)
 
 
-def _say_bad(fleet: Fleet, every: bool) -> None:
-    bad = fleet.bad()[: None if every else _SAID]
+def _report_bad_files(fleet: Fleet, every: bool) -> None:
+    from kvmprobe.report.messages import say
+    from kvmprobe.summary import summary_text
+
+    bad = fleet.bad()[: None if every else _REPORTED]
     for file, line, why in bad:
-        messages.say(f"kvmprobe: {summary_text.where(file, line)}: {why}")
+        say(f"kvmprobe: {summary_text.where(file, line)}: {why}")
     if rest := fleet.bad_count - len(bad):
-        messages.say(f"kvmprobe: {rest:,} more could not be read")
+        say(f"kvmprobe: {rest:,} more could not be read", None if every else "-v lists them all.")
 
 
 def _render(summary: Summary, options: argparse.Namespace) -> str:
+    from kvmprobe.report import terminal
+
     if options.format == "json":
         return json.dumps(summary.data(options.verbose > 0), indent=1) + "\n"
     if options.format == "html":
         from kvmprobe.summary import fleet_page
 
         return fleet_page.render(summary)
-    colour = options.output is None and output.wants_colour()
+    from kvmprobe.summary import summary_text
+
+    colour = options.output is None and terminal.wants_colour()
     return summary_text.render(summary, -1 if options.quiet else options.verbose, colour)
 
 
 def _names(path: str) -> list[str]:
-    """Host names, one a line; what follows # is a comment."""
+    """Return the host names in a file, one per line. Text after # is a comment. Raises DataProblem."""
     try:
         with open(path, encoding="utf-8") as file:
             names = [line.partition("#")[0].strip() for line in file]
     except (OSError, ValueError) as error:
-        raise DataProblem(f"--expect {path}: {getattr(error, 'strerror', None) or 'not text'}") from error
+        what = f"--expect {path}: {getattr(error, 'strerror', None) or 'not text'}"
+        raise DataProblem(what, "Give a file with one host name per line.") from error
     if not any(names):
-        raise DataProblem(f"--expect {path}: there is no name in it", "Write one host name a line.")
+        raise DataProblem(f"--expect {path}: no host name in it", "Write one host name per line.")
     return [name for name in names if name]

@@ -1,86 +1,88 @@
-"""The command `watch`: its arguments, and how it ends."""
+"""`kvmprobe watch`: run a VMM under ptrace, and end as it ended or as the verdict asks."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli import report_arguments
-from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
+from kvmprobe.cli.report_arguments import add_no_load, add_report_arguments
 from kvmprobe.model.errors import Problem, UsageProblem
-from kvmprobe.report import messages, write_report
 
 if TYPE_CHECKING:
+    import argparse
+
     from kvmprobe.collect.watch.follower import Follower
     from kvmprobe.collect.watch.watch_probe import Target, WatchProbe
     from kvmprobe.host.sysroot import Sysroot
     from kvmprobe.model.evidence import Evidence
 
-_DESCRIPTION = """\
+DESCRIPTION = """\
 Runs COMMAND, a VMM such as QEMU, under ptrace. At the entry and exit of its
 KVM_GET_API_VERSION, KVM_CREATE_VM and KVM_CREATE_VCPU, and of its first KVM_RUN
-that succeeds, it reads EFER and VM_CR on every CPU. When the command and all it
-started have ended it judges and reports as 'check' does. Without COMMAND it
+that succeeds, it reads EFER and VM_CR on every CPU. When COMMAND and all its
+children have ended, it judges and reports as 'check' does. Without COMMAND it
 watches kvmprobe's own guest.
 
-A process is followed with its threads, children and the programs they execute.
-After its first KVM_RUN that succeeds its system calls run at full speed: VMs
-that the same process creates later are not seen. A program that traces others
-itself cannot do so meanwhile.
+Threads, children and the programs they execute are watched too. After the first
+KVM_RUN that succeeds, a process runs at full speed, and the VMs that it creates
+later are not seen. A watched process cannot trace others with ptrace.
 
-COMMAND has kvmprobe's standard input, output and error and its terminal; the
-report comes after its own output, so rather give -o FILE. Ctrl-C reaches the
-command, SIGTERM and SIGHUP are passed on to it, and kvmprobe reports when it
-has ended. With -p PID they make kvmprobe let go, and the process runs on. If
-kvmprobe is killed, what it watched runs on as well. The set-user-ID bits of a
-program have no effect unless kvmprobe runs as root.
+COMMAND uses kvmprobe's standard input, output and error, and its terminal. The
+report comes after the output of COMMAND; -o FILE keeps them apart. Ctrl-C
+reaches COMMAND, SIGTERM and SIGHUP are passed on to it, and kvmprobe reports
+when it has ended. With -p PID these signals detach kvmprobe, and the process
+continues. It also continues if kvmprobe is killed. Set-user-ID bits have no
+effect unless kvmprobe runs as root.
+"""
+EPILOG = """\
+exit status: that of the verdict, see 'kvmprobe --help', and
+  130  COMMAND was killed when kvmprobe was interrupted
+  143  kvmprobe got SIGTERM (129: SIGHUP); the report is written
+  64   COMMAND cannot be started, or no process has this PID
+  3    the kernel refuses to attach to the process
 """
 
-_WATCHING = "kvmprobe: watching {}; Ctrl-C lets go of it and reports"
-
-_EPILOG = """\
-exit status: the verdict's, as for 'check', and
-  130  the command was killed as kvmprobe was interrupted
-  143  kvmprobe got SIGTERM (129: SIGHUP); the report is written all the same
-  64   the command cannot be started, or there is no such PID
-  3    the kernel refuses to attach
-"""
+_WATCHING = "kvmprobe: watching {}; Ctrl-C detaches and reports"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `kvmprobe watch`."""
     parser.usage = "%(prog)s [option ...] [-p PID | -- COMMAND ...]"
-    parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("-p", "--pid", metavar="PID", type=int, help="watch a process that runs already, until Ctrl-C")
-    parser.add_argument("--no-load", action="store_true", help="do not load msr and cpuid for the time of the watch")
+    parser.add_argument(
+        "-p", "--pid", metavar="PID", type=int, help="watch the running process PID until it ends, or until Ctrl-C"
+    )
+    add_no_load(parser)
     parser.add_argument(
         "--exit-status",
         choices=("verdict", "command"),
         default="verdict",
-        help="whose exit status kvmprobe gives: the verdict's, or the command's (128 + signal if it was killed)",
+        help="end with the exit status of the verdict (default), or of COMMAND (128 + signal if it was killed)",
     )
-    report_arguments.add_report_arguments(parser)
-    parser.set_defaults(run=main)
+    add_report_arguments(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Watches, and reports. Raises Problem where that cannot be done."""
+def run(options: argparse.Namespace) -> int:
+    """Watch, and report. Returns the exit status; raises Problem where nothing can be watched."""
+    from kvmprobe.report import write_report
+
     write_report.check_targets(options)
-    evidence, follower = watch(options)
-    return exit_status(options, follower, write_report.write_here(evidence, options))
+    evidence, follower = _watch(options)
+    return _exit_status(options, follower, write_report.write_host_report(evidence, options))
 
 
-def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
-    """Takes evidence while a target is watched. Raises Problem where that cannot be done."""
+def _watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
+    """Take evidence while a target is watched. Raises Problem."""
+    from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
+    from kvmprobe.report.messages import say
+
     if options.pid is not None and options.command is not None:
-        raise UsageProblem("watch: either -p PID or -- COMMAND", "Leave one of them out.")
+        raise UsageProblem("give either -p PID or -- COMMAND", "Omit one of them.")
     if options.command == []:
-        raise UsageProblem("watch: there is no COMMAND after --", "Without -- it watches kvmprobe's own guest.")
+        raise UsageProblem("there is no COMMAND after --", "Without -- it watches kvmprobe's own guest.")
     if os.uname().machine != "x86_64":
-        raise Problem(f"watch knows the system calls of x86-64 only, and this is a {os.uname().machine} machine")
+        what = f"watch knows the system calls of x86-64 only, and this host is {os.uname().machine}"
+        raise Problem(what, "Use 'kvmprobe check'.")
     try:
         from kvmprobe.collect.watch.targets import Command, OwnGuest, RunningProcess
         from kvmprobe.collect.watch.watch_probe import WatchProbe
@@ -89,26 +91,24 @@ def watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         raise Problem(f"watch needs python-ptrace, which cannot be used: {error}", hint) from error
     target: Target
     if options.pid is not None:
-        target = RunningProcess(
-            options.pid, lambda: None if options.quiet else messages.say(_WATCHING.format(options.pid))
-        )
+        target = RunningProcess(options.pid, lambda: None if options.quiet else say(_WATCHING.format(options.pid)))
     else:
         target = OwnGuest() if options.command is None else Command(options.command)
-    made: list[WatchProbe] = []
+    probes: list[WatchProbe] = []
 
     def make(root: Sysroot) -> WatchProbe:
-        made.append(WatchProbe(root, target))
-        return made[-1]
+        probes.append(WatchProbe(root, target))
+        return probes[-1]
 
     evidence = take_evidence(CollectOptions(load=not options.no_load), make)
-    follower = made[0].follower
+    follower = probes[0].follower
     if follower is None:
         raise Problem("nothing was watched")
     return evidence, follower
 
 
-def exit_status(options: argparse.Namespace, follower: Follower, verdict: int) -> int:
-    """What kvmprobe ends with."""
+def _exit_status(options: argparse.Namespace, follower: Follower, verdict: int) -> int:
+    """Return the process's exit status; `verdict` is the verdict's."""
     if options.exit_status == "command" and follower.status is not None:
         return 128 + follower.status if follower.ended == "killed" else follower.status
     if follower.ending_signal is not None and (follower.ending_signal != signal.SIGINT or follower.ended == "killed"):

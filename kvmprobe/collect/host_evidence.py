@@ -14,6 +14,7 @@ from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.host import cpuid, cpus, kernel_log, modprobe, modules, msr
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.temporary_modules import TemporaryModules
+from kvmprobe.model import times
 from kvmprobe.model.cpu_lists import format_cpulist
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
     Raises Problem where the probe does (`trace`, `watch`).
     """
     started = time.monotonic()
-    taken_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    taken_at = times.format_time()
     root = Sysroot(options.sysroot)
     online = cpus.online_cpus(root)
     load_kvm_amd = options.load_kvm and not modules.is_present(root, "kvm_amd")

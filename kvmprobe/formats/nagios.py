@@ -14,7 +14,7 @@ from kvmprobe.formats.vendor_and_backend import backend, vendor
 from kvmprobe.judge.check_result import FAIL, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.printable import ascii_only, clean, cut, one_line
-from kvmprobe.model.times import seconds_of
+from kvmprobe.model.times import parse_time
 
 if TYPE_CHECKING:
     from kvmprobe.model.judgement import Report
@@ -75,7 +75,7 @@ def _unpassed(report: Report) -> Iterator[str]:
 def _numbers(facts: Facts) -> Iterator[str]:
     """Performance data: label=value with its unit;warn;crit;min;max. What is unknown is left out."""
     yield f"duration={facts.evidence['duration_ms'] / 1000:.4f}s;;;0"
-    taken = seconds_of(facts.evidence["taken_at"])
+    taken = parse_time(facts.evidence["taken_at"])
     if taken is not None:
         yield f"age={max(0, int(time.time() - taken))}s;;;0"
     total = len(facts.cpus)

@@ -17,7 +17,7 @@ from kvmprobe.model.cpu_lists import parse_cpulist
 from kvmprobe.model.printable import ascii_only, clean
 from kvmprobe.model.reasons import EXIT_STATUS
 from kvmprobe.model.registers import VM_CR
-from kvmprobe.model.times import seconds_of
+from kvmprobe.model.times import parse_time
 from kvmprobe.model.values import SNAPSHOT_PHASES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
         "How long the last run took.",
         [({}, round(evidence["duration_ms"] / 1000, 4))],
     )
-    taken = seconds_of(evidence["taken_at"])
+    taken = parse_time(evidence["taken_at"])
     yield (
         "kvmprobe_last_run_timestamp_seconds",
         "When the last run began to take evidence, in seconds since the epoch.",

@@ -1,4 +1,4 @@
-"""Reading files that people name, and files in folders that others may write to."""
+"""Reads files that people name, and files in folders that other users may write to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from kvmprobe import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+# What `kvmprobe lab matrix` writes beside its reports: a list of its results, and no report itself.
+MATRIX_SUMMARY = "summary.json"
+
 
 def parts_of(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """What is in `file`, unbuffered or compressed, up to `size` bytes at a time. Raises OSError.
+    """Yield the content of `file`, unbuffered or compressed, in parts of at most `size` bytes. Raises OSError.
 
-    Somebody else may have made standard input non-blocking: None is then what has not come yet, not the end.
+    Another process may have made standard input non-blocking: read() then returns None for data that has not come yet.
     """
-    read = getattr(file, "read1", file.read)  # of a .gz: nothing is lost when the next part is damaged
+    read = getattr(file, "read1", file.read)  # of a .gz: what was read stays, even if the next part is damaged
     while (part := read(size)) != b"":
         if part is None:
             select.select([file], [], [])
@@ -27,8 +30,10 @@ def parts_of(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def read_regular(path: str, limit: int) -> bytes:
-    """A file's content. Raises OSError, and ValueError where it is no regular file (which is not even opened: a pipe
-    would be waited for, a watchdog set going) or larger than `limit`."""
+    """Return a file's content. Raises OSError; ValueError where it is no regular file or larger than `limit` bytes.
+
+    Anything else is not even opened: a pipe would block, a watchdog would start.
+    """
     found = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         status = os.fstat(found)

@@ -1,4 +1,4 @@
-"""Reads evidence from a file that may hold anything."""
+"""Reads evidence from a file that may contain anything."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ if TYPE_CHECKING:
     from kvmprobe.model.json_schema import Schema
 
 
-_LIMIT = 256 << 20  # a report of 1,024 CPUs has about 1 MiB
-_DEPTH = 32  # a report has 8
+_LIMIT = 256 << 20  # bytes; a report of 1,024 CPUs has about 1 MiB
+_MAX_DEPTH = 32  # levels; a report has 8
 _HINT = "Give a file made by 'kvmprobe --json'."
 
 
 def load(path: str) -> Evidence:
-    """The evidence in a report or an evidence file; "-" is standard input.
+    """Return the evidence in a report or in a file of bare evidence; "-" is standard input.
 
-    Raises DataProblem for a file that cannot be read, is not JSON, not evidence, or of another schema.
+    Raises DataProblem where the file cannot be read, is not JSON, or is not evidence of this schema.
     """
     name = "standard input" if path == "-" else path or "''"
     return evidence_of(parse(_read(path, name), name), name, report_schema())
 
 
 def evidence_of(data: object, name: str, report: Schema) -> Evidence:
-    """The evidence in what was parsed; `name`: what to call it, `report`: the schema of reports. Raises DataProblem."""
-    if _is_deep(data):
-        raise DataProblem(f"{name}: not a report: nested deeper than {_DEPTH} levels")
+    """Return the evidence in parsed JSON. Raises DataProblem.
+
+    `name`: what messages call the file; `report`: the JSON Schema of reports.
+    """
+    if _is_too_deep(data):
+        raise DataProblem(f"{name}: not a report: more than {_MAX_DEPTH} levels of nesting", _HINT)
     if not isinstance(data, dict):
-        raise DataProblem(f"{name}: neither a report nor evidence: it is not a JSON object")
+        raise DataProblem(f"{name}: neither a report nor evidence: it is not a JSON object", _HINT)
     if data.get("schema", SCHEMA) != SCHEMA:
         raise DataProblem(f"{name}: unknown schema {str(data['schema'])[:60]!r}", f"This version reads {SCHEMA}.")
     if "evidence" not in data and "snapshots" not in data:
@@ -46,8 +49,16 @@ def evidence_of(data: object, name: str, report: Schema) -> Evidence:
     evidence = data.get("evidence", data)
     error = first_error(evidence, report["$defs"]["evidence"], report) or _contradiction(evidence)
     if error:
-        raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}")
+        raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}", _HINT)
     return cast("Evidence", evidence)
+
+
+def parse(text: bytes, name: str) -> object:
+    """Return what the JSON `text` contains. Raises DataProblem, which calls the file `name`."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise DataProblem(f"{name}: not JSON: {str(error)[:200]}", _HINT) from error
 
 
 def _read(path: str, name: str) -> bytes:
@@ -64,22 +75,14 @@ def _read(path: str, name: str) -> bytes:
     except (OSError, ValueError) as error:
         raise DataProblem(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > _LIMIT:
-        raise DataProblem(f"{name}: larger than {_LIMIT >> 20} MiB: not a report")
+        raise DataProblem(f"{name}: larger than {_LIMIT >> 20} MiB: not a report", _HINT)
     return bytes(data)
 
 
-def parse(text: bytes, name: str) -> object:
-    """What stands in JSON; raises DataProblem."""
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise DataProblem(f"{name}: not JSON: {str(error)[:200]}", _HINT) from error
-
-
-def _is_deep(data: object) -> bool:
-    """Whether something stands deeper than in any report; what comes later is recursive."""
+def _is_too_deep(data: object) -> bool:
+    """Whether the nesting is deeper than in any report. What reads the data afterwards is recursive."""
     level = [data]
-    for _ in range(_DEPTH):
+    for _ in range(_MAX_DEPTH):
         inner: list[object] = []
         for item in level:
             inner += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
@@ -92,7 +95,7 @@ def _refuse(constant: str) -> object:
 
 
 def _contradiction(evidence: Evidence) -> str | None:
-    """What no schema can say."""
+    """Return what is wrong with evidence that follows the schema, None where nothing is."""
     cpus = evidence["cpus"]
     try:
         online = set(parse_cpulist(cpus["online"]))
@@ -102,5 +105,5 @@ def _contradiction(evidence: Evidence) -> str | None:
     for snapshot in evidence["snapshots"]:
         at_end &= {int(cpu) for cpu in snapshot["cpus"]}
     if not online & at_end:
-        return "cpus: no CPU was there from beginning to end"
+        return "cpus: no CPU was online from beginning to end"
     return None

@@ -1,102 +1,113 @@
-"""From evidence to a report that is written as it was asked for: the end of every command that takes evidence."""
+"""From evidence to written reports: judges it, and writes each format that was asked for."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
-from kvmprobe import TYPE_CHECKING, formats, judge
+from kvmprobe import TYPE_CHECKING, judge
+from kvmprobe.formats import FORMATS
 from kvmprobe.model import times
 from kvmprobe.model.errors import DataProblem, Problem, UsageProblem
-from kvmprobe.model.times import seconds_of
-from kvmprobe.report import messages, output
+from kvmprobe.report import messages, output, terminal
+from kvmprobe.report.targets import check_target, is_special, real_target
 
 if TYPE_CHECKING:
     import argparse
 
+    from kvmprobe.formats import Format
     from kvmprobe.model.evidence import Evidence
     from kvmprobe.model.judgement import Report
 
+    Target = tuple[Format, str | None]  # the file, None: standard output
+
 
 def check_targets(options: argparse.Namespace) -> None:
-    """Raises UsageProblem, before any work is done, where --output or a file of --also can never be written, or two of
-    them are the same file."""
+    """Raise UsageProblem where a file of --output or --also can never be written, or two of them are the same file.
+
+    Called before any work is done.
+    """
     if options.output is not None:
-        output.check_target(options.output)
-    taken = {output.place(options.output)}
-    for name, path in map(_also, options.also):
-        output.check_target(path, f"--also {name}:")
-        place = output.place(path)
-        if place in taken and (place is None or not output.is_special(place)):
-            raise UsageProblem(f"--also {name}:{path}: something else is written there already", "Name another file.")
-        taken.add(place)
+        check_target(options.output)
+    taken = {real_target(options.output)}
+    for chosen, path in map(_also, options.also):
+        option = f"--also {chosen.name}:"
+        check_target(path, option)
+        target = real_target(path)
+        if target in taken and (target is None or not is_special(target)):
+            raise UsageProblem(f"{option}{path}: another format is written there", "Name another file.")
+        taken.add(target)
 
 
 def check_age(evidence: Evidence, max_age: int, name: str) -> None:
-    """Raises Problem where the evidence, in the file `name`, was not taken in the last `max_age` seconds."""
+    """Raise Problem where the evidence, from the file `name`, is older than `max_age` seconds or from the future."""
     taken_at = evidence["taken_at"]
-    taken = seconds_of(taken_at)
+    taken = times.parse_time(taken_at)
     if taken is None:
-        raise DataProblem(f"{name}: taken_at is not a time: {taken_at[:60]!r}")
+        raise DataProblem(f"{name}: taken_at is not a time: {taken_at[:60]!r}", "Give a report as kvmprobe writes it.")
     age = int(time.time()) - taken
     if -times.SKEW_S <= age <= max_age:
         return
     verdict = judge.judge(evidence)["verdict"]
-    shown = times.text(abs(age))
-    when = f"{shown} old, more than the {times.text(max_age)} allowed" if age > 0 else f"{shown} in the future"
-    hint = "See whether the timer still runs kvmprobe." if age > 0 else "See to the clocks, and probe again."
-    was = f"it was {verdict['status']} {verdict['reason']} at {taken_at}"
+    length, limit = times.format_duration(abs(age)), times.format_duration(max_age)
+    when = f"{length} old, the limit is {limit}" if age > 0 else f"{length} in the future"
+    hint = "Check that the timer still runs kvmprobe." if age > 0 else "Set the clocks, and probe again."
+    was = f"its verdict was {verdict['status']} {verdict['reason']} at {taken_at}"
     raise Problem(f"{name}: the evidence is {when}; {was}", hint)
 
 
-def write(evidence: Evidence, options: argparse.Namespace) -> int:
-    """Judges, writes the report as `options` (of output.add_report_arguments) say, and gives the exit status.
+def write_host_report(evidence: Evidence, options: argparse.Namespace) -> int:
+    """As write_report(), for evidence just taken on this host: warns about what was left changed or unavailable."""
+    if evidence["uevents"]["error"] and not options.quiet:
+        messages.warn(f"KVM uevents unavailable: {evidence['uevents']['error']}")
+    for load in evidence["loads"]:
+        if load["unloaded"] is False:
+            messages.warn(f"the module {load['module']} is in use and stays loaded")
+    return write_report(evidence, options)
 
-    Of several files each is written, the main one first, whatever becomes of the others. Raises Problem when one could
-    not be, unless the verdict is "failed": that stays the status, and the Problem is only said. With --format nagios it
-    would be the result, so there the report comes last.
+
+def write_report(evidence: Evidence, options: argparse.Namespace) -> int:
+    """Judge the evidence, write the report as `options` ask (add_report_arguments()), and return the exit status.
+
+    --output comes first, then each file of --also. A file that cannot be written does not stop the others. It raises
+    Problem in the end; where the verdict is "failed" it is only reported, and that verdict's exit status stays.
+    A format for agents comes last instead: what an agent reads as the result must know of all problems.
     """
     report = judge.judge(evidence)
-    main, others = (options.format, options.output), [_also(argument) for argument in options.also]
-    ends_with_main = formats.FORMATS[options.format].for_agents
+    main = FORMATS[options.format]
+    main_target: list[Target] = [(main, options.output)]
+    others = [_also(argument) for argument in options.also]
     has_failed = report["verdict"]["status"] == "failed"
-    problems = _write_all(report, others if ends_with_main else [main, *others], options)
-    if ends_with_main and (has_failed or not problems):
-        problems += _write_all(report, [main], options)
+    problems = _write_all(report, others if main.for_agents else [*main_target, *others], options)
+    if main.for_agents and (has_failed or not problems):
+        problems += _write_all(report, main_target, options)
     if problems and not has_failed:
         raise problems[0] if len(problems) == 1 else Problem("; ".join(problem.message for problem in problems))
     for problem in problems:
-        messages.say(f"kvmprobe: {problem.message}")
-    return formats.FORMATS[options.format].exit_status(report)
+        messages.say(f"kvmprobe: {problem.message}", problem.hint)
+    return main.exit_status(report)
 
 
-def _write_all(report: Report, targets: Sequence[tuple[str, str | None]], options: argparse.Namespace) -> list[Problem]:
-    """Writes each of `targets`, a format and a file; returns what could not be done."""
+def _write_all(report: Report, targets: Sequence[Target], options: argparse.Namespace) -> list[Problem]:
+    """Write the report to each of `targets`; return the problems."""
     problems = []
-    for name, path in targets:
-        colour = path is None and output.wants_colour()
+    verbose = -1 if options.quiet else options.verbose
+    for chosen, path in targets:
+        colour, width = (terminal.wants_colour(), terminal.width()) if path is None else (False, None)
         try:
-            text = formats.render(report, name, -1 if options.quiet else options.verbose, colour)
-            output.write(text, path, formats.FORMATS[name].file_mode)
+            text = chosen.render(report, verbose, colour, width)
+            output.write(text, path, chosen.file_mode, exact=not (chosen.for_people or chosen.of_suites))
+            if path is not None and path == options.output:
+                output.report_written(options)
         except Problem as problem:
             problems.append(problem)
     return problems
 
 
-def _also(argument: str) -> tuple[str, str]:
-    """The format and the file of an --also. Raises UsageProblem."""
+def _also(argument: str) -> tuple[Format, str]:
+    """Return the format and the file of an --also. Raises UsageProblem."""
     name, colon, path = argument.partition(":")
-    if not colon or name not in formats.REPORT_FORMATS:
-        hint = f"Give FORMAT:FILE; the formats are {', '.join(formats.REPORT_FORMATS)}."
-        raise UsageProblem(f"--also {argument}: {'there is no such format' if colon else 'no FILE'}", hint)
-    return name, path
-
-
-def write_here(evidence: Evidence, options: argparse.Namespace) -> int:
-    """The same for evidence of this host; says on the way what a report's reader would not look for."""
-    if evidence["uevents"]["error"] and not options.quiet:
-        messages.say(f"kvmprobe: one witness less: {evidence['uevents']['error']}")
-    for load in evidence["loads"]:
-        if load["unloaded"] is False:
-            messages.say(f"kvmprobe: the module {load['module']} is in use and stays loaded")
-    return write(evidence, options)
+    if not colon or name not in FORMATS:
+        what = "there is no such format" if colon else "no FILE"
+        raise UsageProblem(f"--also {argument}: {what}", f"Give FORMAT:FILE. The formats are {', '.join(FORMATS)}.")
+    return FORMATS[name], path

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.formats.host_row import Host
 from kvmprobe.model.reasons import REASONS
-from kvmprobe.model.times import SKEW_S
+from kvmprobe.model.times import SKEW_S, format_time
 from kvmprobe.summary import outliers
 from kvmprobe.summary.fleet import Fleet, natural
 
@@ -45,7 +45,7 @@ class Summary:
     def _stale(self, max_age: float) -> list[Host]:
         """Those too old; a time to come is no answer either: that host's clock is wrong."""
         now = time.time()
-        oldest, latest = _utc(now - max_age), _utc(now + SKEW_S)
+        oldest, latest = format_time(now - max_age), format_time(now + SKEW_S)
         return [host for host in self.hosts if not oldest <= host.taken_at <= latest]
 
     def label(self, host: Host) -> str:
@@ -88,10 +88,6 @@ class Summary:
 def hint(host: Host) -> str:
     """What to do about a host: its report's own words, or the reason's."""
     return host.hint or REASONS[host.profile.reason].hint
-
-
-def _utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(0, seconds)))
 
 
 def _odd(one: Odd) -> dict[str, object]:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvmprobe.cli import compare
 from kvmprobe.compare import AREAS, comparison_cases, comparison_text, report_pairs
+from kvmprobe.compare.comparison_json import comparison_data
 from kvmprobe.compare.difference import SAME, WORSE
 from kvmprobe.model.errors import DataProblem
 from tests.helpers import strict_ktap
@@ -260,5 +260,5 @@ def test_mutated_evidence_is_compared_or_refused(place: Any, value: Any, other: 
         return
     for comparison in found:
         assert comparison.exit_status() in (0, 1)
-        jsonschema.validate(compare.data(comparison, True), SCHEMA)
+        jsonschema.validate(comparison_data(comparison, True), SCHEMA)
         assert comparison_text.render(comparison, 1).replace("\n", "").isprintable()

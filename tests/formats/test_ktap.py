@@ -148,7 +148,8 @@ def test_the_command_and_its_exit_status(name: str, tmp_path: Path) -> None:
     for scenario, status in (("epyc", "confirmed"), ("no-svm", "failed"), ("intel", "not applicable")):
         evidence = f"matrix/bookworm/{scenario}"
         done = kvmprobe("judge", "--format", name, EVIDENCE / f"{evidence}.json", "-o", tmp_path / "result")
-        assert (done.returncode, done.stdout, done.stderr) == (EXIT_STATUS[status], "", "")
+        reported = f"kvmprobe: wrote {tmp_path / 'result'} ({name})\n"
+        assert (done.returncode, done.stdout, done.stderr) == (EXIT_STATUS[status], "", reported)
         assert (tmp_path / "result").read_text() == render(judge(recorded(evidence)), name)
 
 

@@ -29,7 +29,7 @@ def test_the_kernel_testifies(kernel: str, guest: Guest) -> None:
         echo kvm_vm_ioctl >set_ftrace_filter; echo function >current_tracer; ({_OWN}) >/before
         cd /kvmprobe-lab
         $kvmprobe trace --json -o /create >/dev/null; echo status $?
-        $kvmprobe trace --load --json -o /load; echo status $?
+        $kvmprobe trace --reload --json -o /load; echo status $?
         ({_OWN}) | cmp - /before && echo own tracing as before
         ls /sys/kernel/tracing/instances | wc -l
         cut -d' ' -f1 /proc/modules | grep -E '^(msr|cpuid|kvm_amd|kvm)$' | sort | tr '\\n' ' '; echo
@@ -57,7 +57,7 @@ def test_nothing_stays_when_it_is_killed_and_kvm_amd_comes_back(guest: Guest) ->
         {_MOUNT}
         $kvmprobe trace -q
         for moment in 5 8 11 14 17 20 24 28; do
-            $kvmprobe trace -q --load >/dev/null 2>&1 & probe=$!
+            $kvmprobe trace -q --reload >/dev/null 2>&1 & probe=$!
             sleep $((moment / 10)).$((moment % 10)); kill -KILL $probe 2>/dev/null; wait $probe
             for try in $(seq 60); do
                 [ -z "$(ls /sys/kernel/tracing/instances)" ] && grep -q '^kvm_amd ' /proc/modules && break
@@ -65,7 +65,7 @@ def test_nothing_stays_when_it_is_killed_and_kvm_amd_comes_back(guest: Guest) ->
             done
             ls /sys/kernel/tracing/instances; grep -o '^kvm_amd ' /proc/modules
         done
-        $kvmprobe trace -q --load
+        $kvmprobe trace -q --reload
         """
     )
     lines = output.splitlines()
@@ -83,7 +83,7 @@ os.open("/dev/kvm", os.O_RDWR)
 print("ready", flush=True)
 time.sleep(600)' >/r &
         while ! [ -s /r ]; do sleep 0.1; done
-        $kvmprobe trace -q --load 2>&1; echo status $?
+        $kvmprobe trace -q --reload 2>&1; echo status $?
         grep -o '^kvm_amd ' /proc/modules; ls /sys/kernel/tracing/instances
         """
     )

@@ -36,7 +36,7 @@ class TracedProbe(VmProbe):
         """Start the trace and, with `load`, load kvm_amd."""
         was_present = self._load and modules.is_present(self.root, KVM_AMD)
         if was_present and not modules.is_loaded(self.root, KVM_AMD):
-            raise Problem(f"{KVM_AMD} is built into this kernel, it cannot be loaded again", "Leave out --load.")
+            raise Problem(f"{KVM_AMD} is built into this kernel, it cannot be loaded again", "Omit --reload.")
         if not self._load:
             self._start("before")
         elif was_present:

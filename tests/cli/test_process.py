@@ -1,0 +1,165 @@
+"""The process: closed streams, locales, what it needs and what it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvmprobe.model.reasons import EXIT_STATUS
+from tests.helpers.recorded_evidence import EVIDENCE
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
+
+CONFIRMED = EVIDENCE / "matrix/bookworm/epyc.json"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status"),
+    [("bogus 2>/dev/full", 64), ("bogus 2>&-", 64), ("judge - <&-", 65), ("judge /x 2>&-", 65)],
+)
+def test_a_problem_that_nobody_reads_has_its_exit_status(redirection: str, status: int) -> None:
+    command = f"{sys.executable} -m kvmprobe {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, cwd=PROJECT, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stdout) == (status, b"")
+
+
+@pytest.mark.parametrize("redirection", [">&-", "| true", "2>&-"])
+def test_closed_streams_give_no_traceback(redirection: str) -> None:
+    command = f"{sys.executable} -m kvmprobe judge {CONFIRMED} {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=PROJECT, timeout=DEADLINE_S, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+    assert done.returncode == (3 if redirection == ">&-" else 0)
+
+
+def _on_a_terminal(environment: dict[str, str]) -> bytes:
+    """The output of a judgement on a terminal."""
+    main, terminal = pty.openpty()
+    command = [sys.executable, "-m", "kvmprobe", "judge", str(CONFIRMED)]
+    with subprocess.Popen(command, stdout=terminal, cwd=PROJECT, env=environment) as run:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                part = os.read(main, 4096)
+            except OSError:  # EIO: the other side is closed
+                break
+            shown += part
+        assert run.wait(DEADLINE_S) == 0
+    os.close(main)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({"TERM": "xterm"}, True), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1"}, False)]
+)
+def test_only_a_terminal_gets_colours(environment: dict[str, str], coloured: bool) -> None:
+    variables = {**{name: value for name, value in os.environ.items() if name != "NO_COLOR"}, "TERM": "xterm"}
+    assert (b"\x1b[" in _on_a_terminal({**variables, **environment})) == coloured
+    assert "\x1b" not in kvmprobe("judge", CONFIRMED, env=variables).stdout
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+@pytest.mark.parametrize("utf8", [{}, {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}])
+def test_a_locale_of_ascii_gets_ascii(locale: str, utf8: dict[str, str]) -> None:
+    done = kvmprobe("judge", CONFIRMED, env={**os.environ, "LC_ALL": locale, **utf8})
+    assert done.returncode == 0
+    assert "0xd01 -> 0x1d01" in done.stdout
+    assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize("name", ["text", "ktap", "junit"])
+def test_every_output_for_people_is_ascii_there(name: str) -> None:
+    ascii_text = kvmprobe("judge", CONFIRMED, "--format", name, env={**os.environ, "LC_ALL": "C"}).stdout
+    assert ascii_text.isascii()
+    assert ascii_text == kvmprobe("judge", CONFIRMED, "--format", name).stdout.replace("→", "->").replace("…", "...")
+
+
+def test_messages_are_ascii_there(tmp_path: Path) -> None:
+    path = tmp_path / "Bericht-für-→"
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = kvmprobe("judge", path, env=environment)
+    assert done.returncode == 65
+    assert done.stderr.startswith(f"kvmprobe: {tmp_path}/Bericht-f\\xfcr-->: ")
+
+
+def test_a_file_is_utf_8_in_every_locale(tmp_path: Path) -> None:
+    kvmprobe("judge", CONFIRMED, "-o", tmp_path / "a.txt", env={**os.environ, "LC_ALL": "C"})
+    assert "0xd01 → 0x1d01" in (tmp_path / "a.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-m", "kvmprobe", "--no-load", "-q"), ("-c", "import kvmprobe.collect.watch.ptrace_calls")],
+    ids=["check", "watch"],
+)
+def test_no_program_is_run(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """ctypes.util.find_library(), which pyudev and python-ptrace use, would run ldconfig, and gcc and ld from PATH."""
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    log = tmp_path / "log"
+    command = ["strace", "-f", "-qq", "-e", "trace=execve", "-o", str(log), sys.executable, *arguments]
+    subprocess.run(command, cwd=PROJECT, capture_output=True, timeout=DEADLINE_S, check=False)
+    assert [line for line in log.read_text().splitlines() if "execve(" in line][1:] == []
+
+
+def test_a_plain_checkout_runs_with_the_standard_library_alone(tmp_path: Path) -> None:
+    """-I -S: no site-packages, so no pyudev. One line warns that the uevents are missing."""
+    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import kvmprobe.cli.main as cli; cli.entry()"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    report = json.loads(done.stdout)
+    assert done.returncode == EXIT_STATUS[report["verdict"]["status"]]
+    assert report["evidence"]["uevents"]["source"] is None
+    assert "No module named 'pyudev'" in report["evidence"]["uevents"]["error"]
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("kvmprobe: warning: KVM uevents unavailable: ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("judge", str(CONFIRMED)), ("watch", "--", "true"), ("--format", "nagios")])
+def test_python3_minimal_is_named_with_what_to_install(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Debian's python3-minimal has no ctypes, json or mmap."""
+    files = _standard_library_of_python3_minimal()
+    for path in files:
+        copy = tmp_path / path.relative_to("/usr/lib").relative_to(path.relative_to("/usr/lib").parts[0])
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(path)
+    code = f"import sys; sys.path[:] = [{str(tmp_path)!r}, {str(PROJECT)!r}]; import kvmprobe.cli.main as m; m.entry()"
+    command = ["/usr/bin/python3", "-I", "-S", "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=DEADLINE_S, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert done.returncode == 3
+    assert len(lines) == 2
+    assert "/usr/bin/python3 lacks the module " in lines[0]
+    assert "apt-get install python3 " in lines[1]
+
+
+def _standard_library_of_python3_minimal() -> list[Path]:
+    """The files of Debian's package for /usr/bin/python3."""
+    if not os.path.exists("/usr/bin/python3") or shutil.which("dpkg") is None:
+        pytest.skip("not Debian's Python")
+    version = subprocess.run(
+        ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    listed = subprocess.run(["dpkg", "-L", f"libpython{version}-minimal"], capture_output=True, text=True, check=False)
+    files = [Path(line) for line in listed.stdout.splitlines() if line.startswith(f"/usr/lib/python{version}/")]
+    if not files:
+        pytest.skip(f"libpython{version}-minimal is not installed")
+    return [path for path in files if path.is_file()]

@@ -110,8 +110,13 @@ def quote(values: Mapping[int, object], name: str, sign: str = " = ") -> list[st
 
 
 def bits(values: Mapping[int, bool | None]) -> dict[int, str]:
-    """Bits by CPU as manuals write them: "1", "0", "unknown"."""
-    return {cpu: "unknown" if value is None else str(int(value)) for cpu, value in values.items()}
+    """Bits by CPU; see text_of_bit."""
+    return {cpu: text_of_bit(value) for cpu, value in values.items()}
+
+
+def text_of_bit(value: bool | None) -> str:
+    """A bit as manuals write it: "1", "0"; "unknown" for None."""
+    return "unknown" if value is None else str(int(value))
 
 
 # What an errno from /dev/cpu/N/msr means (arch/x86/kernel/msr.c).

@@ -24,11 +24,7 @@ from kvmprobe.model.registers import (
 from kvmprobe.model.values import NOT_PERMITTED, SNAPSHOT_PHASES, as_int, error_of, is_failure
 
 if TYPE_CHECKING:
-    from typing import TypeVar
-
     from kvmprobe.model.evidence import CpuInfo, Evidence, GuestRun, Leaf, Reading, Snapshot, Uevent
-
-    _T = TypeVar("_T")
 
 
 def _by_phase(snapshots: list[Snapshot]) -> dict[str, dict[str, dict[str, Reading]]]:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, CpuResult, Result, bits, by_cpu, quote, why_unread
+from kvmprobe.judge.check_result import (
+    FAIL,
+    PASS,
+    UNKNOWN,
+    CpuResult,
+    Result,
+    bits,
+    by_cpu,
+    quote,
+    text_of_bit,
+    why_unread,
+)
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, fold
 from kvmprobe.model.reasons import REASONS
@@ -23,44 +34,33 @@ def firmware(facts: Facts) -> Result:
     set: every AMD CPU since family 0x10 has it (AMD APM volume 2, 15.4 and 15.31).
     Reasons: firmware-disabled; cpus-disagree where SVMDIS differs.
     """
-    values, disabled = facts.register("before", VM_CR.name), facts.svmdis()
-    texts = facts.register_texts("before", VM_CR.name)
-    parts = by_cpu(texts, lambda cpu, _: _of_cpu(facts, cpu))
+    texts, disabled, svml = facts.register_texts("before", VM_CR.name), facts.svmdis(), facts.svml()
+    lock = {cpu: VM_CR.bit_of(value, "LOCK") for cpu, value in facts.register("before", VM_CR.name).items()}
+    parts = by_cpu(texts, lambda cpu, text: _of_cpu(text, disabled[cpu], lock[cpu], svml[cpu]))
     because = quote(texts, VM_CR.name)
-    off = [cpu for cpu, value in disabled.items() if value]
+    value = f"VM_CR = {fold(facts.register('before', VM_CR.name))}"
+    off = [cpu for cpu, bit in disabled.items() if bit]
     if off and False in disabled.values():
-        message = f"VM_CR = {fold(values)}: SVMDIS = 1 on {cpu_names(off)} only"
+        message = f"{value}: SVMDIS = 1 on {cpu_names(off)} only"
         return Result(FAIL, message, "cpus-disagree", because=because, by_cpu=parts)
     if off:
-        lock, svml = _lock(facts, off), _svml(facts, off)
-        message = f"VM_CR = {fold(values)}: SVMDIS = 1, LOCK = {fold(bits(lock))}; SVML = {fold(bits(svml))}"
-        because += quote(bits(svml), SVML_BIT)
+        lock_bits, svml_bits = (bits({cpu: bit[cpu] for cpu in off}) for bit in (lock, svml))
+        message = f"{value}: SVMDIS = 1, LOCK = {fold(lock_bits)}; SVML = {fold(svml_bits)}"
+        because += quote(svml_bits, SVML_BIT)
         hint = REASONS["firmware-disabled"].hint
         if any(lock[cpu] and svml[cpu] for cpu in off):
             hint = f"{hint} {_KEY_HINT}"
         return Result(FAIL, message, "firmware-disabled", hint, because, parts)
-    unread = [cpu for cpu, value in disabled.items() if value is None]
+    unread = [cpu for cpu, bit in disabled.items() if bit is None]
     if unread:
         why = why_unread(facts.register_errors("before", VM_CR.name))
         return Result(UNKNOWN, f"VM_CR could not be read on {cpu_names(unread)}{why}", by_cpu=parts)
-    return Result(PASS, f"VM_CR = {fold(values)}: SVMDIS = 0", by_cpu=parts)
+    return Result(PASS, f"{value}: SVMDIS = 0", by_cpu=parts)
 
 
-def _of_cpu(facts: Facts, cpu: int) -> CpuResult:
-    value, disabled = facts.register_texts("before", VM_CR.name)[cpu], facts.svmdis()[cpu]
+def _of_cpu(text: str, disabled: bool | None, lock: bool | None, svml: bool | None) -> CpuResult:
     if disabled is None:
-        return CpuResult(UNKNOWN, f"VM_CR could not be read: {value}")
+        return CpuResult(UNKNOWN, f"VM_CR could not be read: {text}")
     if not disabled:
-        return CpuResult(PASS, f"VM_CR = {value}: SVMDIS = 0")
-    lock, svml = bits(_lock(facts, [cpu])), bits(_svml(facts, [cpu]))
-    return CpuResult(FAIL, f"VM_CR = {value}: SVMDIS = 1, LOCK = {lock[cpu]}; SVML = {svml[cpu]}")
-
-
-def _lock(facts: Facts, cpus: list[int]) -> dict[int, bool | None]:
-    values = facts.register("before", VM_CR.name)
-    return {cpu: VM_CR.bit_of(values[cpu], "LOCK") for cpu in cpus}
-
-
-def _svml(facts: Facts, cpus: list[int]) -> dict[int, bool | None]:
-    svml = facts.svml()
-    return {cpu: svml[cpu] for cpu in cpus}
+        return CpuResult(PASS, f"VM_CR = {text}: SVMDIS = 0")
+    return CpuResult(FAIL, f"VM_CR = {text}: SVMDIS = 1, LOCK = {text_of_bit(lock)}; SVML = {text_of_bit(svml)}")

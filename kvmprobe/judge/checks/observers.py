@@ -11,7 +11,7 @@ from kvmprobe.model.registers import EFER, VM_HSAVE_PA
 from kvmprobe.model.values import as_int
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Trace
+    from kvmprobe.model.evidence import Reading
 
 
 class _Window:
@@ -31,6 +31,8 @@ _WINDOWS = (
     _Window("closing the VM", "created", "closed", ("alive", CLOSE, "after"), "destroy"),
 )
 
+_COMPARED = (EFER, VM_HSAVE_PA)
+
 
 def observers(facts: Facts) -> Result:
     """Stands for no function of the kernel: three observers of the same writes.
@@ -39,7 +41,8 @@ def observers(facts: Facts) -> Result:
     What an observer could not see is no disagreement. Reason: observers-disagree.
     """
     trace = facts.evidence["trace"]
-    contradictions = {cpu: _contradictions(facts, trace, cpu) for cpu in facts.cpus}
+    seen = [_Seen(facts, window) for window in _WINDOWS]
+    contradictions = {cpu: _contradictions(seen, cpu) for cpu in facts.cpus}
     bad = {cpu: found for cpu, found in contradictions.items() if found}
     if bad:
         status = UNKNOWN if facts.foreign_events() or facts.gone else FAIL
@@ -59,83 +62,95 @@ def observers(facts: Facts) -> Result:
         *([] if None not in facts.register("created", "EFER").values() else ["the registers (EFER could not be read)"]),
         *([] if facts.evidence["uevents"]["source"] else ["the uevents"]),
     ]
-    writes = _writes(facts, trace)
+    writes = "; ".join(filter(None, map(_writes, seen))) or "EFER was not written and did not change"
     if missing:
         message = f"what was observed agrees on {cpu_names(facts.cpus)}: {writes}; missing: {', '.join(missing)}"
         return Result(WARN, message)
     return Result(PASS, f"trace, registers and uevents agree on {cpu_names(facts.cpus)}: {writes}")
 
 
-def _writes(facts: Facts, trace: Trace) -> str:
-    """The trace's writes of EFER in each window, for people."""
-    texts = []
-    for window in _WINDOWS:
-        written = {cpu: _written(trace, cpu, window, EFER.name) for cpu in facts.cpus}
-        if any(written.values()):
-            values = "; ".join(
-                f"EFER written {', '.join(values)} on {cpu_names(cpus)}" if values else f"no write on {cpu_names(cpus)}"
-                for values, cpus in group(written).items()
-            )
-            texts.append(f"{window.title}: {values}")
-    return "; ".join(texts) or "EFER was not written and did not change"
+class _Seen:
+    """What the observers saw in one window, by CPU.
+
+    `start`, `end`: a register's value at its ends, by the register's name; `written`: the values that the trace shows
+    to have been written, in order; `traced`: whether the trace could see a CPU's writes; `count`: the VMs that KVM's
+    uevent counted, None where SVME does not follow them.
+    """
+
+    def __init__(self, facts: Facts, window: _Window) -> None:
+        trace = facts.evidence["trace"]
+        self.window = window
+        self.start = {register.name: _values(facts, window.start, register.name) for register in _COMPARED}
+        self.end = {register.name: _values(facts, window.end, register.name) for register in _COMPARED}
+        self.traced = {cpu: trace["writes_visible"] and str(cpu) not in trace["lost"] for cpu in facts.cpus}
+        self.written: dict[str, dict[int, tuple[str, ...]]] = {
+            register.name: dict.fromkeys(facts.cpus, ()) for register in _COMPARED
+        }
+        for entry in trace["entries"]:
+            written = self.written.get(entry["register"] or "", {})
+            if entry["phase"] in window.phases and entry["cpu"] in written:
+                written[entry["cpu"]] += (_text(entry["value"]),)
+        event = facts.own_event(window.event) if window.event else None
+        follows = not facts.kvm_without_svm() and not facts.enables_at_load()
+        self.count = event["count"] if event and follows else None
 
 
-def _contradictions(facts: Facts, trace: Trace, cpu: int) -> str:
+def _values(facts: Facts, phase: str, name: str) -> dict[int, int | None]:
+    if phase == "unloaded":
+        unloaded = facts.evidence["trace"]["unloaded"] or {}
+        return {cpu: as_int(unloaded.get(str(cpu), {}).get(name)) for cpu in facts.cpus}
+    return facts.register(phase, name)
+
+
+def _text(value: Reading) -> str:
+    return value if isinstance(value, str) else f"(refused: {value['error'] if value else 'unknown'})"
+
+
+def _writes(seen: _Seen) -> str:
+    """The trace's writes of EFER, for people; "" for none."""
+    written = seen.written[EFER.name]
+    if not any(written.values()):
+        return ""
+    values = "; ".join(
+        f"EFER written {', '.join(values)} on {cpu_names(cpus)}" if values else f"no write on {cpu_names(cpus)}"
+        for values, cpus in group(written).items()
+    )
+    return f"{seen.window.title}: {values}"
+
+
+def _contradictions(windows: list[_Seen], cpu: int) -> str:
     """In what the observers of one CPU contradict each other; "" where they do not."""
     texts = []
-    for window in _WINDOWS:
-        for register in (EFER, VM_HSAVE_PA):
-            texts.append(_trace_against_registers(facts, trace, cpu, window, register.name))
-        texts.append(_uevents_against_others(facts, trace, cpu, window))
-    return "; ".join(filter(None, texts))
+    for seen in windows:
+        found = [_trace_against_registers(seen, cpu, register.name) for register in _COMPARED]
+        texts += [f"{seen.window.title}: {text}" for text in (*found, _uevents_against_others(seen, cpu)) if text]
+    return "; ".join(texts)
 
 
-def _trace_against_registers(facts: Facts, trace: Trace, cpu: int, window: _Window, name: str) -> str:
-    start, end = _value(facts, trace, window.start, cpu, name), _value(facts, trace, window.end, cpu, name)
-    written = _written(trace, cpu, window, name)
-    if end is None or not _sees(trace, cpu):
+def _trace_against_registers(seen: _Seen, cpu: int, name: str) -> str:
+    start, end, written = seen.start[name][cpu], seen.end[name][cpu], seen.written[name][cpu]
+    if end is None or not seen.traced[cpu]:
         return ""
     if written:
         last = as_int(written[-1])
         if last is None or last == end:  # a write that the CPU refused leaves the register's value open
             return ""
-        return f"{window.title}: the trace shows {name} written {written[-1]}, the registers show {hex(end)}"
+        return f"the trace shows {name} written {written[-1]}, the registers show {hex(end)}"
     if start is None or start == end:
         return ""
-    return f"{window.title}: the registers show {name} {hex(start)} -> {hex(end)}, the trace shows no write of it"
+    return f"the registers show {name} {hex(start)} -> {hex(end)}, the trace shows no write of it"
 
 
-def _uevents_against_others(facts: Facts, trace: Trace, cpu: int, window: _Window) -> str:
+def _uevents_against_others(seen: _Seen, cpu: int) -> str:
     """COUNT shows whether a VM is alive, so whether SVME has to be 1; and whether ours was the first or the last."""
-    event = facts.own_event(window.event)
-    if event is None or event["count"] is None or facts.kvm_without_svm() or facts.enables_at_load():
+    if seen.count is None:
         return ""
-    alone = event["count"] == (1 if window.event == "create" else 0)
-    counted = f"the uevent counts {event['count']} VM{'' if event['count'] == 1 else 's'}"
-    end = _value(facts, trace, window.end, cpu, EFER.name)
-    if end is not None and EFER.bit(end, "SVME") != (event["count"] > 0):
-        return f"{window.title}: {counted}, the registers show EFER {hex(end)}"
-    writes = bool(_written(trace, cpu, window, EFER.name))
-    if _sees(trace, cpu) and writes != alone:
-        return f"{window.title}: {counted}, the trace shows {'a' if writes else 'no'} write of EFER"
+    alone = seen.count == (1 if seen.window.event == "create" else 0)
+    counted = f"the uevent counts {seen.count} VM{'' if seen.count == 1 else 's'}"
+    end = seen.end[EFER.name][cpu]
+    if end is not None and EFER.bit(end, "SVME") != (seen.count > 0):
+        return f"{counted}, the registers show EFER {hex(end)}"
+    writes = bool(seen.written[EFER.name][cpu])
+    if seen.traced[cpu] and writes != alone:
+        return f"{counted}, the trace shows {'a' if writes else 'no'} write of EFER"
     return ""
-
-
-def _value(facts: Facts, trace: Trace, phase: str, cpu: int, name: str) -> int | None:
-    if phase == "unloaded":
-        return as_int((trace["unloaded"] or {}).get(str(cpu), {}).get(name))
-    return facts.register(phase, name).get(cpu)
-
-
-def _sees(trace: Trace, cpu: int) -> bool:
-    return trace["writes_visible"] and str(cpu) not in trace["lost"]
-
-
-def _written(trace: Trace, cpu: int, window: _Window, name: str) -> tuple[str, ...]:
-    """The values that the trace shows to have been written, in order."""
-    return tuple(
-        value if isinstance(value, str) else f"(refused: {value['error'] if value else 'unknown'})"
-        for entry in trace["entries"]
-        for value in [entry["value"]]
-        if entry["cpu"] == cpu and entry["register"] == name and entry["phase"] in window.phases
-    )

@@ -20,8 +20,13 @@ def svme_set(facts: Facts) -> Result:
         return Result(SKIP, f"{facts.backend_text()} does not use EFER.SVME (EFER = {fold(values)})")
     steps = facts.efer_steps()
     because = quote(steps, "EFER", " ")
-    seen = {cpu: (facts.register_texts("before", "EFER")[cpu], values[cpu]) for cpu in facts.cpus}
-    parts = by_cpu(seen, lambda cpu, _: _of_cpu(facts, cpu, steps[cpu]))
+    before, texts = facts.svme("before"), facts.register_texts("before", "EFER")
+    # A CPU that differs before KVM_CREATE_VM counts only where none does after it.
+    mixed = len(set(before.values())) > 1 and all(created.values())
+    parts = by_cpu(
+        {cpu: (texts[cpu], values[cpu]) for cpu in facts.cpus},
+        lambda cpu, _: _of_cpu(before[cpu], created[cpu], steps[cpu], mixed),
+    )
     clear = [cpu for cpu, value in created.items() if value is False]
     if clear:
         message = f"EFER = {fold(values)} after KVM_CREATE_VM: SVME is 0 on {cpu_names(clear)}"
@@ -92,13 +97,11 @@ def _of_guest(_: int, run: str) -> CpuResult:
     return CpuResult(PASS if run == "ok" else UNKNOWN, f"SVME is 1; guest {run}")
 
 
-def _of_cpu(facts: Facts, cpu: int, steps: str) -> CpuResult:
-    before, created = facts.svme("before")[cpu], facts.svme("created")[cpu]
+def _of_cpu(before: bool | None, created: bool | None, steps: str, mixed_before: bool) -> CpuResult:
     if created is False:
         return CpuResult(FAIL, f"EFER {steps}: SVME is 0 after KVM_CREATE_VM")
     if created is None or before is None:
         return CpuResult(UNKNOWN, f"EFER {steps}: it could not be read")
-    changed_before = before and not all(facts.svme("before").values())
-    if changed_before and all(facts.svme("created").values()):
+    if before and mixed_before:
         return CpuResult(UNKNOWN, f"EFER {steps}: SVME was 1 before KVM_CREATE_VM")
     return CpuResult(PASS, f"EFER {steps}: SVME is 1 after KVM_CREATE_VM")

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from kvmprobe.formats.text_lines import Line
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, group
-from kvmprobe.model.printable import columns
+from kvmprobe.model.printable import columns, counted, cut
 from kvmprobe.model.registers import SNAPSHOT_REGISTERS, VM_HSAVE_PA
 from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
+
+_LONGEST, _CUT = 24, 14  # characters of a list of CPUs, whole and cut
 
 
 def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
@@ -32,8 +34,14 @@ def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
         if every_cpu:
             rows += [[register.name, f"cpu{cpu}", *row] for cpu, row in by_cpu.items()]
         else:
-            rows += [[register.name, cpu_names(cpus), *row] for row, cpus in group(by_cpu).items()]
+            rows += [[register.name, _names(cpus), *row] for row, cpus in group(by_cpu).items()]
     yield from map(Line, columns(rows))
+
+
+def _names(cpus: list[int]) -> str:
+    """ "cpu0-3,8", or the beginning of a long list and how many CPUs it has: the table has to fit a terminal."""
+    names = cpu_names(cpus)
+    return names if len(names) <= _LONGEST else f"{cut(names, _CUT, '...')} ({counted(len(cpus), 'CPU')})"
 
 
 def _unread(facts: Facts, phases: list[str]) -> str | None:

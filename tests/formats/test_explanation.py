@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from kvmprobe.formats import explanation
-from kvmprobe.model.errors import UsageProblem
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
 
 
@@ -36,8 +35,3 @@ def test_every_step_of_a_hint_begins_a_line() -> None:
 def test_without_a_name_all_reasons_and_their_verdicts() -> None:
     rows = [line.split(maxsplit=1) for line in explanation.render(None).splitlines()]
     assert rows == [[reason.name, reason.status] for reason in REASONS.values()]
-
-
-def test_an_unknown_name() -> None:
-    with pytest.raises(UsageProblem, match="no reason is called 'bogus'"):
-        explanation.render("bogus")

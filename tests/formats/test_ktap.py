@@ -17,8 +17,9 @@ from kvmprobe.formats.harness_cases import ERROR, Case, Suite
 from kvmprobe.judge import judge
 from kvmprobe.model.reasons import EXIT_STATUS
 from tests.helpers import strict_ktap
+from tests.helpers.judged_reports import all_reports
 from tests.helpers.judged_variants import VARIANTS, variant
-from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded, recorded_name
+from tests.helpers.recorded_evidence import EVIDENCE, recorded
 from tests.helpers.run_kvmprobe import kvmprobe
 from tests.helpers.strict_ktap import Test
 
@@ -26,12 +27,7 @@ from tests.helpers.strict_ktap import Test
 _SCHEMA = xmlschema.XMLSchema10(Path(__file__).parents[1] / "helpers/published/junit-10.xsd")
 
 
-def _all_reports() -> list[Any]:
-    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
-    return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
-
-
-@pytest.mark.parametrize("report", _all_reports())
+@pytest.mark.parametrize("report", all_reports())
 def test_every_report_as_ktap(report: Any) -> None:
     """The names of cases are constant, and a case fails if and only if the exit status is 1 or 3."""
     whole = strict_ktap.parse(render(report, "ktap"))
@@ -51,7 +47,7 @@ def test_every_report_as_ktap(report: Any) -> None:
         assert all(inner.startswith("cpu") and inner[3:].isdecimal() for inner in test.names())
 
 
-@pytest.mark.parametrize("report", _all_reports())
+@pytest.mark.parametrize("report", all_reports())
 def test_every_report_as_junit(report: Any) -> None:
     text = render(report, "junit")
     assert text.isascii()

@@ -19,8 +19,8 @@ import pytest
 
 from kvmprobe.formats import FORMATS, nagios, render
 from kvmprobe.judge import judge
-from tests.helpers.judged_variants import VARIANTS, variant
-from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded, recorded_name
+from tests.helpers.judged_reports import all_reports
+from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 
 CONFIRMED = EVIDENCE / "matrix/bookworm/epyc.json"
@@ -47,12 +47,7 @@ def _parse(text: str, status: int) -> tuple[str, dict[str, float]]:
     return first[2], {number[1]: float(number[2]) for number in numbers if number}
 
 
-def _all_reports() -> list[Any]:
-    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
-    return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
-
-
-@pytest.mark.parametrize("report", _all_reports())
+@pytest.mark.parametrize("report", all_reports())
 def test_every_report(report: Any) -> None:
     verdict = report["verdict"]
     warns = any(check["status"] == "warn" for check in report["checks"])

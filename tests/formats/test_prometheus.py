@@ -20,8 +20,8 @@ from kvmprobe.judge import judge
 from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
 from tests.helpers import monitoring, strict_prometheus
-from tests.helpers.judged_variants import VARIANTS, variant
-from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded, recorded_name
+from tests.helpers.judged_reports import all_reports
+from tests.helpers.recorded_evidence import EVIDENCE, recorded
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 from tests.helpers.strict_prometheus import Samples
 
@@ -37,11 +37,6 @@ def tools() -> Path:
     return monitoring.programs()
 
 
-def _all_reports() -> list[Any]:
-    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
-    return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
-
-
 def _of(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
     """The samples of a metric by the values of their labels, in the order of the labels' names."""
     return {
@@ -51,7 +46,7 @@ def _of(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
     }
 
 
-@pytest.mark.parametrize("report", _all_reports())
+@pytest.mark.parametrize("report", all_reports())
 def test_every_report(report: Any, tools: Path) -> None:
     text = render(report, "prometheus")
     assert text.isascii()

@@ -14,7 +14,7 @@ from kvmprobe.formats import render
 from kvmprobe.judge import judge
 from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.model.printable import ascii_only
-from tests.helpers.judged_variants import VARIANTS, variant
+from tests.helpers.judged_reports import all_reports
 from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded, recorded_name
 
 QUIET, USUAL, ALL_CHECKS, EVERYTHING = -1, 0, 1, 2
@@ -27,16 +27,11 @@ def report_of(name: str) -> Any:
     return judge(recorded(name))
 
 
-def _all_reports() -> list[Any]:
-    reports = [pytest.param(judge(recorded(recorded_name(path))), id=recorded_name(path)) for path in RECORDED]
-    return reports + [pytest.param(variant(base, change), id=name) for name, base, change, _ in VARIANTS]
-
-
 def text_of(report: Any, verbose: int = USUAL, width: int | None = None) -> str:
     return render(report, "text", verbose, False, width)
 
 
-@pytest.mark.parametrize("report", _all_reports())
+@pytest.mark.parametrize("report", all_reports())
 def test_every_report_in_every_volume(report: Any) -> None:
     for verbose in VOLUMES:
         text = text_of(report, verbose, 80)
@@ -51,7 +46,7 @@ def test_every_report_in_every_volume(report: Any) -> None:
         assert not re.search(r"\b(True|False|None)\b|\\n|\{'", text), "no Python in it"
 
 
-@pytest.mark.parametrize("report", _all_reports())
+@pytest.mark.parametrize("report", all_reports())
 def test_wrapping_changes_no_word(report: Any) -> None:
     for verbose in VOLUMES:
         whole = text_of(report, verbose).split()
@@ -59,7 +54,7 @@ def test_wrapping_changes_no_word(report: Any) -> None:
         assert text_of(report, verbose, 30).split() == whole
 
 
-@pytest.mark.parametrize("report", _all_reports())
+@pytest.mark.parametrize("report", all_reports())
 def test_no_id_of_a_check_is_in_it(report: Any) -> None:
     """People see titles."""
     text = text_of(report, ALL_CHECKS).replace(report["verdict"]["reason"], "")
@@ -230,6 +225,25 @@ def test_a_column_is_named_created_only_where_a_vm_was(name: str, titles: list[s
     assert re.split(r"  +", head.strip()) == titles
 
 
+def test_a_thousand_cpus_fit_a_terminal() -> None:
+    """Every other CPU differs, so no list of them is short. -vv has a line for each."""
+    evidence = recorded(CONFIRMED)
+    evidence["cpus"].update({"online": "0-1023", "online_at_end": "0-1023"})
+    for table in (evidence["cpus"]["cpuid"], evidence["cpus"]["cpuinfo"], *(s["cpus"] for s in evidence["snapshots"])):
+        table.update({str(cpu): copy.deepcopy(table["1"]) for cpu in range(2, 1024)})
+    for cpu in range(0, 1024, 2):
+        evidence["snapshots"][1]["cpus"][str(cpu)]["EFER"] = "0xd01"
+    report = judge(evidence)
+    lines = text_of(report, USUAL, 80).splitlines()
+    rows = [line for line in lines if line.startswith("EFER")]
+    assert [re.split("  +", row)[1] for row in rows] == [
+        "cpu0,2,4,6,... (512 CPUs)",
+        "cpu1,3,5,7,... (512 CPUs)",
+    ]
+    assert all(len(row) <= 80 for row in rows)
+    assert text_of(report, EVERYTHING, 80).count("\nEFER ") == 1024
+
+
 def test_registers_that_could_not_be_read_have_one_line() -> None:
     report = report_of("matrix/bookworm/no-msr-device")
     assert "\nEFER, VM_CR, VM_HSAVE_PA could not be read on cpu0-1: ENOENT\n" in text_of(report)
@@ -270,7 +284,7 @@ def test_usable_is_a_good_verdict() -> None:
     assert render(report, "text", colour=True).startswith("\033[1m\033[32mUSABLE\033[0m ")
 
 
-@pytest.mark.parametrize("report", _all_reports()[::9])
+@pytest.mark.parametrize("report", all_reports()[::9])
 @pytest.mark.parametrize("verbose", VOLUMES)
 def test_colour_adds_nothing_but_colour(report: Any, verbose: int) -> None:
     for width in (None, 80):

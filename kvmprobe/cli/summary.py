@@ -107,16 +107,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace, expected: list[str]) -> Summary:
     """Return the summary of the reports in `options.reports`."""
-    from kvmprobe.summary import workers
     from kvmprobe.summary.fleet import Fleet
     from kvmprobe.summary.fleet_summary import Summary
+    from kvmprobe.summary.parallel import run_parallel
     from kvmprobe.summary.report_files import Inputs
     from kvmprobe.summary.report_records import Reader
 
     inputs = Inputs(options.reports)
     fleet = Fleet(options.all)
     reader = Reader(options.judge, options.format == "html")
-    for found, bad, judged in workers.share(inputs.tasks(), reader, options.jobs or len(os.sched_getaffinity(0))):
+    for found, bad, judged in run_parallel(inputs.tasks(), reader, options.jobs or len(os.sched_getaffinity(0))):
         for file, line, digest in found:
             fleet.add(file, line, digest)
         fleet.add_bad(bad)

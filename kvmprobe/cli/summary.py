@@ -117,12 +117,12 @@ def _read(options: argparse.Namespace, expected: list[str]) -> Summary:
     fleet = Fleet(options.all)
     reader = Reader(options.judge, options.format == "html")
     for found, bad, judged in run_parallel(inputs.tasks(), reader, options.jobs or len(os.sched_getaffinity(0))):
-        for file, line, digest in found:
-            fleet.add(file, line, digest)
+        for file, line, values in found:
+            fleet.add(file, line, values)
         fleet.add_bad(bad)
         fleet.judged += judged
     fleet.add_bad(inputs.bad)
-    return Summary(fleet, options.only, options.max_age, expected, inputs.others)
+    return Summary(fleet, options.only, options.max_age, expected, inputs.ignored)
 
 
 def _report_bad_files(fleet: Fleet, every: bool) -> None:

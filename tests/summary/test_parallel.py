@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ def test_memory_grows_with_hosts_and_not_with_reports() -> None:
     assert each < 2
 
 
-def start(**options: Any) -> tuple[subprocess.Popen[str], list[int]]:
+@contextmanager
+def waiting_summary(**options: Any) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A summary that has two processes and waits for more on its standard input; and their PIDs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "kvmprobe", "summary", "--jobs", "2", "-"],
@@ -159,23 +161,28 @@ def start(**options: Any) -> tuple[subprocess.Popen[str], list[int]]:
         start_new_session=True,
         **options,
     )
-    assert process.stdin is not None
-    process.stdin.write(lines(equal_hosts(1)) * 1000)
-    process.stdin.flush()
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    ends = time.monotonic() + DEADLINE_S
-    while len(pids := [int(pid) for pid in children.read_text().split()]) < 2:
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-    return process, pids
+    try:
+        assert process.stdin is not None
+        process.stdin.write(lines(equal_hosts(1)) * 1000)
+        process.stdin.flush()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        ends = time.monotonic() + DEADLINE_S
+        while len(pids := [int(pid) for pid in children.read_text().split()]) < 2:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        yield process, pids
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # as it should be
+        process.communicate()
 
 
 @pytest.fixture
 def reading() -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    process, pids = start()
-    yield process, pids
-    process.kill()
-    process.communicate()
+    with waiting_summary() as found:
+        yield found
 
 
 def wait_until_gone(pids: list[int]) -> None:
@@ -223,9 +230,9 @@ def test_no_process_survives_the_death_of_its_parent(reading: Any) -> None:
 
 
 def test_with_nohup_a_hangup_ends_no_process() -> None:
-    process, pids = start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    os.killpg(process.pid, signal.SIGHUP)
-    out, errors = process.communicate(lines(equal_hosts(3)), timeout=DEADLINE_S)
-    assert (process.returncode, errors) == (0, "")
-    assert out.endswith("CONFIRMED: 3 confirmed\n")
-    wait_until_gone(pids)
+    with waiting_summary(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as (process, pids):
+        os.killpg(process.pid, signal.SIGHUP)
+        out, errors = process.communicate(lines(equal_hosts(3)), timeout=DEADLINE_S)
+        assert (process.returncode, errors) == (0, "")
+        assert out.endswith("CONFIRMED: 3 confirmed\n")
+        wait_until_gone(pids)

@@ -16,11 +16,9 @@ from kvmprobe.compare.difference import (
 )
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.check_table import CHECKS
+from kvmprobe.model.reasons import BEST_FIRST, GOOD
 
-# The best first. Only a change to a status that is known to be good is better.
-_VERDICTS = ("confirmed", "usable", "not applicable", "inconclusive", "failed")
-_GOOD_VERDICTS = _VERDICTS[:2]
-_CHECKS = (PASS, UNKNOWN, FAIL)
+_CHECKS_BEST_FIRST = (PASS, UNKNOWN, FAIL)
 _NOT_APPLIED = "not applied"  # the status of a check that a report does not have
 
 
@@ -31,7 +29,7 @@ def verdict(old: Side, new: Side) -> Iterator[Difference]:
         yield Difference("verdict", "verdict", SAME, was, now)
         return
     before, after = old.verdict["status"], new.verdict["status"]
-    rating = CHANGED if before == after else _rate(_VERDICTS, _GOOD_VERDICTS, before, after)
+    rating = CHANGED if before == after else _rate(BEST_FIRST, GOOD, before, after)
     note = "" if after == "confirmed" else without_run_data(new.verdict["summary"])
     if rating == NOT_COMPARABLE:
         note = f"better or worse is unknown: {note}"
@@ -43,7 +41,7 @@ def checks(old: Side, new: Side) -> Iterator[Difference]:
     # The same failure at another step is neither worse nor better: since 6.12 another owner of SVM makes loading
     # kvm_amd fail, and not KVM_CREATE_VM.
     moved: tuple[str | None, ...] = ()
-    if old.verdict["reason"] == new.verdict["reason"] and old.verdict["status"] not in _GOOD_VERDICTS:
+    if old.verdict["reason"] == new.verdict["reason"] and old.verdict["status"] not in GOOD:
         moved = (_decider(old), _decider(new))
     for check in CHECKS:
         was, now = old.checks.get(check.id), new.checks.get(check.id)
@@ -63,13 +61,14 @@ def checks(old: Side, new: Side) -> Iterator[Difference]:
 def _rate_check(before: str, after: str) -> str:
     # A warning counts as a pass. A skipped check shows nothing: the check that blocked it has its own difference.
     before, after = (PASS if status == WARN else status for status in (before, after))
-    if before == after or SKIP in (before, after) or not {before, after} <= set(_CHECKS):
+    if before == after or SKIP in (before, after) or not {before, after} <= set(_CHECKS_BEST_FIRST):
         return CHANGED
-    return _rate(_CHECKS, (PASS,), before, after)
+    return _rate(_CHECKS_BEST_FIRST, (PASS,), before, after)
 
 
 def _rate(best_first: Sequence[str], good: Sequence[str], before: str, after: str) -> str:
-    """From failed to unknown is not better, because nobody knows. From unknown to failed is worse than was known."""
+    """Only a change to a status that is known to be good is better: from failed to unknown is not. From unknown to
+    failed is worse, because it was not known to have failed."""
     if best_first.index(after) > best_first.index(before):
         return WORSE
     return BETTER if after in good else NOT_COMPARABLE

@@ -11,6 +11,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import host_row
 from kvmprobe.formats.host_row import HostRow, Profile
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
+from kvmprobe.model.reasons import GOOD
 
 if TYPE_CHECKING:
     from typing import Any
@@ -115,8 +116,7 @@ class Fleet:
             return EXIT_DATA
         if has_unknown or "inconclusive" in statuses:
             return EXIT_INCONCLUSIVE
-        works = "confirmed" in statuses or "usable" in statuses
-        return EXIT_CONFIRMED if works else EXIT_NOT_APPLICABLE
+        return EXIT_CONFIRMED if statuses.keys() & set(GOOD) else EXIT_NOT_APPLICABLE
 
 
 def _rank(kept: Kept) -> tuple[object, ...]:

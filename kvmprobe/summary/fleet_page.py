@@ -8,6 +8,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import html
 from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.printable import counted
+from kvmprobe.model.reasons import GOOD
 from kvmprobe.summary.fleet_summary import Summary, hint
 from kvmprobe.summary.summary_text import where
 
@@ -21,7 +22,7 @@ HOSTS = 10000  # in a page of 1 MiB, which opens in a second and sorts in 0.1 s
 _VALUES = 50  # of a count, listed one by one
 _NAMES = 100  # of a list
 _ENTRIES = 100  # groups of outliers; files that could not be read
-_NOTHING_TO_DO = ("confirmed", "usable", "not applicable")
+_NOTHING_TO_DO = (*GOOD, "not applicable")
 
 
 def render(summary: Summary) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.host_row import CHECK_IDS, MARKS, UNKNOWN, HostRow, Profile
+from kvmprobe.model.reasons import BEST_FIRST
 from kvmprobe.summary.fleet import row_order
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 3  # hosts in a cohort: among fewer, nobody can call one unusual
 FEW = 10  # a value is unusual where at most one host in FEW has it, or a single host
-WORST_FIRST = ("failed", "inconclusive", "not applicable", "usable", "confirmed")
 _VERDICT = "verdict"
 
 
@@ -54,7 +54,8 @@ def find_outliers(hosts: Iterable[HostRow]) -> list[OutlierGroup]:
 
 def _group_order(group: OutlierGroup) -> tuple[object, ...]:
     values = [(value.what, value.value) for value in group.values]
-    return (*WORST_FIRST, "").index(group.status()), len(group.hosts), group.model, group.kernel, values
+    badness = ("", *BEST_FIRST).index(group.status())
+    return -badness, len(group.hosts), group.model, group.kernel, values
 
 
 def _of_cohort(cohort: Cohort, profiles: dict[Profile, list[HostRow]]) -> Iterator[OutlierGroup]:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
 from kvmprobe.model.printable import BOLD, COLOURS, YELLOW, clean, counted, joined, paint, wrap
-from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.reasons import BEST_FIRST, REASONS
 from kvmprobe.summary.fleet_summary import Summary, hint
-from kvmprobe.summary.outliers import WORST_FIRST
 
 # The first word of the last line, by the exit status.
 _RESULTS = {
@@ -55,7 +54,7 @@ class _Text:
         """The result in one line: what decides the exit status, then all numbers behind it."""
         summary = self._summary
         statuses = summary.counts["status"]
-        numbers = [f"{statuses[status]:,} {status}" for status in WORST_FIRST if status in statuses]
+        numbers = [f"{statuses[status]:,} {status}" for status in reversed(BEST_FIRST) if status in statuses]
         if outliers := sum(len(group.hosts) for group in summary.outliers):
             numbers.append(counted(outliers, "outlier"))
         more = (
@@ -65,7 +64,8 @@ class _Text:
             (len(summary.fleet.failed_earlier()), "failed in an older report"),
         )
         numbers += [f"{number:,} {what}" for number, what in more if number]
-        result = _RESULTS[summary.exit_status()]
+        status = summary.exit_status()
+        result = "usable" if status == EXIT_CONFIRMED and "usable" in statuses else _RESULTS[status]
         return f"{self._paint(result.upper(), BOLD + COLOURS.get(result, ''))}: {', '.join(numbers)}"
 
     def chosen(self) -> Iterator[str]:
@@ -127,7 +127,7 @@ class _Text:
         for host in summary.hosts:
             if host not in above:
                 others.setdefault(host.profile.reason, []).append(host)
-        for status in WORST_FIRST:
+        for status in reversed(BEST_FIRST):
             if status in summary.counts["status"]:
                 yield self._paint(self._share(status, summary.counts["status"][status]), COLOURS[status])
             for reason, number in summary.counts["reason"].items():

@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -138,6 +139,29 @@ def test_exit_status(likes: tuple[str, ...], extra: str, status: int, tmp_path: 
     if extra:
         (tmp_path / "bad.json").write_text(extra)
     assert kvmprobe("summary", "-q", tmp_path).returncode == status
+
+
+def usable(name: str) -> Any:
+    """The report of a host where a guest ran and the registers could not be read."""
+    report = host(name)
+    report["verdict"].update(status="usable", reason="guest-ran", summary="a guest ran on cpu0-1", hint="Run as root.")
+    return report
+
+
+def test_usable_hosts_are_good_and_differ_from_confirmed_ones(tmp_path: Path) -> None:
+    write_reports(tmp_path, [usable("a")])
+    assert kvmprobe("summary", "-q", tmp_path).stdout == "USABLE: 1 usable\n"
+    write_reports(tmp_path, [usable("a"), *equal_hosts(3)])
+    data, status = summary(tmp_path)
+    assert (status, counts(data, "status")) == (0, {"confirmed": 3, "usable": 1})
+    (outlier,) = data["outliers"]
+    assert (outlier["hosts"], outlier["unusual"][0]["value"]) == (["a"], "usable guest-ran")
+    assert outlier["verdict"]["hint"] == "Run as root."
+    assert kvmprobe("summary", "-q", "--only", "usable", tmp_path).stdout == "a\n"
+    write_reports(tmp_path, [usable("a"), host("b", UNKNOWN)])
+    for file in ("2.json", "3.json"):
+        (tmp_path / file).unlink()
+    assert kvmprobe("summary", "-q", tmp_path).returncode == 3
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -147,8 +147,10 @@ def _render(summary: Summary, options: argparse.Namespace) -> str:
         return fleet_page.render(summary)
     from kvmprobe.summary import summary_text
 
-    colour = options.output is None and terminal.wants_colour()
-    return summary_text.render(summary, -1 if options.quiet else options.verbose, colour)
+    verbose = -1 if options.quiet else options.verbose
+    if options.output is not None:
+        return summary_text.render(summary, verbose)
+    return summary_text.render(summary, verbose, terminal.wants_colour(), terminal.width())
 
 
 def _names(path: str) -> list[str]:

@@ -66,5 +66,7 @@ def _render(comparison: Comparison, options: argparse.Namespace) -> str:
         return json.dumps(comparison_data(comparison, options.verbose > 0), indent=1) + "\n"
     from kvmprobe.compare import comparison_text
 
-    colour = options.output is None and terminal.wants_colour()
-    return comparison_text.render(comparison, -1 if options.quiet else options.verbose, colour)
+    verbose = -1 if options.quiet else options.verbose
+    if options.output is not None:
+        return comparison_text.render(comparison, verbose)
+    return comparison_text.render(comparison, verbose, terminal.wants_colour(), terminal.width())

@@ -107,22 +107,22 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace, expected: list[str]) -> Summary:
     """Return the summary of the reports in `options.reports`."""
-    from kvmprobe.summary import workers
     from kvmprobe.summary.fleet import Fleet
     from kvmprobe.summary.fleet_summary import Summary
+    from kvmprobe.summary.parallel import run_parallel
     from kvmprobe.summary.report_files import Inputs
     from kvmprobe.summary.report_records import Reader
 
     inputs = Inputs(options.reports)
     fleet = Fleet(options.all)
     reader = Reader(options.judge, options.format == "html")
-    for found, bad, judged in workers.share(inputs.tasks(), reader, options.jobs or len(os.sched_getaffinity(0))):
-        for file, line, digest in found:
-            fleet.add(file, line, digest)
+    for found, bad, judged in run_parallel(inputs.tasks(), reader, options.jobs or len(os.sched_getaffinity(0))):
+        for file, line, values in found:
+            fleet.add(file, line, values)
         fleet.add_bad(bad)
         fleet.judged += judged
     fleet.add_bad(inputs.bad)
-    return Summary(fleet, options.only, options.max_age, expected, inputs.others)
+    return Summary(fleet, options.only, options.max_age, expected, inputs.ignored)
 
 
 def _report_bad_files(fleet: Fleet, every: bool) -> None:
@@ -147,8 +147,10 @@ def _render(summary: Summary, options: argparse.Namespace) -> str:
         return fleet_page.render(summary)
     from kvmprobe.summary import summary_text
 
-    colour = options.output is None and terminal.wants_colour()
-    return summary_text.render(summary, -1 if options.quiet else options.verbose, colour)
+    verbose = -1 if options.quiet else options.verbose
+    if options.output is not None:
+        return summary_text.render(summary, verbose)
+    return summary_text.render(summary, verbose, terminal.wants_colour(), terminal.width())
 
 
 def _names(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Compares two reports: what changed, and whether it is worse. Pure: touches nothing."""
+"""Compares two reports: what changed, and whether it is worse. It reads reports and touches nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.judgement import Report
 
 
-# In the order in which they are shown.
+# In the order of the output.
 AREAS = {
     "verdict": verdict,
     "checks": checks,
@@ -28,6 +28,6 @@ AREAS = {
 
 
 def compare(old: Report, new: Report) -> list[Difference]:
-    """All that was compared, what is the same too. Both reports have to be judged by this version."""
+    """Everything that was compared, also what is the same. Both reports have to be judged by this version."""
     sides = Side(old), Side(new)
     return [difference for area in AREAS.values() for difference in area(*sides)]

@@ -1,4 +1,4 @@
-"""A comparison as cases: an area of two reports each, or a report of two folders each."""
+"""A comparison as cases for test harnesses: one for each area of two reports, or for each report of two folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kvmprobe.compare import AREAS
 from kvmprobe.compare.comparison import Comparison
-from kvmprobe.compare.comparison_text import lines_of
+from kvmprobe.compare.comparison_text import difference_lines
 from kvmprobe.compare.difference import NOT_COMPARABLE, SAME, WORSE, Difference
 from kvmprobe.formats.harness_cases import ERROR, Case, Suite
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP
@@ -15,21 +15,21 @@ _NAME = "kvmprobe-compare"
 
 
 def suite(comparison: Comparison) -> Suite:
-    """What is worse fails; what has nothing beside it to be compared with is skipped."""
+    """A case fails where something is worse. It is skipped where nothing could be compared."""
     return Suite(_NAME, list(_cases(comparison)))
 
 
 def _cases(comparison: Comparison) -> Iterator[Case]:
     for pair in comparison.pairs:
-        differences = pair.sorted(same=True)
-        if comparison.folders:
+        differences = pair.sorted(with_same=True)
+        if comparison.are_folders:
             yield _case(pair.name, differences)
         else:
-            yield from (_case(area, [d for d in differences if d.area == area]) for area in AREAS)
+            yield from (_case(area, [one for one in differences if one.area == area]) for area in AREAS)
     for single in comparison.singles:
-        lost = [f"lost: {single.lost}"] if single.lost else []
+        lost = [f"the lab ran it: {single.lost}"] if single.lost else []
         if single.rating == WORSE:
-            yield Case(single.name, FAIL, f"is only in {single.side}", more=lost)
+            yield Case(single.name, FAIL, f"only in {single.side}", more=lost)
         else:
             yield Case(single.name, SKIP, skip=f"only-in-{single.side.lower()}", more=lost)
     for path, error in comparison.bad.items():
@@ -38,7 +38,7 @@ def _cases(comparison: Comparison) -> Iterator[Case]:
 
 def _case(name: str, differences: Sequence[Difference]) -> Case:
     ratings = {difference.rating for difference in differences}
-    more = list(lines_of([d for d in differences if d.rating != SAME], lambda text, _: text))
+    more = list(difference_lines([one for one in differences if one.rating != SAME]))
     if WORSE in ratings:
         return Case(name, FAIL, more=more)
     if ratings <= {NOT_COMPARABLE}:

@@ -1,4 +1,4 @@
-"""A comparison as JSON, as compare.schema.json describes it."""
+"""A comparison as JSON (compare.schema.json)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 SCHEMA = "kvmprobe.compare/1"
 
 
-def comparison_data(comparison: Comparison, same: bool) -> dict[str, object]:
-    """Return the comparison as JSON data; `same`: also what did not change."""
+def comparison_data(comparison: Comparison, with_same: bool) -> dict[str, object]:
+    """The comparison as JSON has it; `with_same`: also what is the same."""
     return {
         "schema": SCHEMA,
         "tool": {"name": "kvmprobe", "version": __version__},
@@ -23,7 +23,7 @@ def comparison_data(comparison: Comparison, same: bool) -> dict[str, object]:
                 "rating": pair.rating,
                 "old": pair.old,
                 "new": pair.new,
-                "differences": [difference.data() for difference in pair.sorted(same)],
+                "differences": [difference.data() for difference in pair.sorted(with_same)],
             }
             for pair in comparison.pairs
         ],

@@ -1,107 +1,105 @@
-"""A comparison for people."""
+"""A comparison as text for people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from kvmprobe.compare.comparison import Comparison, Pair
+from kvmprobe.compare.comparison import Comparison, Pair, Single
 from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, SAME, WORSE, Difference
-from kvmprobe.model.printable import clean
+from kvmprobe.model.printable import CYAN, GREEN, RED, YELLOW, clean, joined, paint, wrap
 
-_OFF = "\033[0m"
-_COLOURS = {WORSE: "\033[31m", BETTER: "\033[32m", CHANGED: "\033[33m", NOT_COMPARABLE: "\033[36m", SAME: "\033[32m"}
-_SEVERAL = 3  # reports with the same difference: it is told once
+_COLOURS = {WORSE: RED, BETTER: GREEN, CHANGED: YELLOW, NOT_COMPARABLE: CYAN, SAME: GREEN}
+_SEVERAL = 3  # a difference that so many reports have is written once
+_INDENT = "  "
 
-Key = tuple[str, str, str, str, str, str]
+_Key = tuple[str, str, str, str, str, str]
 
 
-def render(comparison: Comparison, verbose: int = 0, colour: bool = False) -> str:
-    """`verbose`: -1 the last line alone, 0 one line for each difference, 1 what is the same too."""
-
-    def paint(text: str, rating: str) -> str:
-        return f"{_COLOURS[rating]}{text}{_OFF}" if colour else text
-
-    lines = []
+def render(comparison: Comparison, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
+    """The text. `verbose`: -1 the last line only, 0 a line for each difference, 1 also what is the same, and each
+    report of a folder in full. `width`: the columns of the terminal; None: lines are not wrapped."""
+    lines: list[str] = []
     if verbose >= 0:
-        lines = list((_folders if comparison.folders else _files)(comparison, verbose, paint))
-    return "\n".join([*lines, _last(comparison, paint)]) + "\n"
+        head, body = (_folders if comparison.are_folders else _files)(comparison, verbose, colour, width)
+        lines = [line for section in (head, body) if section for line in (*section, "")]
+    return joined([*lines, _last(comparison, colour)])
 
 
-def _files(comparison: Comparison, verbose: int, paint: Callable[[str, str], str]) -> Iterator[str]:
+def difference_lines(
+    differences: Iterable[Difference], colour: bool = False, width: int | None = None, indent: str = ""
+) -> Iterator[str]:
+    """A line for each difference. Those that differ in their subject only share one."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one in differences:
+        groups.setdefault((one.area, one.rating, one.was, one.now, one.note), []).append(one.subject)
+    for (area, rating, was, now, note), subjects in groups.items():
+        name = area if subjects == [area] else f"{area} {', '.join(subjects)}"
+        values = was if rating == SAME else f"was {was}, is {now}"
+        text = f"{name}: {values}" + (f" ({note})" if note else "")
+        yield from _marked(rating, text, colour, width, indent)
+
+
+def _files(comparison: Comparison, verbose: int, colour: bool, width: int | None) -> tuple[list[str], list[str]]:
     pair = comparison.pairs[0]
-    for title, about in (("OLD", pair.old), ("NEW", pair.new)):
-        yield clean(f"{title} {about['file']}: Linux {about['kernel']}, {about['status']} {about['reason']}")
-    yield ""
-    lines = list(lines_of(pair.sorted(verbose > 0), paint))
-    if lines:
-        yield from lines
-        yield ""
+    head = []
+    for side, report in (("OLD", pair.old), ("NEW", pair.new)):
+        text = f"{side} {report['file']}: Linux {report['kernel']}, {report['status']} {report['reason']}"
+        head += wrap(clean(text), width, rest="    ")
+    return head, list(difference_lines(pair.sorted(verbose > 0), colour, width))
 
 
-def _folders(comparison: Comparison, verbose: int, paint: Callable[[str, str], str]) -> Iterator[str]:
-    for title, abouts in (("OLD", [p.old for p in comparison.pairs]), ("NEW", [p.new for p in comparison.pairs])):
-        kernels = dict.fromkeys(about["kernel"] for about in abouts)
-        if kernels:
-            yield clean(f"{title}: Linux {', '.join(kernels)}")
-    yield ""
-    several = _several(comparison.pairs) if verbose <= 0 else {}
-    for pair in comparison.pairs:
-        shown = [difference for difference in pair.sorted(verbose > 0) if _key(difference) not in several]
-        if shown:
-            yield f"{clean(pair.name)}: {paint(pair.rating, pair.rating)}"
-            yield from (f"  {line}" for line in lines_of(shown, paint))
-    for count in sorted({count for _, count in several.values()}, reverse=True):
-        yield f"in {count} reports each (-v tells in which):"
-        shown = [difference for difference, found in several.values() if found == count]
-        yield from (f"  {line}" for line in lines_of(shown, paint))
+def _folders(comparison: Comparison, verbose: int, colour: bool, width: int | None) -> tuple[list[str], list[str]]:
+    pairs = comparison.pairs
+    head, body = [], []
+    for side, reports in (("OLD", [pair.old for pair in pairs]), ("NEW", [pair.new for pair in pairs])):
+        if kernels := dict.fromkeys(report["kernel"] for report in reports):
+            head += wrap(clean(f"{side}: Linux {', '.join(kernels)}"), width, rest="    ")
+    shared = {} if verbose > 0 else _shared(pairs)
+    for pair in pairs:
+        own = [one for one in pair.sorted(verbose > 0) if _key(one) not in shared]
+        if own:
+            body.append(f"{clean(pair.name)}: {paint(pair.rating, _COLOURS[pair.rating], colour)}")
+            body += difference_lines(own, colour, width, _INDENT)
+    for count in sorted({count for _, count in shared.values()}, reverse=True):
+        body.append(f"in {count} reports (-v names them):")
+        body += difference_lines((one for one, found in shared.values() if found == count), colour, width, _INDENT)
     for single in comparison.singles:
-        lost = f" (there it was run: {single.lost})" if single.lost else ""
-        other = "NEW" if single.side == "OLD" else "OLD"
-        yield _mark(single.rating, paint) + clean(f" {single.name}: is only in {single.side}, not in {other}{lost}")
-    for path, error in comparison.bad.items():
-        yield clean(f"not compared: {path}: {error}")
-    yield ""
+        body += _marked(single.rating, _single(single), colour, width)
+    body += [clean(f"not compared: {path}: {error}") for path, error in comparison.bad.items()]
+    return head, body
 
 
-def _several(pairs: Iterable[Pair]) -> dict[Key, tuple[Difference, int]]:
-    """The same difference in several reports, and in how many. What is worse is told where it is."""
-    found: dict[Key, list[Difference]] = {}
+def _single(single: Single) -> str:
+    other = "NEW" if single.side == "OLD" else "OLD"
+    lost = f" (the lab of {other} ran it: {single.lost})" if single.lost else ""
+    return f"{single.name}: only in {single.side}, not in {other}{lost}"
+
+
+def _shared(pairs: Iterable[Pair]) -> dict[_Key, tuple[Difference, int]]:
+    """The differences that _SEVERAL reports or more have, each with their number. What is worse stays with its
+    report."""
+    found: dict[_Key, list[Difference]] = {}
     for pair in pairs:
         for difference in pair.differences:
             if difference.rating not in (SAME, WORSE):
                 found.setdefault(_key(difference), []).append(difference)
-    return {key: (same[0], len(same)) for key, same in found.items() if len(same) >= _SEVERAL}
+    return {key: (equal[0], len(equal)) for key, equal in found.items() if len(equal) >= _SEVERAL}
 
 
-def _key(difference: Difference) -> Key:
-    return (
-        difference.area,
-        difference.subject,
-        difference.rating,
-        difference.was,
-        difference.now,
-        difference.note,
-    )
+def _key(one: Difference) -> _Key:
+    return one.area, one.subject, one.rating, one.was, one.now, one.note
 
 
-def lines_of(differences: Iterable[Difference], paint: Callable[[str, str], str]) -> Iterator[str]:
-    """A line each; those that differ in their subject alone are told in one."""
-    groups: dict[tuple[str, str, str, str, str], list[str]] = {}
-    for d in differences:
-        groups.setdefault((d.area, d.rating, d.was, d.now, d.note), []).append(d.subject)
-    for (area, rating, was, now, note), subjects in groups.items():
-        name = area if subjects == [area] else f"{area} {', '.join(subjects)}"
-        states = was if rating == SAME else f"was {was}, is {now}"
-        yield f"{_mark(rating, paint)} {clean(name)}: {clean(states)}" + (clean(f" ({note})") if note else "")
+def _marked(rating: str, text: str, colour: bool, width: int | None, indent: str = "") -> list[str]:
+    mark = f"[{rating.upper():^14}]"
+    first = f"{indent}{paint(mark, _COLOURS[rating], colour)} "
+    return wrap(clean(text), width, first, " " * (len(indent) + len(mark) + 1))
 
 
-def _mark(rating: str, paint: Callable[[str, str], str]) -> str:
-    return paint(f"[{rating.upper():^14}]", rating)
-
-
-def _last(comparison: Comparison, paint: Callable[[str, str], str]) -> str:
-    counts = comparison.counts()
-    told = ", ".join(f"{count} {rating}" for rating, count in counts.items() if count)
-    what = "reports: " if comparison.folders else ""
-    bad = f"; {len(comparison.bad)} could not be compared" if comparison.bad else ""
-    return f"{paint(comparison.rating.upper(), comparison.rating)}: {what}{told or 'nothing'}{bad}"
+def _last(comparison: Comparison, colour: bool) -> str:
+    numbers = [f"{count} {rating}" for rating, count in comparison.counts().items() if count]
+    if comparison.bad:
+        numbers.append(f"{len(comparison.bad)} not read")
+    rating = paint(comparison.rating.upper(), _COLOURS[comparison.rating], colour)
+    what = "reports" if comparison.are_folders else "values"
+    return f"{rating}: {what}: {', '.join(numbers) or 'none'}"

@@ -1,4 +1,4 @@
-"""One thing that two reports have in common or not."""
+"""One value of two reports, compared."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 WORSE, BETTER, CHANGED, NOT_COMPARABLE, SAME = "worse", "better", "changed", "not comparable", "same"
-RATINGS = (WORSE, BETTER, CHANGED, NOT_COMPARABLE, SAME)  # in the order in which they are shown
+RATINGS = (WORSE, BETTER, CHANGED, NOT_COMPARABLE, SAME)  # in the order of the output
 
 
 class Difference:
-    """`subject`: what of `area` it is about; `was` and `now`: as people read it; `note`: why it is rated so."""
+    """A compared value: `subject` names it within its `area`, `was` and `now` are its values as text, `note` explains
+    the rating (one of RATINGS)."""
 
     def __init__(self, area: str, subject: str, rating: str, was: str, now: str, note: str = "") -> None:
         self.area = area
@@ -29,7 +30,7 @@ class Difference:
         self.note = note
 
     def data(self) -> dict[str, str]:
-        """As it stands in JSON."""
+        """The difference as JSON has it."""
         return {
             "area": self.area,
             "subject": self.subject,
@@ -50,18 +51,18 @@ class Side:
         self.checks = {check["id"]: check for check in report["checks"]}
 
     def cpu(self) -> tuple[str | None, ...]:
-        """What CPU it is, by /proc/cpuinfo; vendor alone where that could not be read."""
+        """Vendor, family, model and name of the first CPU, by /proc/cpuinfo; only the vendor where that is unknown."""
         info = self.facts.first_cpuinfo()
         vendor = next(iter(self.facts.vendors().values()), None)
         return (vendor, info["cpu_family"], info["model"], info["model_name"]) if info else (vendor,)
 
 
-def rate(was: int, now: int) -> str:
-    """For two numbers of which the higher is the worse."""
+def rate_numbers(was: int, now: int) -> str:
+    """The rating of two numbers, where the higher number is worse. It is CHANGED where they are equal."""
     return CHANGED if was == now else WORSE if now > was else BETTER
 
 
-def quiet(message: str) -> str:
-    """A message without what differs from run to run: PIDs, and addresses of pages."""
+def without_run_data(message: str) -> str:
+    """A message without what differs from run to run: PIDs, and the addresses of pages."""
     message = re.sub(r"\[\d+\]", "", message)
     return re.sub(r"0x[0-9a-f]+000\b", "a page", message) if "VM_HSAVE_PA" in message else message

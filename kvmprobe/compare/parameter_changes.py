@@ -1,4 +1,4 @@
-"""What changed in how KVM is set up: modules, their parameters, lockdown."""
+"""Changes of KVM's configuration: modules, their parameters, lockdown."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Module, Reading
 
 _AREA = "parameters"
+_ABSENT = "absent"
 
-# kvmprobe borrows them; what they are for shows in the registers.
-_BORROWED = ("msr", "cpuid")
+_TEMPORARY = ("msr", "cpuid")  # kvmprobe loads these modules itself
 
-_BOOLEANS = {"1": "Y", "0": "N"}  # a parameter's type changed over time: nested=1, nested=Y
+_BOOLEANS = {"1": "Y", "0": "N"}  # the type of a parameter may change between kernels: nested=1, nested=Y
 
 
 def parameters(old: Side, new: Side) -> Iterator[Difference]:
-    yield _difference("lockdown", old.evidence["kernel"]["lockdown"], new.evidence["kernel"]["lockdown"], "not there")
+    """Lockdown, the state of each module, and each parameter of a module that both reports have."""
+    yield _difference("lockdown", old.evidence["kernel"]["lockdown"], new.evidence["kernel"]["lockdown"])
     known = [side.evidence["modules"] for side in (old, new)]
     if None in known:
         if known[0] is not known[1]:
             was, now = ("not readable" if modules is None else "read" for modules in known)
             yield Difference(_AREA, "/sys/module", NOT_COMPARABLE, was, now)
         return
-    for name in sorted({*known[0], *known[1]} - set(_BORROWED)):
+    for name in sorted({*known[0], *known[1]} - set(_TEMPORARY)):
         yield from _module(name, known[0].get(name), known[1].get(name))
 
 
 def _module(name: str, was: Module | None, now: Module | None) -> Iterator[Difference]:
-    states = [module["state"] if module else "not there" for module in (was, now)]
-    rating = SAME if states[0] == states[1] else CHANGED
-    yield Difference(_AREA, f"module {name}", rating, states[0], states[1])
+    before, after = (module["state"] if module else _ABSENT for module in (was, now))
+    yield Difference(_AREA, f"module {name}", SAME if before == after else CHANGED, before, after)
     if was and now:
         for parameter in sorted({*was["parameters"], *now["parameters"]}):
             values = [module["parameters"].get(parameter) for module in (was, now)]
-            yield _difference(f"{name}.{parameter}", values[0], values[1], "no such parameter")
+            yield _difference(f"{name}.{parameter}", *values)
 
 
-def _difference(subject: str, was: Reading, now: Reading, missing: str) -> Difference:
-    shown = [value if isinstance(value, str) else error_of(value) or missing for value in (was, now)]
-    if _BOOLEANS.get(shown[0], shown[0]) == _BOOLEANS.get(shown[1], shown[1]):
+def _difference(subject: str, was: Reading, now: Reading) -> Difference:
+    before, after = (value if isinstance(value, str) else error_of(value) or _ABSENT for value in (was, now))
+    if _BOOLEANS.get(before, before) == _BOOLEANS.get(after, after):
         rating = SAME
     else:
         rating = NOT_COMPARABLE if error_of(was) or error_of(now) else CHANGED
-    return Difference(_AREA, subject, rating, shown[0], shown[1])
+    return Difference(_AREA, subject, rating, before, after)

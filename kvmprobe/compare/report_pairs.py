@@ -1,4 +1,4 @@
-"""Finds what is to be compared: two files, or the reports in two folders that belong together."""
+"""Finds the reports to compare: two files, or the reports of two folders that have the same path."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import os
 from kvmprobe.compare.comparison import Comparison, Pair, Single
 from kvmprobe.judge import judge
 from kvmprobe.model.errors import DataProblem, UsageProblem
-from kvmprobe.report.reading import read_regular
+from kvmprobe.report.reading import MATRIX_SUMMARY, read_regular
 from kvmprobe.report.stored_report import load
 
 _SUFFIX = ".json"
-_SUMMARY = "summary.json"  # of a lab matrix
-_LIMIT = 16 << 20  # bytes of it
+_LIMIT = 16 << 20  # bytes of a lab's summary
 
 
 def read(old: str, new: str) -> Comparison:
-    """Compares OLD with NEW. UsageProblem for a file against a folder, DataProblem where nothing can be compared."""
+    """Compares OLD with NEW. Raises UsageProblem for a file and a folder, DataProblem where nothing can be compared."""
     kinds = ["folder" if path != "-" and os.path.isdir(path) else "file" for path in (old, new)]
     if kinds[0] != kinds[1]:
         raise UsageProblem(
@@ -26,9 +25,9 @@ def read(old: str, new: str) -> Comparison:
     if old == new == "-":
         raise UsageProblem("standard input cannot be both OLD and NEW", "Give a file for one of them.")
     if kinds[0] == "folder":
-        return _folders(_Folder(old), _Folder(new))
+        return _compare_folders(_Folder(old), _Folder(new))
     pair = Pair("", *((_name(path), judge(load(path))) for path in (old, new)))
-    return Comparison([pair], [], {}, folders=False)
+    return Comparison([pair], [], {}, are_folders=False)
 
 
 def _name(path: str) -> str:
@@ -36,22 +35,23 @@ def _name(path: str) -> str:
 
 
 class _Folder:
-    """`reports`: files by their names below the folder; `ended`: by the same names, how a lab says that it ended."""
+    """`reports`: the files, by their path below the folder without .json. `ended`: by the same names, how a lab's run
+    of a scenario ended. `bad`: why a file could not be read, by its path."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.bad: dict[str, str] = {}
         self.reports = self._walk()
-        self.ended = self._ended()
+        self.ended = self._lab_results()
 
     def _walk(self) -> dict[str, str]:
         found = {}
         for folder, _, files in os.walk(self.path, onerror=self._unreadable):
             for file in files:
                 path = os.path.join(folder, file)
-                if not file.endswith(_SUFFIX) or file == _SUMMARY:
+                if not file.endswith(_SUFFIX) or file == MATRIX_SUMMARY:
                     continue
-                if not os.path.isfile(path):  # a pipe would be waited for
+                if not os.path.isfile(path):  # opening a pipe would wait for a writer
                     self.bad[path] = "is not a file"
                 else:
                     found[os.path.relpath(path, self.path)[: -len(_SUFFIX)]] = path
@@ -60,14 +60,16 @@ class _Folder:
     def _unreadable(self, error: OSError) -> None:
         self.bad[str(error.filename)] = f"cannot be read: {error.strerror}"
 
-    def _ended(self) -> dict[str, str]:
-        """By the lab's summary: it is in the folder, or one above where the folder is one kernel's."""
+    def _lab_results(self) -> dict[str, str]:
+        """By the lab's summary, which is in the folder, or in the folder above where this is the folder of a kernel."""
         path = os.path.realpath(self.path)
-        own = {f"{kernel}/{scenario}": how for (kernel, scenario), how in _cells(path).items()}
-        above = _cells(os.path.dirname(path))
-        return {**own, **{name: how for (kernel, name), how in above.items() if kernel == os.path.basename(path)}}
+        own = {f"{kernel}/{scenario}": how for (kernel, scenario), how in _matrix_results(path).items()}
+        kernel = os.path.basename(path)
+        above = _matrix_results(os.path.dirname(path))
+        return {**own, **{scenario: how for (name, scenario), how in above.items() if name == kernel}}
 
     def flatten(self) -> None:
+        """Reduces all names to their last part, the scenario."""
         folders = self.folders()
         self.ended = {
             os.path.basename(name): how for name, how in self.ended.items() if os.path.dirname(name) in folders
@@ -75,24 +77,25 @@ class _Folder:
         self.reports = {os.path.basename(name): path for name, path in self.reports.items()}
 
     def folders(self) -> set[str]:
+        """The folders of the reports, by their path below this one."""
         return {os.path.dirname(name) for name in self.reports}
 
 
-def _cells(folder: str) -> dict[tuple[str, str], str]:
-    """By kernel and scenario: how a cell of the lab's matrix ended. Anything else is no summary of a lab."""
+def _matrix_results(folder: str) -> dict[tuple[str, str], str]:
+    """How each run of the lab's matrix ended, by kernel and scenario; nothing where the file is no such summary."""
     try:
-        cells = json.loads(read_regular(os.path.join(folder, _SUMMARY), _LIMIT))
-        return {(str(c["kernel"]), str(c["scenario"])): f"{c['verdict']}, {c['reason']}" for c in cells}
+        runs = json.loads(read_regular(os.path.join(folder, MATRIX_SUMMARY), _LIMIT))
+        return {(str(run["kernel"]), str(run["scenario"])): f"{run['verdict']}, {run['reason']}" for run in runs}
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return {}
 
 
-def _folders(old: _Folder, new: _Folder) -> Comparison:
+def _compare_folders(old: _Folder, new: _Folder) -> Comparison:
     for folder in (old, new):
         if not folder.reports and not folder.ended:
             raise DataProblem(f"{folder.path}: there is no report in it", "Give a folder of 'kvmprobe lab matrix'.")
     if not old.reports.keys() & new.reports.keys() and len(old.folders()) == len(new.folders()) == 1:
-        old.flatten()  # two kernels, each in its own folder: their scenarios belong together
+        old.flatten()  # each is the folder of one kernel: the same scenarios are compared
         new.flatten()
     pairs = []
     bad = {**old.bad, **new.bad}
@@ -106,11 +109,14 @@ def _folders(old: _Folder, new: _Folder) -> Comparison:
                 bad[path] = problem.message[len(path) + 2 :]
         if len(sides) == 2:
             pairs.append(Pair(name, sides[0], sides[1]))
-    singles = [Single(name, "OLD", new.ended.get(name, "")) for name in sorted(old.reports.keys() - new.reports.keys())]
-    singles += [
-        Single(name, "NEW", old.ended.get(name, "")) for name in sorted(new.reports.keys() - old.reports.keys())
-    ]
+    singles = _singles("OLD", old, new) + _singles("NEW", new, old)
     if not pairs and not bad and not any(single.lost for single in singles):
-        names = f"{singles[0].name} is only in {singles[0].side}" if singles else "none is in either"
-        raise DataProblem(f"{old.path} and {new.path}: no report is in both ({names})", "Reports match by their paths.")
-    return Comparison(pairs, singles, bad, folders=True)
+        found = f"{singles[0].name} is only in {singles[0].side}" if singles else "both have no report"
+        raise DataProblem(f"{old.path} and {new.path}: no report is in both ({found})", "Reports match by their paths.")
+    return Comparison(pairs, singles, bad, are_folders=True)
+
+
+def _singles(side: str, folder: _Folder, other: _Folder) -> list[Single]:
+    """The reports of `folder` that the `other` one does not have."""
+    names = sorted(folder.reports.keys() - other.reports.keys())
+    return [Single(name, side, other.ended.get(name, "")) for name in names]

@@ -14,7 +14,8 @@ import pkgutil
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.formats.host_row import CHECK_IDS, Host, Malformed, Profile, counts, digest
+from kvmprobe.formats.host_row import CHECK_IDS, HostRow, Profile, counts
+from kvmprobe.formats.row_values import Malformed, row_values
 from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.reasons import REASONS
@@ -41,15 +42,15 @@ _SCRIPTS = (
 def render(report: Report) -> str:
     """The page of one report. Raises DataProblem where a value cannot be shown, such as a name of 10,000 characters."""
     try:
-        name, taken_at, fields, told = digest(report, details=True)
+        name, taken_at, fields, details = row_values(report, with_details=True)
     except Malformed as error:
         raise DataProblem(f"the report cannot be shown as html: {error}") from error
     profile = Profile(*fields)
-    host = Host(name, taken_at, "", 0, profile, told)
+    host = HostRow(name, taken_at, "", 0, profile, details)
     return page({"counts": counts([(profile, 1)]), "total": 1, "taken": [taken_at, taken_at], **table([host])})
 
 
-def table(hosts: Iterable[Host], outliers: Iterable[Host] = ()) -> dict[str, Any]:
+def table(hosts: Iterable[HostRow], outliers: Iterable[HostRow] = ()) -> dict[str, Any]:
     """The rows of the page's table. A value that several hosts share is in it once, and rows have its number."""
     strings, profiles, details, registers = _Numbers(), _Numbers(), _Numbers(), _Numbers()
     marked = set(outliers)

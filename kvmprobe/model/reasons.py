@@ -15,6 +15,8 @@ EXIT_STATUS = {
     "inconclusive": EXIT_INCONCLUSIVE,
     "not applicable": EXIT_NOT_APPLICABLE,
 }
+BEST_FIRST = ("confirmed", "usable", "not applicable", "inconclusive", "failed")
+GOOD = ("confirmed", "usable")  # KVM can use SVM
 
 
 class Reason:

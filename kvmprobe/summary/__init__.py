@@ -1,1 +1,1 @@
-"""Summarizes many stored reports: counts, and the hosts that differ from those like them. Touches no machine."""
+"""Summarizes many stored reports: counts, and the hosts that differ from similar ones. Touches no machine."""

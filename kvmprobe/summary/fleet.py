@@ -1,6 +1,6 @@
-"""All hosts by their latest reports. Memory grows with the number of hosts, not with that of the reports or their size.
+"""All hosts with their newest reports. Memory grows with the number of hosts, not with the number or size of reports.
 
-Nothing depends on the order in which reports are read.
+The result does not depend on the order in which the reports are read.
 """
 
 from __future__ import annotations
@@ -9,120 +9,120 @@ import re
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import host_row
-from kvmprobe.formats.host_row import Host, Profile
+from kvmprobe.formats.host_row import HostRow, Profile
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
+from kvmprobe.model.reasons import GOOD
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.formats.host_row import Digest
+    from kvmprobe.formats.host_row import Details, RowValues
     from kvmprobe.summary.report_records import Bad
 
-    Kept = tuple[str, str, int, Profile, Any]  # time, file, line, profile, told
+    Kept = tuple[str, str, int, Profile, Details]  # time, file, line, profile, details
 
 
-_SPARE = 1000  # what is remembered besides what the hosts have
-NAMED = 1000  # damaged files, and names of several machines, that are remembered by name
+_SPARE = 1000  # details that are remembered beyond those of the hosts
+NAMED = 1000  # files and lines that could not be read and are remembered by name
 
 
 class Fleet:
-    """`every`: each report counts, not only the latest of a host name."""
+    """Hosts by name. With `every_report` each report counts as a host of its own, not only the newest of each name."""
 
-    def __init__(self, every: bool = False) -> None:
-        self.every = every
-        self._hosts: dict[Any, Kept] = {}
-        self._profiles: dict[tuple[Any, ...], Profile] = {}
-        self._told: dict[Any, Any] = {}
-        self._machines: set[str] = set()
-        self._failed: set[str] = set()  # names of which some report says so
-        self._bad: Bad = []
-        self.bad_count = 0
+    def __init__(self, every_report: bool = False) -> None:
+        self.every_report = every_report
         self.reports = 0
         self.judged = 0
+        self.bad_count = 0
+        self._bad: Bad = []
+        self._hosts: dict[Any, Kept] = {}
+        self._profiles: dict[tuple[Any, ...], Profile] = {}
+        self._details: dict[Details, Details] = {}
+        self._several_models: set[str] = set()
+        self._failed: set[str] = set()  # the host names with a report that has failed
 
-    def add(self, file: str, line: int, found: Digest) -> None:
-        """A report, found in `file` at `line`."""
-        name, taken_at, fields, told = found
+    def add(self, file: str, line: int, values: RowValues) -> None:
+        """Adds a report that is in `file` (at `line`, where the file has several; else 0)."""
+        name, taken_at, fields, details = values
         profile = self._profiles.get(fields)
         if profile is None:
             profile = self._profiles[fields] = Profile(*fields)
-        kept: Kept = (taken_at, file, line, profile, told)
+        kept: Kept = (taken_at, file, line, profile, details)
         self.reports += 1
-        key = (name, file, line) if self.every else name
-        if profile.status == "failed" and not self.every:
+        key = (name, file, line) if self.every_report else name
+        if profile.status == "failed" and not self.every_report:
             self._failed.add(name)
         other = self._hosts.get(key)
         if other is not None:
             if other[3].model != profile.model:
-                self._machines.add(name)
+                self._several_models.add(name)
             if _rank(other) >= _rank(kept):
                 return
-        self._hosts[key] = (*kept[:4], self._told.setdefault(told, told))
-        if len(self._told) > 2 * len(self._hosts) + _SPARE:  # what nobody tells any more, with PIDs in it, say
-            self._told = {kept[4]: kept[4] for kept in self._hosts.values()}
+        self._hosts[key] = (*kept[:4], self._details.setdefault(details, details))
+        if len(self._details) > 2 * len(self._hosts) + _SPARE:  # messages with PIDs, which no host has any longer
+            self._details = {kept[4]: kept[4] for kept in self._hosts.values()}
 
     def add_bad(self, bad: Bad) -> None:
-        """What could not be read: file, line, why. All are counted; the first by name are remembered."""
+        """Adds what could not be read: file, line, why. All are counted; the first NAMED by name are remembered."""
         self.bad_count += len(bad)
         self._bad += bad
         if len(self._bad) > 2 * NAMED:
             self._bad = sorted(self._bad)[:NAMED]
 
     def bad(self) -> Bad:
+        """What could not be read, sorted; at most NAMED."""
         return sorted(self._bad)[:NAMED]
 
-    def several_machines(self) -> list[str]:
-        """Names whose reports are of different CPU models, so perhaps of different machines."""
-        return sorted(self._machines, key=natural)
+    def several_models(self) -> list[str]:
+        """The host names whose reports differ in the CPU model: perhaps several machines share the name."""
+        return sorted(self._several_models, key=natural)
 
-    def failed_elsewhere(self) -> list[str]:
-        """Names of which a report that was left out says "failed", and the latest does not: mended, or two machines."""
+    def failed_earlier(self) -> list[str]:
+        """The host names with an older report that has failed and a newest one that has not: the host was fixed, or
+        another machine has the same name."""
         return sorted((name for name in self._failed if self._hosts[name][3].status != "failed"), key=natural)
 
-    def size(self) -> int:
-        return len(self._hosts)
-
     def names(self) -> set[str]:
-        return {key[0] for key in self._hosts} if self.every else set(self._hosts)
+        """The names of all hosts."""
+        return {key[0] for key in self._hosts} if self.every_report else set(self._hosts)
 
-    def hosts(self) -> list[Host]:
-        """By name, as people sort them."""
+    def hosts(self) -> list[HostRow]:
+        """All hosts in the natural order of their names."""
         found = [
-            Host(key[0] if self.every else key, taken_at, file, line, profile, told)
-            for key, (taken_at, file, line, profile, told) in self._hosts.items()
+            HostRow(key[0] if self.every_report else key, taken_at, file, line, profile, details)
+            for key, (taken_at, file, line, profile, details) in self._hosts.items()
         ]
-        return sorted(found, key=lambda host: (natural(host.name), host.file, host.line))
+        return sorted(found, key=row_order)
 
-    def profiles(self) -> list[tuple[Profile, int]]:
-        """Each profile that some host has, and how many have it."""
+    def counts(self) -> dict[str, dict[str, int]]:
+        """See host_row.counts."""
         numbers: dict[Profile, int] = {}
         for kept in self._hosts.values():
             numbers[kept[3]] = numbers.get(kept[3], 0) + 1
-        return list(numbers.items())
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        return host_row.counts(self.profiles())
+        return host_row.counts(numbers.items())
 
     def span(self) -> tuple[str, str] | None:
-        """The time of the oldest and of the latest of the hosts' reports."""
+        """The times of the oldest and the newest report that count; None without a report."""
         times = [kept[0] for kept in self._hosts.values()]
         return (min(times), max(times)) if times else None
 
-    def exit_status(self, unknown: bool) -> int:
-        """What failed is never hidden; then what could not be read; then what is `unknown` of some host."""
+    def exit_status(self, has_unknown: bool) -> int:
+        """The exit status: a failed host has priority, then a file that could not be read, then a host that is
+        inconclusive or of which something else is unknown (`has_unknown`)."""
         statuses = self.counts()["status"]
         if "failed" in statuses:
             return EXIT_FAILED
         if self.bad_count:
             return EXIT_DATA
-        if unknown or "inconclusive" in statuses:
+        if has_unknown or "inconclusive" in statuses:
             return EXIT_INCONCLUSIVE
-        return EXIT_CONFIRMED if "confirmed" in statuses else EXIT_NOT_APPLICABLE
+        return EXIT_CONFIRMED if statuses.keys() & set(GOOD) else EXIT_NOT_APPLICABLE
 
 
 def _rank(kept: Kept) -> tuple[object, ...]:
-    """The latest report is the highest; of one time what failed; the same one in whatever order they are read."""
-    taken_at, file, line, profile, told = kept
+    """The report with the highest rank counts: the newest; of several with the same time one that has failed. The
+    rest of the key makes the choice independent of the order in which they are read."""
+    taken_at, file, line, profile, details = kept
     return (
         taken_at,
         profile.status == "failed",
@@ -132,15 +132,20 @@ def _rank(kept: Kept) -> tuple[object, ...]:
         profile.kernel,
         profile.version,
         profile.marks,
-        repr(told),
+        repr(details),
     )
+
+
+def row_order(host: HostRow) -> tuple[object, ...]:
+    """The key that sorts rows by name."""
+    return natural(host.name), host.file, host.line
 
 
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 def natural(name: str) -> tuple[tuple[int, str, str], ...]:
-    """The key by which node9 comes before node10. Not by int(), which refuses thousands of digits."""
+    """The key that sorts node9 before node10. It avoids int(), which refuses thousands of digits."""
     parts = _DIGITS.split(name)
     numbers = [part.lstrip("0") for part in parts]
     return tuple(

@@ -1,85 +1,93 @@
-"""A summary as a page to look at (formats/html.py)."""
+"""A summary as an HTML page (formats/html.py)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import html
-from kvmprobe.formats.host_row import Host
+from kvmprobe.formats.host_row import HostRow
+from kvmprobe.model.printable import counted
+from kvmprobe.model.reasons import GOOD
 from kvmprobe.summary.fleet_summary import Summary, hint
 from kvmprobe.summary.summary_text import where
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.summary.outliers import Odd
+    from kvmprobe.summary.outliers import OutlierGroup
 
 
-HOSTS = 10000  # in a page of 1 MiB, which opens in a second; sorting takes 0.1 s
-_VALUES = 50  # of a count, told one by one
+HOSTS = 10000  # in a page of 1 MiB, which opens in a second and sorts in 0.1 s
+_VALUES = 50  # of a count, listed one by one
 _NAMES = 100  # of a list
-_ENTRIES = 100  # odd kinds, damaged files
+_ENTRIES = 100  # groups of outliers; files that could not be read
+_NOTHING_TO_DO = (*GOOD, "not applicable")
 
 
 def render(summary: Summary) -> str:
-    """The page; of a fleet larger than HOSTS those worth a look, and a sample of the rest."""
-    odd = [host for one in summary.odd for host in one.hosts]
+    """The page. Of a fleet larger than HOSTS it has the hosts that need attention and a sample of the others."""
+    outliers = [host for group in summary.outliers for host in group.hosts]
     hosts = summary.chosen if summary.only else summary.hosts
-    shown = choose(hosts, set(odd))
+    chosen = choose(hosts, set(outliers))
     return html.page(
         {
             "total": len(summary.hosts),
             "taken": summary.fleet.span(),
-            "counts": {field: _most(values) for field, values in summary.counts.items()},
-            "outliers": [_odd(one) for one in summary.odd[:_ENTRIES]],
-            "notes": list(_notes(summary, len(hosts), len(shown))),
+            "counts": {field: _most_frequent(values) for field, values in summary.counts.items()},
+            "outliers": [_outlier_data(group) for group in summary.outliers[:_ENTRIES]],
+            "notes": list(_notes(summary, len(hosts), len(chosen))),
             "bad": [[where(file, line), why] for file, line, why in summary.fleet.bad()[:_ENTRIES]],
-            **html.table(shown, odd),
+            **html.table(chosen, outliers),
         }
     )
 
 
-def choose(hosts: list[Host], odd: set[Host]) -> list[Host]:
-    """At most HOSTS of `hosts`, in their order: first those worth a look, then each so many-th of the others."""
+def choose(hosts: list[HostRow], outliers: set[HostRow]) -> list[HostRow]:
+    """At most HOSTS of `hosts`, in their order: those that failed, then outliers and those that are inconclusive, then
+    an even sample of the others."""
     if len(hosts) <= HOSTS:
         return hosts
-    worth = [host for host in hosts if host in odd or host.profile.status not in ("confirmed", "not applicable")]
-    worth.sort(key=lambda host: host.profile.status != "failed")
-    known = set(worth[:HOSTS])
-    others = [host for host in hosts if host not in known]
-    room = HOSTS - len(known)
-    sample = {others[index * len(others) // room] for index in range(room)}
-    return [host for host in hosts if host in known or host in sample]
+    first = [host for host in hosts if host in outliers or host.profile.status not in _NOTHING_TO_DO]
+    first.sort(key=lambda host: host.profile.status != "failed")
+    chosen = set(first[:HOSTS])
+    others = [host for host in hosts if host not in chosen]
+    room = HOSTS - len(chosen)
+    chosen |= {others[index * len(others) // room] for index in range(room)}
+    return [host for host in hosts if host in chosen]
 
 
-def _most(values: dict[str, int]) -> dict[str, int]:
-    """The most frequent values; the rest as one."""
+def _most_frequent(values: dict[str, int]) -> dict[str, int]:
+    """The _VALUES most frequent values; all others together are the value ""."""
     if len(values) <= _VALUES:
         return values
-    shown = dict(list(values.items())[:_VALUES])
-    return {**shown, "": sum(values.values()) - sum(shown.values())}
+    first = dict(list(values.items())[:_VALUES])
+    return {**first, "": sum(values.values()) - sum(first.values())}
 
 
-def _notes(summary: Summary, asked: int, shown: int) -> Any:
+def _notes(summary: Summary, asked: int, listed: int) -> Iterator[str]:
     fleet = summary.fleet
     if summary.only:
-        yield f"Only the {asked:,} hosts that are {' or '.join(summary.only)} are in the table; the counts are of all."
-    if shown < asked:
+        only = " or ".join(summary.only)
+        yield f"The table has only the {asked:,} hosts that are {only}. The counts are of all hosts."
+    if listed < asked:
         yield (
-            f"{shown:,} of {asked:,} hosts are in the table: those that failed first, the odd ones and those "
-            "that are inconclusive, then a sample of the others; the counts are of all."
+            f"The table has {listed:,} of {asked:,} hosts: those that failed, then outliers and those that are "
+            "inconclusive, then a sample of the others. The counts are of all hosts."
         )
-    if older := fleet.reports - len(summary.hosts):
-        yield f"{older:,} older reports of the same hosts are left out."
+    if older := summary.older():
+        yield f"{counted(older, 'older report')} of the same hosts skipped."
     if summary.missing:
-        yield f"No report of {len(summary.missing):,} expected: {_names(summary.missing)}"
+        yield f"No report from {counted(len(summary.missing), 'host')}: {_names(summary.missing)}"
     if summary.stale:
-        yield f"Too old, or from the future, {len(summary.stale):,}: {_names([host.name for host in summary.stale])}"
-    if several := fleet.several_machines():
-        yield f"One name, different CPU models, so perhaps different machines: {_names(several)}"
-    if failed := fleet.failed_elsewhere():
-        yield f"Failed in a report that was left out, so mended, or two machines of one name: {_names(failed)}"
+        stale = counted(len(summary.stale), "host")
+        yield f"Report older than --max-age, or from the future: {stale}: {_names([one.name for one in summary.stale])}"
+    if several := fleet.several_models():
+        yield f"One host name, different CPU models, so these may be different machines: {_names(several)}"
+    if failed := fleet.failed_earlier():
+        yield f"Failed in an older report, so fixed since, or another machine has the same name: {_names(failed)}"
     if fleet.bad_count:
-        yield f"{fleet.bad_count:,} could not be read."
+        yield f"{fleet.bad_count:,} files or records could not be read."
 
 
 def _names(names: list[str]) -> str:
@@ -87,16 +95,16 @@ def _names(names: list[str]) -> str:
     return ", ".join(names[:_NAMES]) + rest
 
 
-def _odd(one: Odd) -> dict[str, Any]:
-    first = one.hosts[0]
+def _outlier_data(group: OutlierGroup) -> dict[str, Any]:
+    first = group.hosts[0]
     return {
-        "status": one.status(),
-        "names": [host.name for host in one.hosts[:_NAMES]],
-        "number": len(one.hosts),
-        "model": one.model,
-        "kernel": one.kernel,
-        "size": one.size,
-        "differences": [[d.what, d.value, d.usual, d.number] for d in one.differences],
-        "summary": first.summary if one.status() else "",
-        "hint": hint(first) if one.status() not in ("", "confirmed") else "",
+        "status": group.status(),
+        "names": [host.name for host in group.hosts[:_NAMES]],
+        "number": len(group.hosts),
+        "model": group.model,
+        "kernel": group.kernel,
+        "size": group.size,
+        "differences": [[one.what, one.value, one.usual, one.number] for one in group.values],
+        "summary": first.summary if group.status() else "",
+        "hint": hint(first) if group.status() not in ("", "confirmed") else "",
     }

@@ -1,4 +1,4 @@
-"""What a summary says, and as data for tools (summary.schema.json)."""
+"""The content of a summary, and its JSON (summary.schema.json)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import time
 from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.formats.host_row import Host
+from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.times import SKEW_S, format_time
-from kvmprobe.summary import outliers
 from kvmprobe.summary.fleet import Fleet, natural
+from kvmprobe.summary.outliers import find_outliers
 
 if TYPE_CHECKING:
-    from kvmprobe.summary.outliers import Difference, Odd
+    from kvmprobe.summary.outliers import OutlierGroup, UnusualValue
 
 
 SCHEMA = "kvmprobe.summary/1"
 
 
 class Summary:
-    """`only`: verdicts and reasons whose hosts are asked for by name; `max_age`: seconds after which a report is no
-    answer any more; `expected`: the names of all hosts there should be; `others`: files that were left alone."""
+    """A fleet, and what the options ask about it.
+
+    `only`: the verdicts and reasons whose hosts are listed. `max_age`: in seconds; an older report is stale.
+    `expected`: the names of all hosts that should have a report. `ignored`: how many files were not read because they
+    cannot be reports.
+    """
 
     def __init__(
         self,
@@ -29,42 +33,48 @@ class Summary:
         only: Sequence[str] = (),
         max_age: float | None = None,
         expected: Sequence[str] = (),
-        others: int = 0,
+        ignored: int = 0,
     ) -> None:
         self.fleet = fleet
-        self.others = others
+        self.only = only
+        self.ignored = ignored
         self.hosts = fleet.hosts()
         self.counts = fleet.counts()
-        self.odd = outliers.find(self.hosts)
-        self.only = only
+        self.outliers = find_outliers(self.hosts)
         self.chosen = [host for host in self.hosts if {host.profile.status, host.profile.reason}.intersection(only)]
         self.stale = self._stale(max_age) if max_age is not None else []
-        names = fleet.names() if expected else set()
-        self.missing = sorted(set(expected) - names, key=natural)
+        self.missing = sorted(set(expected) - fleet.names(), key=natural)
 
-    def _stale(self, max_age: float) -> list[Host]:
-        """Those too old; a time to come is no answer either: that host's clock is wrong."""
+    def _stale(self, max_age: float) -> list[HostRow]:
+        """The hosts whose report is too old, or from the future: then the clock of that host is wrong."""
         now = time.time()
-        oldest, latest = format_time(now - max_age), format_time(now + SKEW_S)
-        return [host for host in self.hosts if not oldest <= host.taken_at <= latest]
+        oldest, newest = format_time(now - max_age), format_time(now + SKEW_S)
+        return [host for host in self.hosts if not oldest <= host.taken_at <= newest]
 
-    def label(self, host: Host) -> str:
-        """What to call a host where several reports may have its name."""
-        return f"{host.name} ({host.file}{f':{host.line}' if host.line else ''})" if self.fleet.every else host.name
+    def older(self) -> int:
+        """How many reports do not count because their hosts have newer ones."""
+        return self.fleet.reports - len(self.hosts)
+
+    def label(self, host: HostRow) -> str:
+        """A name for the host that no other row has."""
+        if not self.fleet.every_report:
+            return host.name
+        return f"{host.name} ({host.file}{f':{host.line}' if host.line else ''})"
 
     def exit_status(self) -> int:
+        """The exit status of the command."""
         return self.fleet.exit_status(bool(self.stale or self.missing))
 
-    def data(self, every: bool) -> dict[str, object]:
-        """For tools. `every`: with all hosts, not only with those that were asked for."""
+    def data(self, every_host: bool) -> dict[str, object]:
+        """The summary as JSON has it; with `every_host`, not only with those of `only`."""
         fleet = self.fleet
         return {
             "schema": SCHEMA,
             "tool": {"name": "kvmprobe", "version": __version__},
             "reports": {
                 "read": fleet.reports,
-                "older": fleet.reports - len(self.hosts),
-                "judged_anew": fleet.judged,
+                "older": self.older(),
+                "judged_again": fleet.judged,
                 "bad": fleet.bad_count,
             },
             "taken": fleet.span(),
@@ -75,27 +85,27 @@ class Summary:
                     for field, values in self.counts.items()
                 },
             },
-            "odd": [_odd(one) for one in self.odd],
+            "outliers": [_outlier_data(group) for group in self.outliers],
             "stale": [{"host": host.name, "taken_at": host.taken_at} for host in self.stale],
             "missing": self.missing,
-            "several_machines": fleet.several_machines(),
-            "failed_elsewhere": fleet.failed_elsewhere(),
-            "hosts": [_host(host) for host in (self.hosts if every else self.chosen)],
+            "several_models": fleet.several_models(),
+            "failed_earlier": fleet.failed_earlier(),
+            "hosts": [_host_data(host) for host in (self.hosts if every_host else self.chosen)],
             "bad": [{"file": file, "line": line or None, "error": why} for file, line, why in fleet.bad()],
         }
 
 
-def hint(host: Host) -> str:
-    """What to do about a host: its report's own words, or the reason's."""
+def hint(host: HostRow) -> str:
+    """What to do about a host: the hint of its report, or of its reason."""
     return host.hint or REASONS[host.profile.reason].hint
 
 
-def _odd(one: Odd) -> dict[str, object]:
-    first = one.hosts[0]
+def _outlier_data(group: OutlierGroup) -> dict[str, object]:
+    first = group.hosts[0]
     return {
-        "hosts": [host.name for host in one.hosts],
-        "crowd": {"model": one.model, "kernel": one.kernel, "hosts": one.size},
-        "differences": [_difference(difference) for difference in one.differences],
+        "hosts": [host.name for host in group.hosts],
+        "cohort": {"model": group.model, "kernel": group.kernel, "hosts": group.size},
+        "unusual": [_value_data(value) for value in group.values],
         "verdict": {
             "status": first.profile.status,
             "reason": first.profile.reason,
@@ -105,16 +115,11 @@ def _odd(one: Odd) -> dict[str, object]:
     }
 
 
-def _difference(difference: Difference) -> dict[str, object]:
-    return {
-        "what": difference.what,
-        "value": difference.value,
-        "usual": difference.usual,
-        "usual_hosts": difference.number,
-    }
+def _value_data(value: UnusualValue) -> dict[str, object]:
+    return {"what": value.what, "value": value.value, "usual": value.usual, "usual_hosts": value.number}
 
 
-def _host(host: Host) -> dict[str, object]:
+def _host_data(host: HostRow) -> dict[str, object]:
     profile = host.profile
     return {
         "host": host.name,

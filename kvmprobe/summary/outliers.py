@@ -1,24 +1,25 @@
-"""Hosts that differ from the crowd: from most of those with the same CPU model and the same kernel."""
+"""Outliers: hosts that differ from most hosts of their cohort, which has the same CPU model and the same kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.formats.host_row import CHECK_IDS, MARKS, UNKNOWN, Host, Profile
-from kvmprobe.summary.fleet import natural
+from kvmprobe.formats.host_row import CHECK_IDS, MARKS, UNKNOWN, HostRow, Profile
+from kvmprobe.model.reasons import BEST_FIRST
+from kvmprobe.summary.fleet import row_order
 
 if TYPE_CHECKING:
-    Crowd = tuple[str, str]  # model, kernel
+    Cohort = tuple[str, str]  # CPU model, kernel
 
 
-SMALLEST = 3  # of fewer hosts none is a crowd
-FEW = 10  # an odd value has at most one host in so many, or one host alone
-VERDICTS = ("failed", "inconclusive", "not applicable", "confirmed")  # the worst first
+SMALLEST = 3  # hosts in a cohort: among fewer, nobody can call one unusual
+FEW = 10  # a value is unusual where at most one host in FEW has it, or a single host
+_VERDICT = "verdict"
 
 
-class Difference:
-    """In `what` ("microcode", "kvm_amd.npt", …) a host is `value`, while `number` others of its crowd are `usual`."""
+class UnusualValue:
+    """In `what` ("microcode", "kvm_amd.npt", …) hosts have `value`, and `number` others of the cohort have `usual`."""
 
     def __init__(self, what: str, value: str, usual: str, number: int) -> None:
         self.what = what
@@ -27,77 +28,69 @@ class Difference:
         self.number = number
 
 
-class Odd:
-    """Hosts of one crowd that are odd in the same way. `size`: of the crowd, they themselves included."""
+class OutlierGroup:
+    """The hosts of one cohort that have the same unusual values. `size`: how many hosts the whole cohort has."""
 
-    def __init__(self, crowd: Crowd, size: int, differences: list[Difference]) -> None:
-        self.model, self.kernel = crowd
+    def __init__(self, cohort: Cohort, size: int, values: list[UnusualValue]) -> None:
+        self.model, self.kernel = cohort
         self.size = size
-        self.differences = differences
-        self.hosts: list[Host] = []
+        self.values = values
+        self.hosts: list[HostRow] = []
 
     def status(self) -> str:
-        """The verdict, where that is odd; else empty."""
-        return self.hosts[0].profile.status if self.differences[0].what == _VERDICT else ""
+        """The status of the verdict where the verdict is unusual, else ""."""
+        return self.hosts[0].profile.status if self.values[0].what == _VERDICT else ""
 
 
-def find(hosts: Iterable[Host]) -> list[Odd]:
-    """The odd ones among `hosts`, which come in the order in which they are to be named.
-
-    A worse verdict first, then the fewest.
-    """
-    crowds: dict[Crowd, dict[Profile, list[Host]]] = {}
+def find_outliers(hosts: Iterable[HostRow]) -> list[OutlierGroup]:
+    """The outliers among all hosts of a fleet: the worst verdict first, then the smallest group."""
+    cohorts: dict[Cohort, dict[Profile, list[HostRow]]] = {}
     for host in hosts:
-        crowd = crowds.setdefault((host.profile.model, host.profile.kernel), {})
-        crowd.setdefault(host.profile, []).append(host)
-    found = [odd for crowd, profiles in crowds.items() for odd in _of_crowd(crowd, profiles)]
-    statuses = (*VERDICTS, "")
-    return sorted(
-        found, key=lambda odd: (statuses.index(odd.status()), len(odd.hosts), odd.model, odd.kernel, _shown(odd))
-    )
+        cohort = cohorts.setdefault((host.profile.model, host.profile.kernel), {})
+        cohort.setdefault(host.profile, []).append(host)
+    found = [group for cohort, profiles in cohorts.items() for group in _of_cohort(cohort, profiles)]
+    return sorted(found, key=_group_order)
 
 
-def _shown(odd: Odd) -> list[tuple[str, str]]:
-    return [(difference.what, difference.value) for difference in odd.differences]
+def _group_order(group: OutlierGroup) -> tuple[object, ...]:
+    values = [(value.what, value.value) for value in group.values]
+    badness = ("", *BEST_FIRST).index(group.status())
+    return -badness, len(group.hosts), group.model, group.kernel, values
 
 
-def _of_crowd(crowd: Crowd, profiles: dict[Profile, list[Host]]) -> Iterator[Odd]:
+def _of_cohort(cohort: Cohort, profiles: dict[Profile, list[HostRow]]) -> Iterator[OutlierGroup]:
     size = sum(map(len, profiles.values()))
     if size < SMALLEST:
         return
-    features = {profile: dict(_features(profile)) for profile in profiles}
+    compared = {profile: dict(_compared_values(profile)) for profile in profiles}
     counts: dict[str, dict[str, int]] = {}
-    for profile, values in features.items():
+    for profile, values in compared.items():
         for what, value in values.items():
             numbers = counts.setdefault(what, {})
             numbers[value] = numbers.get(value, 0) + len(profiles[profile])
     usual = {what: max(numbers, key=lambda value: (numbers[value], value)) for what, numbers in counts.items()}
-    found: dict[tuple[tuple[str, str], ...], Odd] = {}
-    for profile, values in features.items():
-        differences = [
-            Difference(what, value, usual[what], counts[what][usual[what]])
+    groups: dict[tuple[tuple[str, str], ...], OutlierGroup] = {}
+    for profile, values in compared.items():
+        unusual = [
+            UnusualValue(what, value, usual[what], counts[what][usual[what]])
             for what, value in values.items()
-            if _is_odd(counts[what][value], counts[what][usual[what]], size)
+            if _is_unusual(counts[what][value], counts[what][usual[what]], size)
         ]
-        if differences:
-            key = tuple((difference.what, difference.value) for difference in differences)
-            odd = found.setdefault(key, Odd(crowd, size, differences))
-            odd.hosts += profiles[profile]
-    for odd in found.values():
-        odd.hosts.sort(key=lambda host: (natural(host.name), host.file, host.line))
-        yield odd
+        if unusual:
+            key = tuple((one.what, one.value) for one in unusual)
+            groups.setdefault(key, OutlierGroup(cohort, size, unusual)).hosts += profiles[profile]
+    for group in groups.values():
+        group.hosts.sort(key=row_order)
+        yield group
 
 
-def _is_odd(number: int, most: int, size: int) -> bool:
-    """Most of the crowd agree, and these are few."""
+def _is_unusual(number: int, most: int, size: int) -> bool:
+    """Whether few hosts have a value (`number`) and more than half of the cohort has the usual one (`most`)."""
     return most * 2 > size and (number == 1 or number * FEW <= size) and number < most
 
 
-_VERDICT = "verdict"
-
-
-def _features(profile: Profile) -> Iterator[tuple[str, str]]:
-    """What hosts that are alike have alike. What is unknown is not odd; all that is confirmed is the same."""
+def _compared_values(profile: Profile) -> Iterator[tuple[str, str]]:
+    """What similar hosts have in common. All confirmed verdicts are equal here; unknown values are not compared."""
     status = profile.status
     yield _VERDICT, status if status == "confirmed" else f"{status} {profile.reason}"
     yield "CPUs online", str(profile.cpus)

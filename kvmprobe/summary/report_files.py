@@ -1,4 +1,4 @@
-"""Finds the reports: files, folders, streams of several reports; and cuts them into tasks of about equal size."""
+"""Finds reports in files, folders and streams of several reports, and cuts them into tasks of about equal size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.model.errors import UsageProblem
-from kvmprobe.report.reading import parts_of
+from kvmprobe.report.reading import MATRIX_SUMMARY, parts_of
 from kvmprobe.summary.report_records import LIMIT, START
 
 if TYPE_CHECKING:
@@ -18,29 +18,32 @@ if TYPE_CHECKING:
     from kvmprobe.summary.report_records import Bad, Task
 
 
-_SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")  # what is read in folders
-_STREAMS = (".jsonl", ".ndjson", ".gz")
-_SUMMARY = "summary.json"  # of a lab matrix: about reports, but none
-_FILES = 64  # in a task: some milliseconds
-_BLOCK = 1 << 20
-_PART = 1 << 16  # what is lost at most where a .gz is damaged
+_SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".ndjson.gz")  # of the files read in folders
+_STREAM_SUFFIXES = (".jsonl", ".ndjson", ".gz")
+_FILES = 64  # in a task: some milliseconds of work
+_BLOCK = 1 << 20  # bytes of a stream in a task
+_PART = 1 << 16  # bytes that a damaged .gz costs at most
 
 
 class Inputs:
-    """`bad`: what could not be read here, before any process saw it; `others`: files in folders that are left alone."""
+    """The files, folders and "-" (standard input) that a user named.
+
+    `bad`: what could not be read here, before any task: file, line, why. `ignored`: how many files in the folders
+    cannot be reports. Both are complete when all tasks have been taken. Raises UsageProblem.
+    """
 
     def __init__(self, paths: Sequence[str]) -> None:
         for path in paths:
             if path != "-" and not os.path.lexists(path):
-                raise UsageProblem(f"{path}: there is no such file or folder")
+                raise UsageProblem(f"{path}: no such file or folder")
         if list(paths).count("-") > 1:
-            raise UsageProblem("standard input cannot be read twice", "Give - once.")
+            raise UsageProblem("standard input cannot be read twice", "Name - once.")
         self._paths = dict.fromkeys(paths)
         self.bad: Bad = []
-        self.others = 0
+        self.ignored = 0
 
     def tasks(self) -> Iterator[Task]:
-        """Where the reports are, a handful of files or a part of a stream at a time."""
+        """The tasks: some files each, or a block of a stream."""
         batch: list[str] = []
         for path in self._files():
             if path == "-" or self._is_stream(path):
@@ -62,23 +65,23 @@ class Inputs:
 
     def _walk(self, top: str) -> Iterator[str]:
         for folder, folders, names in os.walk(top, onerror=self._unreadable):
-            self.others += sum(os.path.islink(os.path.join(folder, name)) for name in folders)  # not followed
+            self.ignored += sum(os.path.islink(os.path.join(folder, name)) for name in folders)  # not followed
             for name in names:
-                if name.endswith(_SUFFIXES) and name != _SUMMARY:
+                if name.endswith(_SUFFIXES) and name != MATRIX_SUMMARY:
                     path = os.path.join(folder, name)
-                    if name.endswith(_STREAMS) and not os.path.isfile(path):
-                        self.bad.append((path, 0, "is not a file"))  # a pipe would be waited for
+                    if name.endswith(_STREAM_SUFFIXES) and not os.path.isfile(path):
+                        self.bad.append((path, 0, "is not a file"))  # opening a pipe would wait for a writer
                     else:
                         yield path
                 else:
-                    self.others += 1
+                    self.ignored += 1
 
     def _unreadable(self, error: OSError) -> None:
         self.bad.append((str(error.filename), 0, f"cannot be read: {error.strerror}"))
 
     def _is_stream(self, path: str) -> bool:
-        """Whether it may have more than a report's size in it: /dev/stdin and <(…) too, where they are named."""
-        if path.endswith(_STREAMS):
+        """Whether it may be larger than one report. Pipes that the user named are streams as well: /dev/stdin, <(…)."""
+        if path.endswith(_STREAM_SUFFIXES):
             return True
         if path in self._paths and not os.path.isfile(path):
             return os.path.exists(path)
@@ -116,14 +119,15 @@ def _open(path: str) -> BinaryIO:
 
 
 class _Source:
-    """A file in pieces. `error`: what ended it early; all that came before it (of a damaged .gz, say) is given."""
+    """A file in pieces. `error`: what ended it early. All pieces before that are given, also of a damaged .gz."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.error: Exception | None = None
 
     def pieces(self) -> Iterator[bytes]:
-        """Some _BLOCK bytes each; less only at the end. A buffered read of so many from a pipe is deaf to signals."""
+        """About _BLOCK bytes each, and less only at the end. One buffered read of so many bytes from a pipe would not
+        react to signals."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -141,7 +145,7 @@ class _Source:
 
 
 def _blocks(source: _Source) -> Iterator[tuple[int, bytes | None]]:
-    """Whole records, many at a time, and the number of their first line; None for one that is too large."""
+    """Whole records, many at a time, with the number of their first line; None for a record that is too large."""
     line, rest, skipping = 1, b"", False
     for piece in source.pieces():
         rest += piece

@@ -1,7 +1,8 @@
-"""From bytes to reports in short: what runs in each process of a summary.
+"""From the bytes of reports to rows: the work of each process of a summary.
 
-A report's verdict is always this version's. One that this same version has stored is taken as it stands, since judging
-is a pure function of the evidence; any other is held to the schema and judged anew, which takes some ten times longer.
+A verdict is always one of this version. The verdict that this same version has stored is taken as it is, since judging
+is a pure function of the evidence. All other reports are checked against the schema and judged again, which takes some
+ten times longer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING, __version__
-from kvmprobe.formats.host_row import Malformed, digest
+from kvmprobe.formats.row_values import Malformed, row_values
 from kvmprobe.judge import SCHEMA, judge
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.json_schema import report_schema
@@ -19,31 +20,32 @@ from kvmprobe.report.stored_report import evidence_of, parse
 if TYPE_CHECKING:
     from typing import Any
 
-    from kvmprobe.formats.host_row import Digest
+    from kvmprobe.formats.host_row import RowValues
     from kvmprobe.model.json_schema import Schema
 
-    # Files, or a part of one: its name, the number of its first line, whether it has several, and what is in it.
+    # Files; or a block of one file: its name, the number of the first line, whether the file has several records.
     Task = tuple[list[str], None] | tuple[tuple[str, int, bool], bytes]
-    Found = list[tuple[str, int, Digest]]  # file, line (0: the file is the report), what is in it
-    Bad = list[tuple[str, int, str]]  # file, line, why
-    Answer = tuple[Found, Bad, int]  # and how many were judged anew
+    Found = list[tuple[str, int, RowValues]]  # file, line (0: the whole file is one report), row
+    Bad = list[tuple[str, int, str]]  # file, line, why it could not be read
+    Batch = tuple[Found, Bad, int]  # and how many were judged again
 
 
-LIMIT = 16 << 20  # bytes of one report; one of 1,024 CPUs has 1.5 MiB
-START = b"\n{"  # where the next record begins: an indented report has no "{" in its first column but the first
+LIMIT = 16 << 20  # bytes of one report; a report of 1,024 CPUs has 1.5 MiB
+START = b"\n{"  # where the next record begins: only the first "{" of an indented report is in the first column
 
 
 class Reader:
-    """`anew`: judge all reports anew; `details`: keep messages and registers, too."""
+    """Reads the records of a task. `judge_all`: also those with a verdict of this version. `with_details`: keep the
+    messages of the checks and the registers, too."""
 
-    def __init__(self, anew: bool, details: bool) -> None:
-        self._anew = anew
-        self._details = details
+    def __init__(self, judge_all: bool, with_details: bool) -> None:
+        self._judge_all = judge_all
+        self._with_details = with_details
         self._schema: Schema | None = None
         self._same: dict[Any, Any] = {}
 
-    def __call__(self, task: Task) -> Answer:
-        """Reads what a task names or has in it. Never raises for what it finds."""
+    def __call__(self, task: Task) -> Batch:
+        """The rows of a task. It never raises for the content of a file."""
         found: Found = []
         bad: Bad = []
         judged = 0
@@ -52,9 +54,9 @@ class Reader:
                 bad.append((file, line, text))
                 continue
             try:
-                result, anew = self._digest(text)
-                judged += anew
-                found.append((file, line, result))
+                row, is_new = self._row(text)
+                judged += is_new
+                found.append((file, line, row))
             except DataProblem as problem:
                 bad.append((file, line, problem.message.partition(": ")[2]))
             except Malformed as error:
@@ -62,32 +64,43 @@ class Reader:
         self._same.clear()
         return found, bad, judged
 
-    def _digest(self, text: bytes) -> tuple[Digest, bool]:
+    def _row(self, text: bytes) -> tuple[RowValues, bool]:
+        """The row of a record, and whether it was judged again."""
         data = parse(text, "")
-        anew = self._anew or not _is_ours(data)
-        if anew:
+        row = None if self._judge_all else self._stored_row(data)
+        is_new = row is None
+        if row is None:
             if self._schema is None:
                 self._schema = report_schema()
-            version = data["tool"] if isinstance(data, dict) and "tool" in data else {"version": "unknown"}
-            data = {**judge(evidence_of(data, "", self._schema)), "tool": version}
-        name, taken_at, profile, told = digest(data, self._details)
-        # Equal ones are passed on, and kept, once.
-        return (name, taken_at, self._same.setdefault(profile, profile), self._same.setdefault(told, told)), anew
+            tool = data["tool"] if isinstance(data, dict) and "tool" in data else {"version": "unknown"}
+            judged = {**judge(evidence_of(data, "", self._schema)), "tool": tool}
+            row = row_values(judged, self._with_details)
+        name, taken_at, profile, details = row
+        # Equal values are passed on, and kept, once.
+        same = self._same.setdefault(profile, profile), self._same.setdefault(details, details)
+        return (name, taken_at, *same), is_new
 
+    def _stored_row(self, data: object) -> RowValues | None:
+        """The row by the stored verdict, where this version has stored it; None where it has to be judged again.
 
-def _is_ours(data: object) -> bool:
-    """Whether it is a whole report that this version has made."""
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA or "verdict" not in data:
-        return False
-    tool = data.get("tool")
-    return isinstance(tool, dict) and tool.get("name") == "kvmprobe" and tool.get("version") == __version__
+        A verdict or check that this version does not know was changed by hand, or stored by a development version.
+        """
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            return None
+        tool = data.get("tool")
+        if not isinstance(tool, dict) or (tool.get("name"), tool.get("version")) != ("kvmprobe", __version__):
+            return None
+        try:
+            return row_values(data, self._with_details)
+        except Malformed:
+            return None
 
 
 def _records(task: Task) -> Iterator[tuple[str, int, bytes | str]]:
-    """Each record with its file and line; text in place of bytes says why there are none."""
+    """Each record with its file and line; text instead of bytes is the reason why it could not be read."""
     if task[1] is not None:
-        (file, first, several), block = task
-        yield from ((file, line, text) for line, text in _split(block, first, several))
+        (file, first, has_several), block = task
+        yield from ((file, line, text) for line, text in _split(block, first, has_several))
         return
     for file in task[0]:
         text = _read(file)
@@ -97,20 +110,20 @@ def _records(task: Task) -> Iterator[tuple[str, int, bytes | str]]:
             yield from ((file, line, record) for line, record in _split(text, 1, START in text))
 
 
-def _split(block: bytes, line: int, several: bool) -> Iterator[tuple[int, bytes]]:
+def _split(block: bytes, line: int, has_several: bool) -> Iterator[tuple[int, bytes]]:
     start = 0
     while start < len(block):
         end = block.find(START, start) + 1 or len(block)
         text = block[start:end]
         if not text.isspace():
-            yield line if several else 0, text
-        if several:
+            yield line if has_several else 0, text
+        if has_several:
             line += text.count(b"\n")
         start = end
 
 
 def _read(path: str) -> bytes | str:
-    """A file as a whole, or why not."""
+    """The content of a file, or text with the reason why it could not be read."""
     try:
         text = read_regular(path, LIMIT)
     except OSError as error:

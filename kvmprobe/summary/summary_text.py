@@ -1,207 +1,200 @@
-"""A summary for people: the odd ones first, then what counts."""
+"""A summary as text for people: outliers first, then the counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from kvmprobe.formats.host_row import Host
+from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
-from kvmprobe.model.printable import clean
-from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.printable import BOLD, COLOURS, YELLOW, clean, counted, joined, paint, wrap
+from kvmprobe.model.reasons import BEST_FIRST, REASONS
 from kvmprobe.summary.fleet_summary import Summary, hint
-from kvmprobe.summary.outliers import VERDICTS
 
-_BOLD, _OFF = "\033[1m", "\033[0m"
-_COLOURS = {"failed": "\033[31m", "inconclusive": "\033[33m", "not applicable": "\033[36m", "confirmed": "\033[32m"}
-_ODD = "\033[33m"
-# The last line says what the exit status says.
-_HEADS = {
+# The first word of the last line, by the exit status.
+_RESULTS = {
     EXIT_CONFIRMED: "confirmed",
     EXIT_FAILED: "failed",
     EXIT_INCONCLUSIVE: "inconclusive",
     EXIT_NOT_APPLICABLE: "not applicable",
     EXIT_DATA: "incomplete",
 }
-_NAMES, _ENTRIES = 8, 20  # that are told without -v
-_TITLES = {"kernel": "Kernel", "model": "CPU model", "microcode": "Microcode", "version": "Made by kvmprobe"}
+_NAMES, _ENTRIES = 8, 20  # that a list has at most without -v
+_COUNTED = {"kernel": "Kernel", "model": "CPU model", "microcode": "Microcode", "version": "Version of kvmprobe"}
+_BEFORE_VALUE = " " * 20  # as wide as _share() up to the value
 
-Paint = Callable[[str, str], str]
 
-
-def render(summary: Summary, verbose: int = 0, colour: bool = False) -> str:
-    """`verbose`: -1 the last line alone (with --only the names alone), 0 lists cut short, 1 all of them."""
-
-    def paint(text: str, code: str) -> str:
-        return f"{code}{text}{_OFF}" if colour else text
-
+def render(summary: Summary, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
+    """The text. `verbose`: -1 the last line only (with --only the names only), 0 short lists, 1 whole lists. `width`:
+    the columns of the terminal; None: lines are not wrapped."""
+    text = _Text(summary, verbose, colour, width)
     if summary.only:
-        lines = _chosen(summary, verbose, paint)
-    elif verbose < 0:
-        lines = iter((_last(summary, paint),))
-    else:
-        lines = _whole(summary, verbose, paint)
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _whole(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
-    yield from _head(summary)
-    yield ""
-    sections = (_odd, _reasons, _counts, _unknown, _bad)
-    for section in sections:
-        lines = list(section(summary, verbose, paint))
-        if lines:
-            yield from (*lines, "")
-    yield _last(summary, paint)
-
-
-def _head(summary: Summary) -> Iterator[str]:
-    fleet = summary.fleet
-    span = fleet.span()
-    taken = f", taken {span[0]} to {span[1]}" if span else ""
-    yield f"{_number(len(summary.hosts), 'host')}{taken}"
-    notes = [f"{_number(fleet.reports, 'report')} read"]
-    if older := fleet.reports - len(summary.hosts):
-        notes.append(f"{older:,} left out, as their hosts have later ones")
-    if fleet.judged:
-        notes.append(f"{fleet.judged:,} judged anew")
-    if summary.others:
-        notes.append(f"{_number(summary.others, 'other file')} in the folders left alone")
-    yield "; ".join(notes)
-
-
-def _odd(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
-    entries = summary.odd if verbose > 0 else summary.odd[:_ENTRIES]
-    if entries:
-        yield paint("Odd ones out", _BOLD) + ": unlike most hosts with the same CPU model and kernel"
-    for one in entries:
-        status = one.status()
-        mark = paint(f"[{status.upper() or 'ODD':^14}]", _COLOURS.get(status, _ODD))
-        yield f"{mark} {_names(summary, one.hosts, verbose)}"
-        yield clean(f"  of {one.size:,} hosts with {one.model}, Linux {one.kernel}")
-        for d in one.differences:
-            yield clean(f"  {d.what}: {d.value} (usual: {d.usual}, on {_number(d.number, 'host')})")
-        if status not in ("", "confirmed"):
-            yield clean(f"  {one.hosts[0].summary}")
-            yield clean(f"  what to do: {hint(one.hosts[0])}")
-    if rest := len(summary.odd) - len(entries):
-        yield f"and {rest:,} more kinds (-v names them)"
-
-
-def _reasons(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
-    """By verdict, the worst first. Where there is something to do, hosts are named unless they were above."""
-    if summary.hosts:
-        yield paint("Verdict and reason", _BOLD)
-    told = {host for one in summary.odd[: None if verbose > 0 else _ENTRIES] if one.status() for host in one.hosts}
-    by_reason: dict[str, list[Host]] = {}
-    for host in summary.hosts:
-        if host not in told:
-            by_reason.setdefault(host.profile.reason, []).append(host)
-    for verdict in VERDICTS:
-        if verdict in summary.counts["status"]:
-            number = summary.counts["status"][verdict]
-            yield paint(_row(verdict, number, len(summary.hosts)), _COLOURS[verdict])
-        for reason, number in summary.counts["reason"].items():
-            if REASONS[reason].status == verdict:
-                yield _row(f"  {reason}", number, len(summary.hosts))
-                if verdict in ("failed", "inconclusive") and reason in by_reason:
-                    above = "those above and " if len(by_reason[reason]) < number else ""
-                    yield f"{'':20}{above}{_names(summary, by_reason[reason], verbose)}"
-                    yield f"{'':20}what to do: {REASONS[reason].hint}"
-
-
-def _counts(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
-    for field, title in _TITLES.items():
-        values = summary.counts[field]
-        shown = list(values.items()) if verbose > 0 else list(values.items())[:_ENTRIES]
-        if values:
-            yield paint(title, _BOLD)
-        yield from (_row(clean(value), number, len(summary.hosts)) for value, number in shown)
-        if rest := len(values) - len(shown):
-            yield f"  and {rest:,} more values (-v names them)"
-
-
-def _unknown(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
-    """Hosts of which less is known than it seems."""
-    if summary.missing:
-        yield paint(f"No report of {_number(len(summary.missing), 'host')}", _BOLD)
-        yield f"  {_list(summary.missing, verbose)}"
-    if summary.stale:
-        yield paint(f"Too old, or from the future: {_number(len(summary.stale), 'host')}", _BOLD)
-        yield f"  {_list([f'{host.name} ({host.taken_at})' for host in summary.stale], verbose)}"
-    if several := summary.fleet.several_machines():
-        yield paint(f"One name, different CPU models: {_number(len(several), 'name')}", _BOLD)
-        yield f"  {_list(several, verbose)}"
-        yield "  what to do: If they are different machines, --all counts each report."
-    if failed := summary.fleet.failed_elsewhere():
-        yield paint(f"Failed in a report that was left out: {_number(len(failed), 'name')}", _BOLD)
-        yield f"  {_list(failed, verbose)}"
-        yield "  what to do: Mended since, or another machine of the same name: --all counts each report."
-
-
-def _bad(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
-    bad = summary.fleet.bad()
-    shown = bad if verbose > 0 else bad[:_ENTRIES]
-    if bad:
-        yield paint(f"Not read: {summary.fleet.bad_count:,}", _BOLD)
-    for file, line, why in shown:
-        yield clean(f"  {where(file, line)}: {why}")
-    if rest := summary.fleet.bad_count - len(shown):
-        yield f"  and {rest:,} more"
-
-
-def _chosen(summary: Summary, verbose: int, paint: Paint) -> Iterator[str]:
-    """The hosts that were asked for, a line each."""
-    width = max((len(clean(host.name)) for host in summary.chosen), default=0)
-    for host in summary.chosen:
-        if verbose < 0:
-            yield clean(host.name)
-            continue
-        status = host.profile.status
-        yield (
-            f"{clean(host.name):{width}}  {paint(f'{status.upper():14}', _COLOURS[status])}  "
-            f"{host.profile.reason}: {clean(host.summary)}"
-        )
-        if verbose > 0:
-            yield clean(f"  {host.profile.model}, Linux {host.profile.kernel}, {host.taken_at}")
-            yield clean(f"  {where(host.file, host.line)}")
-            yield clean(f"  what to do: {hint(host)}")
-
-
-def _last(summary: Summary, paint: Paint) -> str:
-    statuses = summary.counts["status"]
-    worst = _HEADS[summary.exit_status()]
-    told = [f"{statuses[verdict]:,} {verdict}" for verdict in VERDICTS if verdict in statuses]
-    more = (
-        (sum(len(one.hosts) for one in summary.odd), "odd"),
-        (len(summary.missing), "without a report"),
-        (len(summary.stale), "too old"),
-        (summary.fleet.bad_count, "not read"),
-        (len(summary.fleet.failed_elsewhere()), "failed in a report left out"),
-    )
-    told += [f"{number:,} {what}" for number, what in more if number]
-    return f"{paint(worst.upper(), _BOLD + _COLOURS.get(worst, ''))}: {', '.join(told)}"
+        return joined(text.chosen())
+    return joined([text.last()] if verbose < 0 else text.whole())
 
 
 def where(file: str, line: int) -> str:
-    """A file, and where in it."""
+    """A file, and the line in it (0: the whole file)."""
     return f"{file}, line {line}" if line else file
 
 
-def _row(value: str, number: int, whole: int) -> str:
-    share = number * 100 / whole
-    return f"{number:10,} {share:5.1f} %  {value}"
+class _Text:
+    def __init__(self, summary: Summary, verbose: int, colour: bool, width: int | None) -> None:
+        self._summary = summary
+        self._verbose = verbose
+        self._colour = colour
+        self._width = width
 
+    def whole(self) -> Iterator[str]:
+        for section in (self._head, self._outliers, self._reasons, self._counts, self._unknown, self._bad):
+            if lines := list(section()):
+                yield from (*lines, "")
+        yield self.last()
 
-def _names(summary: Summary, hosts: Iterable[Host], verbose: int) -> str:
-    return _list([summary.label(host) for host in hosts], verbose)
+    def last(self) -> str:
+        """The result in one line: what decides the exit status, then all numbers behind it."""
+        summary = self._summary
+        statuses = summary.counts["status"]
+        numbers = [f"{statuses[status]:,} {status}" for status in reversed(BEST_FIRST) if status in statuses]
+        if outliers := sum(len(group.hosts) for group in summary.outliers):
+            numbers.append(counted(outliers, "outlier"))
+        more = (
+            (len(summary.missing), "without a report"),
+            (len(summary.stale), "outside --max-age"),
+            (summary.fleet.bad_count, "not read"),
+            (len(summary.fleet.failed_earlier()), "failed in an older report"),
+        )
+        numbers += [f"{number:,} {what}" for number, what in more if number]
+        status = summary.exit_status()
+        result = "usable" if status == EXIT_CONFIRMED and "usable" in statuses else _RESULTS[status]
+        return f"{self._paint(result.upper(), BOLD + COLOURS.get(result, ''))}: {', '.join(numbers)}"
 
+    def chosen(self) -> Iterator[str]:
+        """The hosts that --only asks for, one line each; with -q only their names, with -v more about each."""
+        hosts = self._summary.chosen
+        if self._verbose < 0:
+            yield from (clean(host.name) for host in hosts)
+            return
+        widest = max((len(clean(host.name)) for host in hosts), default=0)
+        for host in hosts:
+            status = host.profile.status
+            head = f"{clean(host.name):{widest}}  {self._paint(f'{status.upper():14}', COLOURS[status])}  "
+            yield from self._wrap(f"{host.profile.reason}: {host.summary}", head, " " * (widest + 18))
+            if self._verbose > 0:
+                yield clean(f"  {host.profile.model}, Linux {host.profile.kernel}, {host.taken_at}")
+                yield clean(f"  {where(host.file, host.line)}")
+                yield from self._wrap(f"what to do: {hint(host)}", "  ")
 
-def _list(names: Iterable[str], verbose: int) -> str:
-    every = list(names)
-    shown = every if verbose > 0 else every[:_NAMES]
-    rest = f" and {len(every) - len(shown):,} more" if len(every) > len(shown) else ""
-    return clean(", ".join(shown)) + rest
+    def _head(self) -> Iterator[str]:
+        summary, fleet = self._summary, self._summary.fleet
+        span = fleet.span()
+        yield counted(len(summary.hosts), "host") + (f", reports from {span[0]} to {span[1]}" if span else "")
+        notes = [f"{counted(fleet.reports, 'report')} read"]
+        if older := summary.older():
+            notes.append(f"{counted(older, 'older report')} of the same hosts skipped")
+        if fleet.judged:
+            notes.append(f"{fleet.judged:,} judged again")
+        if summary.ignored:
+            notes.append(f"{counted(summary.ignored, 'other file')} in the folders ignored")
+        yield "; ".join(notes)
 
+    def _outliers(self) -> Iterator[str]:
+        groups = self._summary.outliers
+        first = groups if self._verbose > 0 else groups[:_ENTRIES]
+        if first:
+            yield self._title("Outliers") + ": hosts that differ from most with the same CPU model and kernel"
+        for group in first:
+            status = group.status()
+            mark = self._paint(f"[{status.upper() or 'OUTLIER':^14}]", COLOURS.get(status, YELLOW))
+            yield from self._wrap(self._names(group.hosts), f"{mark} ", " " * 17)
+            yield clean(f"  among {group.size:,} hosts with {group.model}, Linux {group.kernel}")
+            for one in group.values:
+                text = f"{one.what}: {one.value} (usual: {one.usual}, on {counted(one.number, 'host')})"
+                yield from self._wrap(text, "  ")
+            if status not in ("", "confirmed"):
+                yield from self._wrap(group.hosts[0].summary, "  ")
+                yield from self._wrap(f"what to do: {hint(group.hosts[0])}", "  ")
+        if rest := len(groups) - len(first):
+            yield f"and {rest:,} more groups of outliers (-v lists all)"
 
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    def _reasons(self) -> Iterator[str]:
+        """By verdict, the worst first. Names the hosts where there is something to do, except those named above."""
+        summary = self._summary
+        if summary.hosts:
+            yield self._title("Verdict and reason")
+        groups = summary.outliers[: None if self._verbose > 0 else _ENTRIES]
+        above = {host for group in groups if group.status() for host in group.hosts}
+        others: dict[str, list[HostRow]] = {}
+        for host in summary.hosts:
+            if host not in above:
+                others.setdefault(host.profile.reason, []).append(host)
+        for status in reversed(BEST_FIRST):
+            if status in summary.counts["status"]:
+                yield self._paint(self._share(status, summary.counts["status"][status]), COLOURS[status])
+            for reason, number in summary.counts["reason"].items():
+                if REASONS[reason].status == status:
+                    yield self._share(f"  {reason}", number)
+                    if status in ("failed", "inconclusive") and reason in others:
+                        also = "the outliers above and " if len(others[reason]) < number else ""
+                        yield from self._wrap(f"{also}{self._names(others[reason])}", _BEFORE_VALUE)
+                        yield from self._wrap(f"what to do: {REASONS[reason].hint}", _BEFORE_VALUE)
+
+    def _counts(self) -> Iterator[str]:
+        for field, title in _COUNTED.items():
+            values = list(self._summary.counts[field].items())
+            first = values if self._verbose > 0 else values[:_ENTRIES]
+            if values:
+                yield self._title(title)
+            yield from (self._share(clean(value), number) for value, number in first)
+            if rest := len(values) - len(first):
+                yield f"  and {rest:,} more values (-v lists all)"
+
+    def _unknown(self) -> Iterator[str]:
+        """Hosts about which less is known than the counts suggest."""
+        summary = self._summary
+        several, failed = summary.fleet.several_models(), summary.fleet.failed_earlier()
+        if summary.missing:
+            yield self._title(f"No report from {counted(len(summary.missing), 'host')}")
+            yield from self._wrap(self._list(summary.missing), "  ")
+        if summary.stale:
+            yield self._title(f"Report older than --max-age, or from the future: {counted(len(summary.stale), 'host')}")
+            yield from self._wrap(self._list(f"{host.name} ({host.taken_at})" for host in summary.stale), "  ")
+        if several:
+            yield self._title(f"One host name, different CPU models: {counted(len(several), 'name')}")
+            yield from self._wrap(self._list(several), "  ")
+            yield "  what to do: If these are different machines, count each report: --all."
+        if failed:
+            yield self._title(f"Failed in an older report: {counted(len(failed), 'host')}")
+            yield from self._wrap(self._list(failed), "  ")
+            yield "  what to do: If another machine has the same name, count each report: --all."
+
+    def _bad(self) -> Iterator[str]:
+        fleet = self._summary.fleet
+        first = fleet.bad()[: None if self._verbose > 0 else _ENTRIES]
+        if first:
+            yield self._title(f"Not read: {fleet.bad_count:,}")
+        for file, line, why in first:
+            yield clean(f"  {where(file, line)}: {why}")
+        if rest := fleet.bad_count - len(first):
+            yield f"  and {rest:,} more"
+
+    def _share(self, value: str, number: int) -> str:
+        return f"{number:10,} {number * 100 / len(self._summary.hosts):5.1f} %  {value}"
+
+    def _names(self, hosts: Iterable[HostRow]) -> str:
+        return self._list(map(self._summary.label, hosts))
+
+    def _list(self, names: Iterable[str]) -> str:
+        every = list(names)
+        first = every if self._verbose > 0 else every[:_NAMES]
+        rest = f" and {len(every) - len(first):,} more" if len(every) > len(first) else ""
+        return ", ".join(first) + rest
+
+    def _title(self, text: str) -> str:
+        return self._paint(text, BOLD)
+
+    def _paint(self, text: str, colour: str) -> str:
+        return paint(text, colour, self._colour)
+
+    def _wrap(self, text: str, first: str, rest: str = "") -> list[str]:
+        """`text`, made safe to print, behind `first`; further lines behind `rest`, or two columns further in."""
+        return wrap(clean(text), self._width, first, rest or first + "  ")

@@ -20,7 +20,7 @@ from kvmprobe.formats.host_row import CHECK_IDS
 from tests.helpers import screenshot
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.counted import NUMBERS
-from tests.helpers.fleet import host, lines, shown
+from tests.helpers.fleet_reports import host, lines, readme_fleet
 from tests.helpers.recorded_evidence import EVIDENCE
 from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 
@@ -58,7 +58,7 @@ def page(tmp_path: Path) -> Callable[[list[Any]], str]:
 @pytest.fixture
 def fleet(browser: Browser, page: Callable[[list[Any]], str]) -> Iterator[Browser]:
     """The browser with the page of 48 hosts. In the end the console is empty and nothing was requested."""
-    address = page(shown())
+    address = page(readme_fleet())
     browser.open(address)
     yield browser
     assert browser.complaints() == []
@@ -72,7 +72,7 @@ def test_it_shows_every_host_and_check(fleet: Browser) -> None:
     assert sum(counts) == 48
     assert fleet.run(NAMES) == [f"node-{index:02}" for index in range(1, 49)]
     marks = {"P": "pass", "F": "fail", "W": "warn", "S": "skip", "U": "unknown"}
-    reports = {report["evidence"]["host"]["name"]: report for report in shown()}
+    reports = {report["evidence"]["host"]["name"]: report for report in readme_fleet()}
     ids = fleet.run("[...document.querySelectorAll('thead th.check')].map((cell) => cell.dataset.key)")
     assert ids == [id for id in CHECK_IDS if id in ids]
     cells = fleet.run(
@@ -283,7 +283,7 @@ def test_hostile_text_stays_text(browser: Browser, page: Callable[[list[Any]], s
 
 def test_the_policy_forbids_every_other_resource(browser: Browser, page: Callable[[list[Any]], str]) -> None:
     """A script that runs in the page can load nothing and send nothing."""
-    browser.open(page(shown()[:2]))
+    browser.open(page(readme_fleet()[:2]))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         url = "http" + f"://127.0.0.1:{server.getsockname()[1]}/"
@@ -302,7 +302,7 @@ def test_the_policy_forbids_every_other_resource(browser: Browser, page: Callabl
 
 
 def test_the_page_names_no_address(page: Callable[[list[Any]], str]) -> None:
-    text = Path(page(shown()).removeprefix("file://")).read_text()
+    text = Path(page(readme_fleet()).removeprefix("file://")).read_text()
     assert "://" not in text
     assert not re.search(r"\son\w+=|style=|javascript:", text)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
@@ -329,7 +329,7 @@ def test_it_fits_narrow_windows_and_many_hosts(
 ) -> None:
     fleet = [
         host(f"{one['evidence']['host']['name']}-{index}", "matrix/bookworm/four-cpus")
-        for index, one in zip(range(number), shown() * 26)
+        for index, one in zip(range(number), readme_fleet() * 26)
     ]
     browser.open(page(fleet), width=width)
     assert browser.run("document.documentElement.scrollWidth") <= width, "the page does not scroll sideways"

@@ -1,21 +1,27 @@
-"""Pairs of recorded reports that the tests compare."""
+"""Recorded reports that tests compare, and the changes that a comparison finds."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck
+from typing import Any
 
+from kvmprobe.compare import compare
+from kvmprobe.compare.difference import SAME, Difference
+from kvmprobe.judge import judge
 from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded_name
 
 MATRIX = EVIDENCE / "matrix"
-
-
 KERNELS = sorted(path.name for path in MATRIX.iterdir() if path.is_dir())
-
-
 NAMES = [recorded_name(path) for path in RECORDED]
-
-
-SUPPRESS = list(HealthCheck)
-
-
 CONFIRMED, FAILED = "matrix/bookworm/epyc", "matrix/bookworm/held-first"
+
+Change = tuple[str, str, str, str, str]  # rating, area, subject, was, now
+
+
+def differences(old: Any, new: Any) -> list[Difference]:
+    """What is not the same between two pieces of evidence."""
+    return [found for found in compare(judge(old), judge(new)) if found.rating != SAME]
+
+
+def changes(old: Any, new: Any) -> set[Change]:
+    """The differences without their notes."""
+    return {(one.rating, one.area, one.subject, one.was, one.now) for one in differences(old, new)}

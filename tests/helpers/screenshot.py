@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests.helpers.browser import Browser
-from tests.helpers.fleet import lines, shown
+from tests.helpers.fleet_reports import lines, readme_fleet
 from tests.helpers.run_kvmprobe import kvmprobe
 
 WIDTH, HEIGHT = 1360, 1180
@@ -17,7 +17,7 @@ OPENED = "node-07"
 def take(browser: Browser, folder: Path) -> bytes:
     """The picture as PNG, of the hosts around one that is open; made in `folder`."""
     target = folder / "summary.html"
-    kvmprobe("summary", "--format", "html", "-o", target, "-", input=lines(shown()))
+    kvmprobe("summary", "--format", "html", "-o", target, "-", input=lines(readme_fleet()))
     browser.open(f"{target.as_uri()}#q=node-0&open={OPENED}", WIDTH, HEIGHT)
     browser.run("document.querySelector('.tools').scrollIntoView()")
     return browser.picture()

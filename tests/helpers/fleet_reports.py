@@ -1,4 +1,4 @@
-"""Fleets for tests: recorded reports under the names of hosts."""
+"""Recorded reports under the names of hosts: the fleets that tests summarize."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _report(name: str) -> Any:
 
 
 def host(name: str, like: str = GOOD, **changes: Any) -> Any:
-    """The recorded report `like` as one of the host `name`. `changes`: "microcode" or "model_name" of all CPUs,
-    "taken_at", "version" of kvmprobe, and "parameters" of kvm_amd."""
+    """The recorded report `like`, as a report of the host `name`. `changes`: "microcode" or "model_name" of all CPUs,
+    "taken_at", "version" of kvmprobe, "parameters" of kvm_amd."""
     report = copy.deepcopy(_report(like))
     evidence = report["evidence"]
     evidence["host"]["name"] = name
@@ -38,18 +38,13 @@ def host(name: str, like: str = GOOD, **changes: Any) -> Any:
     return report
 
 
-def lines(reports: Iterable[Any]) -> str:
-    """JSON lines."""
-    return "".join(json.dumps(report) + "\n" for report in reports)
-
-
-def crowd(number: int, **changes: Any) -> list[Any]:
-    """So many equal hosts."""
+def equal_hosts(number: int, **changes: Any) -> list[Any]:
+    """The reports of `number` hosts, node-0 and up, that differ in their names only."""
     return [host(f"node-{index}", **changes) for index in range(number)]
 
 
-def shown() -> list[Any]:
-    """The fleet of the picture in the README: 48 hosts, each a recorded report of the lab's."""
+def readme_fleet() -> list[Any]:
+    """The fleet in the picture of the README: 48 hosts, each with a report that the lab recorded."""
     common = ("matrix/bookworm/four-cpus", "matrix/trixie/four-cpus", "matrix/trixie-backports/four-cpus")
     others = {
         7: "matrix/bookworm/svme-not-set",
@@ -65,8 +60,13 @@ def shown() -> list[Any]:
     return [host(f"node-{index:02}", others.get(index, common[index * 7 % 3])) for index in range(1, 49)]
 
 
-def write(folder: Path, reports: Iterable[Any]) -> Path:
-    """A file for each report, as a folder of `kvmprobe --json -o` has them."""
+def lines(reports: Iterable[Any]) -> str:
+    """The reports as JSON lines."""
+    return "".join(json.dumps(report) + "\n" for report in reports)
+
+
+def write_reports(folder: Path, reports: Iterable[Any]) -> Path:
+    """Writes each report to a file of its own, as `kvmprobe --json -o` does; returns the folder."""
     for index, report in enumerate(reports):
         (folder / f"{index}.json").write_text(json.dumps(report, indent=1) + "\n")
     return folder

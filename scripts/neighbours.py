@@ -17,8 +17,8 @@ from pathlib import Path
 
 from kvmprobe.lab import booted_probe as lab_probe
 from kvmprobe.lab import cache, guest_program, kernels, matrix
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.matrix import Cell, Lab
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.scenarios import BY_NAME, SCENARIOS
 from kvmprobe.model.errors import Problem
 from kvmprobe.report.messages import say

@@ -1,4 +1,4 @@
-"""Options that the lab's commands share."""
+"""Options that the commands of the lab share."""
 
 from __future__ import annotations
 
@@ -13,27 +13,34 @@ from kvmprobe.report.messages import say
 
 
 def add_own_kernel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="a kernel of your own in place of Debian's")
-    parser.add_argument("--modules", metavar="DIR", type=Path, help="its modules: /lib/modules/RELEASE")
+    """Adds --kernel and --modules."""
+    parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="boot your own kernel instead of Debian's")
+    parser.add_argument("--modules", metavar="DIR", type=Path, help="the modules of that kernel: /lib/modules/RELEASE")
 
 
-def own_kernel(chosen: argparse.Namespace, named: object, folder: Path) -> Kernel | None:
-    """The kernel of --kernel and --modules, made ready in the cache `folder`; None where neither was given.
+def own_kernel(options: argparse.Namespace, named: object, folder: Path) -> Kernel | None:
+    """Returns the kernel of --kernel and --modules, prepared in the cache `folder`; None if neither was given.
 
-    `named`: the Debian kernels that were asked for, which leave no room for it.
+    `named` are the Debian kernels that the user named, which must be none then. Raises UsageProblem and DataProblem.
     """
-    if (chosen.kernel is None) != (chosen.modules is None):
+    if (options.kernel is None) != (options.modules is None):
         raise UsageProblem("--kernel and --modules belong together", "Give both.")
-    if chosen.kernel is not None and named:
-        raise UsageProblem("--kernel takes the place of Debian's kernels", "Give one of them.")
-    return None if chosen.kernel is None else kernels.custom(chosen.kernel, chosen.modules, folder, say)
+    if options.kernel is not None and named:
+        raise UsageProblem("--kernel replaces Debian's kernels", "Give --kernel or the names of Debian's kernels.")
+    return None if options.kernel is None else kernels.custom(options.kernel, options.modules, folder, say)
 
 
 def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
-    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=deadline, help="for a boot (%(default)g)")
-    parser.add_argument("--cache", metavar="DIR", type=Path, help="kernels and logs ($XDG_CACHE_HOME/kvmprobe)")
+    """Adds --deadline (default: `deadline`, in seconds) and --cache."""
+    parser.add_argument(
+        "--deadline", metavar="SECONDS", type=float, default=deadline, help="how long a boot may take (%(default)g)"
+    )
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, help="folder for kernels and logs ($XDG_CACHE_HOME/kvmprobe)"
+    )
 
 
-def check_boot(chosen: argparse.Namespace) -> None:
-    if not math.isfinite(chosen.deadline) or chosen.deadline <= 0:
-        raise UsageProblem(f"--deadline {chosen.deadline}: not a time", "Give seconds, more than 0.")
+def check_boot(options: argparse.Namespace) -> None:
+    """Raises UsageProblem if --deadline is not a time."""
+    if not math.isfinite(options.deadline) or options.deadline <= 0:
+        raise UsageProblem(f"--deadline {options.deadline}: not a time", "Give seconds, more than 0.")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvmprobe.lab import cache, tools
+from kvmprobe.lab import cache, external_programs
 from kvmprobe.lab.apt import Apt
 from kvmprobe.model.errors import Problem
 
@@ -33,7 +33,7 @@ def _make(new: Path) -> cache.Meta:
         apt = Apt(_SUITE, Path(work, "apt"))
         apt.update()
         (package,) = apt.download([_PACKAGE], print)
-        unpack: Sequence[str | Path] = (tools.find("dpkg-deb", "dpkg"), "--fsys-tarfile", package)
+        unpack: Sequence[str | Path] = (external_programs.find("dpkg-deb", "dpkg"), "--fsys-tarfile", package)
         with subprocess.Popen(unpack, stdout=subprocess.PIPE) as unpacking:
             assert unpacking.stdout is not None
             with tarfile.open(fileobj=unpacking.stdout, mode="r|") as outer:

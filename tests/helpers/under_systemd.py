@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmprobe.lab import cache, payload, qemu, userspace
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import Boot, Machine
 from tests.helpers.run_kvmprobe import PROJECT
 

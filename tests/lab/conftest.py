@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.lab import cache, guest_program, kernels, payload, qemu, tools
+from kvmprobe.lab import cache, external_programs, guest_program, kernels, payload, qemu
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import DEADLINE_S, Boot, Machine
 from kvmprobe.model.errors import Problem
 from tests.helpers.real_kernels import Guest, unavailable
@@ -34,7 +34,7 @@ def real_kernel() -> Callable[[str], Kernel]:
 
 def _fetch(name: str) -> Kernel | Problem:
     try:
-        tools.find("qemu-system-x86_64", "qemu-system-x86")
+        external_programs.find("qemu-system-x86_64", "qemu-system-x86")
         return kernels.fetch(kernels.debian(name), cache.default(), lambda line: print(line, file=sys.stderr))
     except Problem as problem:
         return problem
@@ -44,8 +44,8 @@ def _fetch(name: str) -> Kernel | Problem:
 def own_kernel(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> tuple[Path, Path]:
     """A vmlinuz and a module folder, as a user has them: those of bookworm."""
     kernel = real_kernel("bookworm")
-    tools.run(
-        *(tools.find("busybox", "busybox-static"), "cpio", "-i", "-d", "lib/*"),
+    external_programs.run(
+        *(external_programs.find("busybox", "busybox-static"), "cpio", "-i", "-d", "lib/*"),
         stdin=kernel.initramfs.read_bytes(),
         cwd=tmp_path,
     )
@@ -55,7 +55,7 @@ def own_kernel(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> tuple[Pa
 @pytest.fixture
 def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A function after which only the given programs are found: only(name="#!/bin/sh…") or only(name=PATH)."""
-    monkeypatch.setattr(tools, "_SBIN", ())
+    monkeypatch.setattr(external_programs, "_SBIN", ())
 
     def put(**programs: str | Path) -> None:
         folder = tmp_path / "programs"

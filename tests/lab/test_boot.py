@@ -16,8 +16,8 @@ from xml.etree import ElementTree
 import pytest
 
 from kvmprobe.lab import kernels, payload, qemu
+from kvmprobe.lab.boot_result import ANSWERED, LOST
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED, LOST
 from kvmprobe.lab.qemu import Boot
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, Problem
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe

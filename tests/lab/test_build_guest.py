@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kvmprobe.lab import cache, payload, qemu, tools, userspace
+from kvmprobe.lab import cache, external_programs, payload, qemu, userspace
 from kvmprobe.lab.apt import Apt
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import Boot
 from kvmprobe.lab.scenarios import BY_NAME
 from kvmprobe.model.errors import Problem
@@ -145,7 +145,7 @@ def test_pythons_that_are_not_enough(built: Path, tmp_path: Path) -> None:
         apt = Apt("bullseye", tmp_path / "apt")
         apt.update()
         for package in apt.download(names, print):
-            tools.run(tools.find("dpkg-deb", "dpkg"), "-x", package, tmp_path / "root")
+            external_programs.run(external_programs.find("dpkg-deb", "dpkg"), "-x", package, tmp_path / "root")
     except Problem as problem:
         unavailable(problem)
     for version, complaint in (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.lab import initramfs, tools
+from kvmprobe.lab import external_programs, initramfs
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.model.errors import Problem
 from tests.helpers import lab_images
@@ -17,7 +17,7 @@ from tests.helpers.real_kernels import unavailable
 
 def _busybox() -> str:
     try:
-        return tools.find("busybox", "busybox-static")
+        return external_programs.find("busybox", "busybox-static")
     except Problem as problem:
         unavailable(problem)
 
@@ -26,7 +26,7 @@ def _busybox() -> str:
 def reader(request: pytest.FixtureRequest) -> list[str]:
     if request.param == "cpio":
         try:
-            return [tools.find("cpio", "cpio")]
+            return [external_programs.find("cpio", "cpio")]
         except Problem as problem:
             pytest.skip(problem.message)
     return [_busybox(), "cpio"]
@@ -63,9 +63,9 @@ def test_base_has_busybox_and_modules(tmp_path: Path) -> None:
     busybox = _busybox()
     (tmp_path / "lib/modules/6.1/kernel").mkdir(parents=True)
     (tmp_path / "lib/modules/6.1/kernel/kvm.ko").write_bytes(b"module")
-    listed = tools.run(busybox, "cpio", "-t", stdin=initramfs.base(tmp_path)).decode().split()
+    listed = external_programs.run(busybox, "cpio", "-t", stdin=initramfs.base(tmp_path)).decode().split()
     assert {"bin/busybox", "bin/sh", "bin/modprobe", "lib/modules/6.1/kernel/kvm.ko"} <= set(listed)
-    applets = set(tools.run(busybox, "--list").decode().split())
+    applets = set(external_programs.run(busybox, "--list").decode().split())
     assert {name.removeprefix("bin/") for name in listed if name.startswith("bin/")} <= applets
 
 

@@ -16,7 +16,7 @@ import pytest
 from kvmprobe.formats import render
 from kvmprobe.formats.harness_cases import ERROR, Case, Suite
 from kvmprobe.formats.ktap import render as render_suite
-from kvmprobe.lab import tools
+from kvmprobe.lab import external_programs
 from kvmprobe.model.errors import Problem
 from tests.helpers import kernel_source, strict_ktap
 from tests.helpers.real_kernels import Guest, unavailable
@@ -103,9 +103,15 @@ def installed(tree: Path, tmp_path: Path) -> Path:
     shutil.copytree(PROJECT / "kvmprobe", selftests / "kvmprobe/kvmprobe")
     folder = tmp_path / "installed"
     try:
-        tools.find("rsync", "rsync")
-        tools.run(
-            *(tools.find("make", "make"), "-C", selftests, "TARGETS=kvmprobe", f"KSFT_INSTALL_PATH={folder}"),
+        external_programs.find("rsync", "rsync")
+        external_programs.run(
+            *(
+                external_programs.find("make", "make"),
+                "-C",
+                selftests,
+                "TARGETS=kvmprobe",
+                f"KSFT_INSTALL_PATH={folder}",
+            ),
             "install",
         )
     except Problem as problem:

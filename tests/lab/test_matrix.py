@@ -15,9 +15,9 @@ import pytest
 from kvmprobe.cli.lab_matrix import table
 from kvmprobe.formats import SUITE_FORMATS
 from kvmprobe.lab import cache, lab_cases, matrix
-from kvmprobe.lab.firmware import option_rom
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Cell, Lab, Result
+from kvmprobe.lab.option_rom import option_rom
 from kvmprobe.lab.qemu import Machine
 from kvmprobe.lab.scenarios import AT_LOAD, BY_NAME, SCENARIOS, Scenario
 from kvmprobe.model.reasons import REASONS

@@ -11,9 +11,9 @@ import pytest
 from kvmprobe.cli import lab
 from kvmprobe.formats import SUITE_FORMATS
 from kvmprobe.lab import lab_cases
+from kvmprobe.lab.boot_result import ANSWERED, LOST, BootResult
 from kvmprobe.lab.booted_probe import Answer
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
 from kvmprobe.model.errors import EXIT_USAGE
 from tests.helpers import strict_ktap
 from tests.helpers.recorded_evidence import EVIDENCE

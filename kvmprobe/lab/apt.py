@@ -10,7 +10,7 @@ from kvmprobe.lab import external_programs
 from kvmprobe.lab.external_programs import Say
 from kvmprobe.model.errors import Problem
 
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _OWN_KERNEL = "Or boot a kernel of your own with --kernel and --modules."
 _NETWORK = f"Check that apt-get update works on this machine. {_OWN_KERNEL}"
 
@@ -36,16 +36,16 @@ class Apt:
     """apt for one suite. It writes only to the new folder `folder`. Raises a Problem if Debian's keys are missing."""
 
     def __init__(self, suite: str, folder: Path) -> None:
-        if not _KEYRING.exists():
+        if not KEYRING.exists():
             raise Problem(
-                f"{_KEYRING} is missing", f"Install it: apt-get install debian-archive-keyring. {_OWN_KERNEL}"
+                f"{KEYRING} is missing", f"Install it: apt-get install debian-archive-keyring. {_OWN_KERNEL}"
             )
         self._suite = suite
         self._folder = folder
         for name in ("lists/partial", "cache/archives/partial", "packages"):
             (folder / name).mkdir(parents=True)
         sources = folder / "sources.list"
-        sources.write_text(f"deb [arch=amd64 target=Packages signed-by={_KEYRING}] {mirror()} {suite} main\n")
+        sources.write_text(f"deb [arch=amd64 target=Packages signed-by={KEYRING}] {mirror()} {suite} main\n")
         settings = {
             "Dir::State::Lists": folder / "lists",
             "Dir::State::Status": "/dev/null",  # this machine's installed packages must not matter

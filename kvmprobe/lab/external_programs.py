@@ -12,12 +12,12 @@ from kvmprobe.model.errors import Problem
 
 Say = Callable[[str], None]  # takes one line of progress
 
-_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # modprobe and depmod are here; not in an ordinary user's PATH
+SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # modprobe and depmod are here; not in an ordinary user's PATH
 
 
 def find(program: str, package: str) -> str:
     """Returns the path of `program`. Raises a Problem that names the Debian `package` to install."""
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SBIN))
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *SBIN))
     found = shutil.which(program, path=path)
     if found is None:
         raise Problem(f"{program} is not installed", f"Install it: apt-get install {package}.")

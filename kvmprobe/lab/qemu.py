@@ -155,6 +155,12 @@ def stop_all() -> None:
     """Ends all boots of this process, and refuses new ones."""
     with _lock:
         _stopped.set()
+    kill_running()
+
+
+def kill_running() -> None:
+    """Kills every QEMU of this process. Each `boot` then returns without an answer."""
+    with _lock:
         for process in list(_running):
             process.kill()
 

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
     in_suites = options.format in SUITE_FORMATS
     results: list[tuple[Kernel, BootedReport]] = []
     texts: list[str] = []
-    for kernel in _kernels(options, command, folder):
+    for kernel in lab_options.chosen_kernels(options, options.kernels or command.kernels, folder):
         say(f"{kernel.name}: booting {kernel.release} …")
         booted = probe(
             kernel,
@@ -114,23 +114,13 @@ def worst(statuses: Sequence[int]) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    lab_options.check_boot(options)
+    lab_options.check_boot(options, options.kernels)
     if options.cpus < 1:
         raise UsageProblem(f"--cpus {options.cpus}: not a number of CPUs", "Give 1 or more.")
     if options.reports and not options.reports.is_dir():
         raise UsageProblem(f"--reports {options.reports}: is not a folder", "Make the folder first.")
     if options.output is not None:
         output.check_target(options.output)
-
-
-def _kernels(options: argparse.Namespace, command: GuestCommand, folder: Path) -> Iterator[Kernel]:
-    """The kernels to boot. Each is downloaded only when its turn comes."""
-    own = lab_options.own_kernel(options, options.kernels, folder)
-    if own is not None:
-        yield own
-        return
-    for row in [kernels.debian(name) for name in options.kernels or command.kernels]:
-        yield kernels.fetch(row, folder, say)
 
 
 def _progress(kernel: Kernel, booted: BootedReport, keep_console: bool) -> Iterator[str]:

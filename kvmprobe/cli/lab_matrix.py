@@ -50,11 +50,12 @@ def run(options: argparse.Namespace) -> int:
     if options.only == "help":
         output.write("".join(f"{row.name:30} {' or '.join(row.expected)}\n" for row in SCENARIOS), None)
         return EXIT_CONFIRMED
-    _check(options)
+    names = options.columns.split(",") if options.columns else []
+    _check(options, names)
     rows = _rows(options.only)
     folder: Path = options.cache or cache.default()
     reports = _reports_folder(options, folder)
-    columns = list(_columns(options, folder))
+    columns = list(lab_options.chosen_kernels(options, names or [row.suite for row in kernels.DEBIAN], folder))
     lab = Lab(columns, rows, folder, say)
     started = time.monotonic()
     results = _boot_all(lab, reports, options)
@@ -73,8 +74,8 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_CONFIRMED if counts[RIGHT] == len(lab.cells) else EXIT_INCONCLUSIVE
 
 
-def _check(options: argparse.Namespace) -> None:
-    lab_options.check_boot(options)
+def _check(options: argparse.Namespace, names: list[str]) -> None:
+    lab_options.check_boot(options, names)
     if options.jobs < 1:
         raise UsageProblem(f"--jobs {options.jobs}: not a number of boots", "Give 1 or more.")
     if options.output is not None:
@@ -89,14 +90,6 @@ def _rows(only: str | None) -> list[Scenario]:
     if unknown:
         raise UsageProblem(f"unknown scenario {unknown[0]!r}", "'kvmprobe lab matrix --only help' lists them.")
     return [BY_NAME[name] for name in names]
-
-
-def _columns(options: argparse.Namespace, folder: Path) -> list[Kernel]:
-    own = lab_options.own_kernel(options, options.columns, folder)
-    if own is not None:
-        return [own]
-    rows = [kernels.debian(name) for name in options.columns.split(",")] if options.columns else kernels.DEBIAN
-    return [kernels.fetch(row, folder, say) for row in rows]
 
 
 def _reports_folder(options: argparse.Namespace, folder: Path) -> Path:

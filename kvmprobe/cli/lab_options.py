@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kvmprobe.lab import kernels
@@ -18,18 +19,6 @@ def add_own_kernel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modules", metavar="DIR", type=Path, help="the modules of that kernel: /lib/modules/RELEASE")
 
 
-def own_kernel(options: argparse.Namespace, named: object, folder: Path) -> Kernel | None:
-    """Returns the kernel of --kernel and --modules, prepared in the cache `folder`; None if neither was given.
-
-    `named` are the Debian kernels that the user named, which must be none then. Raises UsageProblem and DataProblem.
-    """
-    if (options.kernel is None) != (options.modules is None):
-        raise UsageProblem("--kernel and --modules belong together", "Give both.")
-    if options.kernel is not None and named:
-        raise UsageProblem("--kernel replaces Debian's kernels", "Give --kernel or the names of Debian's kernels.")
-    return None if options.kernel is None else kernels.custom(options.kernel, options.modules, folder, say)
-
-
 def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
     """Adds --deadline (default: `deadline`, in seconds) and --cache."""
     parser.add_argument(
@@ -40,7 +29,26 @@ def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
     )
 
 
-def check_boot(options: argparse.Namespace) -> None:
-    """Raises UsageProblem if --deadline is not a time."""
+def check_boot(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises UsageProblem if the options of add_own_kernel and add_boot are wrong, or do not fit the `names` of Debian
+    kernels that the user gave."""
     if not math.isfinite(options.deadline) or options.deadline <= 0:
         raise UsageProblem(f"--deadline {options.deadline}: not a time", "Give seconds, more than 0.")
+    if (options.kernel is None) != (options.modules is None):
+        raise UsageProblem("--kernel and --modules belong together", "Give both.")
+    if options.kernel is not None and names:
+        raise UsageProblem("--kernel replaces Debian's kernels", "Give --kernel or the names of Debian's kernels.")
+    for name in names:
+        kernels.debian(name)
+
+
+def chosen_kernels(options: argparse.Namespace, names: Sequence[str], folder: Path) -> Iterator[Kernel]:
+    """Yields the kernel of --kernel, or else Debian's kernels `names`, prepared in the cache `folder`.
+
+    Each is prepared only when its turn comes. Raises Problem.
+    """
+    if options.kernel is not None:
+        yield kernels.custom(options.kernel, options.modules, folder, say)
+        return
+    for name in names:
+        yield kernels.fetch(kernels.debian(name), folder, say)

@@ -37,9 +37,7 @@ class Apt:
 
     def __init__(self, suite: str, folder: Path) -> None:
         if not KEYRING.exists():
-            raise Problem(
-                f"{KEYRING} is missing", f"Install it: apt-get install debian-archive-keyring. {_OWN_KERNEL}"
-            )
+            raise Problem(f"{KEYRING} is missing", f"Install it: apt-get install debian-archive-keyring. {_OWN_KERNEL}")
         self._suite = suite
         self._folder = folder
         for name in ("lists/partial", "cache/archives/partial", "packages"):

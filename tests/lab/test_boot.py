@@ -15,11 +15,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kvmprobe.lab import kernels, payload, qemu
+from kvmprobe.lab import cache, kernels, payload, qemu, userspace
 from kvmprobe.lab.boot_result import ANSWERED, LOST
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import Boot
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, Problem
+from tests.helpers.real_kernels import unavailable
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 
 pytestmark = pytest.mark.kernel
@@ -193,12 +194,29 @@ def test_qemu_is_not_installed(real_kernel: RealKernel, tmp_path: Path, only: Ca
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_signal_leaves_no_qemu_and_no_files(signum: signal.Signals, lab: Callable[..., Any], tmp_path: Path) -> None:
+_RUN = ("run", "bookworm")
+_MATRIX = ("matrix", "--only", "epyc,no-svm", "--kernels", "bookworm", "--jobs", "2")
+
+
+@pytest.mark.parametrize(
+    ("signum", "command"),
+    [(signal.SIGTERM, _RUN), (signal.SIGINT, _RUN), (signal.SIGKILL, _RUN), (signal.SIGTERM, _MATRIX)],
+    ids=["TERM", "INT", "KILL", "TERM of a matrix"],
+)
+def test_a_signal_leaves_no_qemu_and_no_files(
+    signum: signal.Signals, command: tuple[str, ...], lab: Callable[..., Any], tmp_path: Path
+) -> None:
     temp = tmp_path / "temp"
     temp.mkdir()
+    try:
+        home = userspace.fetch("bookworm", cache.default(), print).image.parent
+    except Problem as problem:
+        unavailable(problem)
+    link = tmp_path / "cache" / home.parent.name / home.name
+    link.parent.mkdir()
+    link.symlink_to(home)
     process = subprocess.Popen(
-        [sys.executable, "-m", "kvmprobe", "lab", "run", "bookworm", "--cache", str(tmp_path / "cache")],
+        [sys.executable, "-m", "kvmprobe", "lab", *command, "--cache", str(tmp_path / "cache")],
         cwd=PROJECT,
         env={**os.environ, "TMPDIR": str(temp)},
         stdout=subprocess.PIPE,

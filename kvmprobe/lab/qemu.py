@@ -135,7 +135,7 @@ def _run(argv: list[str], output: Path, deadline: float) -> int | None:
         )
         _running.add(process)
     try:
-        return process.wait(max(0.0, deadline - time.monotonic()))
+        returncode = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         return None
     finally:
@@ -143,6 +143,9 @@ def _run(argv: list[str], output: Path, deadline: float) -> int | None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         _running.discard(process)
+    if _stopped.is_set():
+        raise Problem("the lab was stopped")
+    return returncode
 
 
 # Several boots may run in threads, but only the main thread gets signals.

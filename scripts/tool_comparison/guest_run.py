@@ -12,7 +12,7 @@ from kvmprobe.model.errors import Problem
 from kvmprobe.report.messages import say
 from scripts.tool_comparison.answers import ToolOutput
 
-_DEADLINE_S = 120.0
+_DEADLINE_S = 300.0  # all three tools in a guest in a guest take some 60 s
 _TRIES = 2  # a lost guest shows nothing about the tools
 _MARK = "@@@"
 _SGR = re.compile(r"\x1b\[[0-9;]*m")

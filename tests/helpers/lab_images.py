@@ -37,6 +37,6 @@ def bzimage(payload: bytes, release: str = "6.1.0-test") -> bytes:
     struct.pack_into("<4sH", header, 0x202, b"HdrS", 0x20F)
     struct.pack_into("<H", header, 0x20E, 0x300)
     struct.pack_into("<II", header, 0x248, 16, len(payload))
-    version = f"{release} (somebody@somewhere) #1".encode() + b"\0"
+    version = f"{release} (builder@host) #1".encode() + b"\0"
     header[0x500 : 0x500 + len(version)] = version
     return bytes(header) + b"\0" * 16 + payload + b"\0" * 4096

@@ -69,7 +69,7 @@ def test_the_reason_names_the_part_that_did_not_end(
 
 
 def test_files_of_a_hostile_guest_are_not_followed(tmp_path: Path) -> None:
-    """A guest is root in the share: it can leave a link to a file of the host, or a pipe that nobody writes to."""
+    """A guest is root in the share: it can leave a link to a file of the host, or a pipe without a writer."""
     results = _results(tmp_path, status="0")
     (tmp_path / "secret").write_text("secret")
     (results / "stdout").symlink_to(tmp_path / "secret")

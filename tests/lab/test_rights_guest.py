@@ -20,7 +20,7 @@ _RUNS = {
     "namespaces": ("unshare --pid --fork --mount-proc --net --ipc --uts --", "svme-set-by-create-vm", True, True),
     "root without capabilities": (_ONLY.format(""), "msr-unreadable", True, False),
     "group kvm": ("setpriv --reuid 1000 --regid 1000 --groups 998 --", "msr-unreadable", False, False),
-    "nobody": ("setpriv --reuid 1000 --regid 1000 --clear-groups --", "kvm-not-permitted", False, False),
+    "no group": ("setpriv --reuid 1000 --regid 1000 --clear-groups --", "kvm-not-permitted", False, False),
 }
 
 

@@ -9,21 +9,29 @@ from typing import Any
 
 from kvmprobe.cli import lab_matrix, lab_run, lab_soak, lab_trace
 
-# By name: the module with the command, and its line in --help.
+DESCRIPTION = """\
+Boots real kernels on emulated AMD machines. Needs QEMU, but neither KVM nor an
+AMD CPU.
+"""
+EPILOG = ""
+
+# Each command: its module, and its line in --help. The module has the rest, as the commands of parser.py: DESCRIPTION,
+# EPILOG, add_arguments(parser) and run(options).
 _COMMANDS = {
     "run": (lab_run, "boot kernels and run 'kvmprobe check' in each"),
     "trace": (lab_trace, "boot kernels and run 'kvmprobe trace' in each"),
     "soak": (lab_soak, "boot kernels and run 'kvmprobe soak' in each"),
-    "matrix": (lab_matrix, "boot every scenario on every kernel, and check the reason that kvmprobe reports"),
+    "matrix": (lab_matrix, "boot every scenario on every kernel and check the reported reason"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the commands of `kvmprobe lab`. `run` of the parsed options is the function to call."""
-    parser.description = "Boots real kernels on emulated AMD machines. Needs QEMU, but neither KVM nor an AMD CPU."
+    """Add the commands of `kvmprobe lab`. Their parsers set `run`, the function to call."""
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_splitting(type(parser)))
     for name, (module, text) in _COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=text))
+        command = commands.add_parser(name, help=text, description=module.DESCRIPTION, epilog=module.EPILOG)
+        command.set_defaults(run=module.run)
+        module.add_arguments(command)
 
 
 def _splitting(parser_class: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:

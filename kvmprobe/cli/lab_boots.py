@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmprobe import formats
 from kvmprobe.cli import lab_options, report_arguments
-from kvmprobe.formats import SUITE_FORMATS
+from kvmprobe.formats import FORMATS, SUITE_FORMATS
 from kvmprobe.lab import cache, kernels, lab_cases
 from kvmprobe.lab.boot_result import ANSWERED, console_lines
 from kvmprobe.lab.booted_probe import BootedReport, probe
@@ -17,12 +16,16 @@ from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Machine
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, UsageProblem
 from kvmprobe.model.printable import clean
-from kvmprobe.report import output
+from kvmprobe.report import output, targets, terminal
 from kvmprobe.report.messages import say
 
 _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAILED)
 _CONSOLE_LINES = 10
 
+_DESCRIPTION = """\
+Boots kernels on an emulated AMD machine (QEMU; no KVM needed) and runs this
+'kvmprobe {name}' in each.
+"""
 _EPILOG = """\
 Arguments after -- go to 'kvmprobe {name}' in the guest{default}.
 Each kernel is downloaded once. Its folder in the cache may be deleted.
@@ -45,17 +48,16 @@ class GuestCommand:
     deadline: float = DEADLINE_S
 
 
-def add_arguments(parser: argparse.ArgumentParser, command: GuestCommand) -> None:
-    """Adds the arguments that the three commands share. `guest_arguments` of the parsed options comes from lab.py."""
-    known = ", ".join(f"{row.suite} ({row.series})" for row in kernels.DEBIAN)
+def texts(command: GuestCommand) -> tuple[str, str]:
+    """Return the DESCRIPTION and the EPILOG of the command of the lab that runs `command` in guests."""
     default = f"; without it:\n{' '.join(command.arguments)}" if command.arguments else ""
-    parser.description = (
-        "Boots kernels on an emulated AMD machine (QEMU; no KVM needed) and runs this\n"
-        f"'kvmprobe {command.name}' in each."
-    )
+    return _DESCRIPTION.format(name=command.name), _EPILOG.format(name=command.name, default=default)
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: GuestCommand) -> None:
+    """Add the arguments that the three commands share. `guest_arguments` of the parsed options comes from lab.py."""
+    known = ", ".join(f"{row.suite} ({row.series})" for row in kernels.DEBIAN)
     parser.usage = "%(prog)s [option ...] [KERNEL ...] [-- ARGUMENT ...]"
-    parser.epilog = _EPILOG.format(name=command.name, default=default)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "kernels",
         metavar="KERNEL",
@@ -63,26 +65,29 @@ def add_arguments(parser: argparse.ArgumentParser, command: GuestCommand) -> Non
         help=f"Debian's kernels: {known}; without KERNEL: {' '.join(command.kernels)}",
     )
     lab_options.add_own_kernel(parser)
-    parser.add_argument("--cpu", metavar="MODEL", default=MACHINE.cpu, help="QEMU's -cpu (%(default)s)")
-    parser.add_argument("--cpus", metavar="N", type=int, default=MACHINE.cpus, help="number of CPUs (%(default)s)")
-    parser.add_argument("--memory", metavar="SIZE", default=MACHINE.memory, help="QEMU's -m (%(default)s)")
+    parser.add_argument("--cpu", metavar="MODEL", default=MACHINE.cpu, help="set QEMU's -cpu (default: %(default)s)")
+    parser.add_argument(
+        "--cpus", metavar="N", type=int, default=MACHINE.cpus, help="boot with N CPUs (default: %(default)s)"
+    )
+    parser.add_argument("--memory", metavar="SIZE", default=MACHINE.memory, help="set QEMU's -m (default: %(default)s)")
     parser.add_argument("--append", metavar="CMDLINE", default="", help="add parameters to the kernel's command line")
     lab_options.add_boot(parser, command.deadline)
-    parser.add_argument("--keep-console", action="store_true", help="keep the console's log even if the guest answers")
-    parser.add_argument("--reports", metavar="DIR", type=Path, help="also write each report to DIR/KERNEL.json")
+    parser.add_argument("--keep-console", action="store_true", help="keep the console log even if the guest answers")
+    parser.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
     report_arguments.add_arguments(parser)
 
 
 def run(options: argparse.Namespace, command: GuestCommand) -> int:
-    """Boots the kernels, reports, and returns the worst exit status. Raises Problem."""
+    """Boot the kernels and report. Returns the worst exit status; raises Problem."""
     _check(options)
     machine = Machine(options.cpu, options.cpus, options.memory, options.append)
     folder = options.cache or cache.default()
     in_suites = options.format in SUITE_FORMATS
     results: list[tuple[Kernel, BootedReport]] = []
-    texts: list[str] = []
+    rendered: list[str] = []
     for kernel in lab_options.chosen_kernels(options, options.kernels or command.kernels, folder):
-        say(f"{kernel.name}: booting {kernel.release} …")
+        if not options.quiet:
+            say(f"{kernel.name}: booting {kernel.release} …")
         booted = probe(
             kernel,
             folder,
@@ -92,24 +97,24 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
             keep_console=options.keep_console,
             name=command.name,
         )
-        for line in _progress(kernel, booted, options.keep_console):
+        for line in _progress(kernel, booted, options):
             say(line)
         results.append((kernel, booted))
         if options.reports and booted.report is not None:
             output.write(booted.boot.stdout.decode(), str(options.reports / f"{kernel.name}.json"))
         if not in_suites:
-            texts.append(_rendered(booted, options))
+            rendered.append(_rendered(booted, options))
             if options.output is None:
-                output.write(texts[-1], None)
+                output.write(rendered[-1], None, exact=not FORMATS[options.format].for_people)
     if in_suites:
-        output.write(SUITE_FORMATS[options.format](lab_cases.of_run(results)), options.output)
+        output.write_result(SUITE_FORMATS[options.format](lab_cases.of_run(results)), options)
     elif options.output is not None:
-        output.write("".join(texts), options.output)
+        output.write_result("".join(rendered), options)
     return worst([EXIT_INCONCLUSIVE if booted.boot.status is None else booted.boot.status for _, booted in results])
 
 
 def worst(statuses: Sequence[int]) -> int:
-    """Returns the worst exit status. A status that no verdict has is worse than all others."""
+    """Return the worst exit status. A status that no verdict has is worse than all others."""
     return max(statuses, key=lambda status: _WORST_LAST.index(status) if status in _WORST_LAST else len(_WORST_LAST))
 
 
@@ -120,23 +125,23 @@ def _check(options: argparse.Namespace) -> None:
     if options.reports and not options.reports.is_dir():
         raise UsageProblem(f"--reports {options.reports}: is not a folder", "Make the folder first.")
     if options.output is not None:
-        output.check_target(options.output)
+        targets.check_target(options.output)
 
 
-def _progress(kernel: Kernel, booted: BootedReport, keep_console: bool) -> Iterator[str]:
-    """The outcome of a boot, in lines for the person who waits."""
+def _progress(kernel: Kernel, booted: BootedReport, options: argparse.Namespace) -> Iterator[str]:
+    """The outcome of a boot in lines for the person who waits; with -q only problems."""
     boot = booted.boot
     took = f"{kernel.name}: {boot.seconds:.1f} s"
     if boot.outcome != ANSWERED:
         yield f"{took}: {boot.outcome}: {boot.reason}"
     elif booted.report is None:
         yield f"{took}: kvmprobe in the guest ended with status {boot.status}"
-    else:
+    elif not options.quiet:
         verdict = booted.report["verdict"]
         yield f"{took}: {verdict['status']} {verdict['reason']}"
     for line in (*boot.notes, *boot.stderr.splitlines()):
         yield f"  in the guest: {clean(line)}"
-    if boot.outcome != ANSWERED or keep_console:
+    if boot.outcome != ANSWERED or options.keep_console:
         lines = console_lines(boot.console)[-_CONSOLE_LINES:] if boot.outcome != ANSWERED else []
         yield f"  console log: {boot.console}{', its last lines:' if lines else ''}"
         yield from (f"    {line}" for line in lines)
@@ -148,5 +153,5 @@ def _rendered(booted: BootedReport, options: argparse.Namespace) -> str:
         return ""
     if options.format == "json":
         return booted.boot.stdout.decode()  # unchanged
-    colour = options.output is None and output.wants_colour()
-    return formats.render(booted.report, options.format, -1 if options.quiet else options.verbose, colour)
+    colour, width = (terminal.wants_colour(), terminal.width()) if options.output is None else (False, None)
+    return FORMATS[options.format].render(booted.report, -1 if options.quiet else options.verbose, colour, width)

@@ -15,38 +15,50 @@ from kvmprobe.lab import cache, kernels, lab_cases, matrix
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.matrix import LOST, RIGHT, WRONG, Cell, CellResult, Lab
 from kvmprobe.lab.scenarios import BY_NAME, SCENARIOS, Scenario
+from kvmprobe.model import printable
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, UsageProblem
-from kvmprobe.report import output
+from kvmprobe.report import output, targets
 from kvmprobe.report.messages import say
+from kvmprobe.report.reading import MATRIX_SUMMARY
+
+DESCRIPTION = """\
+Boots every scenario on every kernel, and checks that kvmprobe reports the right
+reason. A scenario is a way in which a kernel accepts or refuses SVM. The guests
+run the programs of the kernel's own Debian release.
+"""
+EPILOG = """\
+exit status:
+  0   all cells are right
+  1   a cell is wrong
+  3   cells are lost (the guest did not answer), none is wrong
+"""
 
 _DEADLINE_S = 120.0  # a guest in a guest takes some 20 s; one in thirty hangs, and boots again
-_SUMMARY = "summary.json"
+_LONGEST = 60  # characters of a cell of the table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `kvmprobe lab matrix`."""
+    """Add the arguments of `kvmprobe lab matrix`."""
     names = " ".join(row.suite for row in kernels.DEBIAN)
-    parser.description = (
-        "Boots every scenario on every kernel, and checks that kvmprobe reports the right reason. A scenario is a way "
-        "in which a kernel accepts or refuses SVM. The guests run the programs of the kernel's own Debian release."
-    )
-    parser.epilog = "exit status: 0 if all cells are right, 1 if a cell is wrong, 3 if cells are lost and none is wrong"
     parser.add_argument("--only", metavar="SCENARIO,…", help="boot only these scenarios; 'help' lists them")
     parser.add_argument("--kernels", dest="columns", metavar="KERNEL,…", help=f"boot only these kernels: {names}")
     lab_options.add_own_kernel(parser)
     parser.add_argument(
-        "--jobs", metavar="N", type=int, default=os.cpu_count() or 1, help="boots at the same time (number of CPUs)"
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="boot N at the same time (default: number of CPUs)",
     )
     parser.add_argument(
-        "--reports", metavar="DIR", type=Path, help="write the reports to DIR (a new folder in the cache)"
+        "--reports", metavar="DIR", type=Path, help="write the reports to DIR (default: a new folder in the cache)"
     )
     report_arguments.add_format(parser, ("text", *SUITE_FORMATS))
     lab_options.add_boot(parser, _DEADLINE_S)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Boots the cells, reports, and returns the exit status. Raises Problem."""
+    """Boot the cells and report. Returns the exit status; raises Problem."""
     if options.only == "help":
         output.write("".join(f"{row.name:30} {' or '.join(row.expected)}\n" for row in SCENARIOS), None)
         return EXIT_CONFIRMED
@@ -68,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         text = (
             f"{table(results, columns, rows)}\n\n{counted} of {len(lab.cells)} in {seconds:.0f} s\nreports: {reports}\n"
         )
-    output.write(text, options.output)
+    output.write_result(text, options)
     if counts[WRONG]:
         return EXIT_FAILED
     return EXIT_CONFIRMED if counts[RIGHT] == len(lab.cells) else EXIT_INCONCLUSIVE
@@ -79,7 +91,7 @@ def _check(options: argparse.Namespace, names: list[str]) -> None:
     if options.jobs < 1:
         raise UsageProblem(f"--jobs {options.jobs}: not a number of boots", "Give 1 or more.")
     if options.output is not None:
-        output.check_target(options.output)
+        targets.check_target(options.output)
 
 
 def _rows(only: str | None) -> list[Scenario]:
@@ -113,7 +125,7 @@ def _boot_all(lab: Lab, reports: Path, options: argparse.Namespace) -> list[Cell
             say(_progress(results, lab.cells, running, time.monotonic() - started))
     order = {cell: index for index, cell in enumerate(lab.cells)}
     results.sort(key=lambda result: order[result.cell])
-    _write(reports / _SUMMARY, [result.summary() for result in results])
+    _write(reports / MATRIX_SUMMARY, [result.summary() for result in results])
     return results
 
 
@@ -134,14 +146,13 @@ def _write(path: Path, data: object) -> None:
 
 
 def table(results: Sequence[CellResult], columns: Sequence[Kernel], rows: Sequence[Scenario]) -> str:
-    """Returns a table, scenarios by kernels: the verdict and the reason; "-" if a scenario does not fit a kernel."""
+    """Return a table, scenarios by kernels: the verdict and the reason; "-" if a scenario does not fit a kernel."""
     found = {(result.cell.scenario.name, result.cell.kernel.name): result for result in results}
     lines = [["", *(f"{kernel.name} {kernel.release.split('-')[0]}" for kernel in columns)]]
     for row in rows:
         cells = [found.get((row.name, kernel.name)) for kernel in columns]
         lines.append([row.name, *map(_cell_text, cells)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join(printable.columns(lines))
 
 
 def _cell_text(result: CellResult | None) -> str:
@@ -149,4 +160,4 @@ def _cell_text(result: CellResult | None) -> str:
         return "-"
     if result.verdict == RIGHT:
         return f"right {result.reason}"
-    return f"{result.verdict.upper()} {result.reason}"[:60]
+    return printable.cut(f"{result.verdict.upper()} {printable.clean(result.reason)}", _LONGEST)

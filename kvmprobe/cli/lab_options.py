@@ -14,23 +14,27 @@ from kvmprobe.report.messages import say
 
 
 def add_own_kernel(parser: argparse.ArgumentParser) -> None:
-    """Adds --kernel and --modules."""
+    """Add --kernel and --modules."""
     parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="boot your own kernel instead of Debian's")
-    parser.add_argument("--modules", metavar="DIR", type=Path, help="the modules of that kernel: /lib/modules/RELEASE")
+    parser.add_argument("--modules", metavar="DIR", type=Path, help="its modules: /lib/modules/RELEASE")
 
 
 def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
-    """Adds --deadline (default: `deadline`, in seconds) and --cache."""
+    """Add --deadline (default: `deadline`, in seconds) and --cache."""
     parser.add_argument(
-        "--deadline", metavar="SECONDS", type=float, default=deadline, help="how long a boot may take (%(default)g)"
+        "--deadline",
+        metavar="SECONDS",
+        type=float,
+        default=deadline,
+        help="end a boot after this time (default: %(default)g)",
     )
     parser.add_argument(
-        "--cache", metavar="DIR", type=Path, help="folder for kernels and logs ($XDG_CACHE_HOME/kvmprobe)"
+        "--cache", metavar="DIR", type=Path, help="keep kernels and logs in DIR (default: $XDG_CACHE_HOME/kvmprobe)"
     )
 
 
 def check_boot(options: argparse.Namespace, names: Sequence[str]) -> None:
-    """Raises UsageProblem if the options of add_own_kernel and add_boot are wrong, or do not fit the `names` of Debian
+    """Raise UsageProblem if the options of add_own_kernel and add_boot are wrong, or do not fit the `names` of Debian
     kernels that the user gave."""
     if not math.isfinite(options.deadline) or options.deadline <= 0:
         raise UsageProblem(f"--deadline {options.deadline}: not a time", "Give seconds, more than 0.")
@@ -43,7 +47,7 @@ def check_boot(options: argparse.Namespace, names: Sequence[str]) -> None:
 
 
 def chosen_kernels(options: argparse.Namespace, names: Sequence[str], folder: Path) -> Iterator[Kernel]:
-    """Yields the kernel of --kernel, or else Debian's kernels `names`, prepared in the cache `folder`.
+    """Yield the kernel of --kernel, or else Debian's kernels `names`, prepared in the cache `folder`.
 
     Each is prepared only when its turn comes. Raises Problem.
     """

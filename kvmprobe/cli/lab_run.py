@@ -10,13 +10,14 @@ from kvmprobe.lab import kernels
 
 _CHECK = GuestCommand("check", kernels.DEFAULT_SUITES)
 
+DESCRIPTION, EPILOG = lab_boots.texts(_CHECK)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `kvmprobe lab run`."""
+    """Add the arguments of `kvmprobe lab run`."""
     lab_boots.add_arguments(parser, _CHECK)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Boots the kernels and returns the worst exit status. Raises Problem."""
+    """Boot the kernels. Returns the worst exit status; raises Problem."""
     return lab_boots.run(options, _CHECK)

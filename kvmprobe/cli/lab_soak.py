@@ -16,13 +16,14 @@ _SOAK = GuestCommand(
     5 * DEADLINE_S,
 )
 
+DESCRIPTION, EPILOG = lab_boots.texts(_SOAK)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `kvmprobe lab soak`."""
+    """Add the arguments of `kvmprobe lab soak`."""
     lab_boots.add_arguments(parser, _SOAK)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Boots the kernels and returns the worst exit status. Raises Problem."""
+    """Boot the kernels. Returns the worst exit status; raises Problem."""
     return lab_boots.run(options, _SOAK)

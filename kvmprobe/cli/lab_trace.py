@@ -8,15 +8,16 @@ from kvmprobe.cli import lab_boots
 from kvmprobe.cli.lab_boots import GuestCommand
 from kvmprobe.lab import kernels
 
-_TRACE = GuestCommand("trace", kernels.DEFAULT_SUITES, ("--mount", "--load"))
+_TRACE = GuestCommand("trace", kernels.DEFAULT_SUITES, ("--mount", "--reload"))
+
+DESCRIPTION, EPILOG = lab_boots.texts(_TRACE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `kvmprobe lab trace`."""
+    """Add the arguments of `kvmprobe lab trace`."""
     lab_boots.add_arguments(parser, _TRACE)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Boots the kernels and returns the worst exit status. Raises Problem."""
+    """Boot the kernels. Returns the worst exit status; raises Problem."""
     return lab_boots.run(options, _TRACE)

@@ -1,9 +1,10 @@
-"""Options that the lab's commands share."""
+"""Options that the commands of the lab share."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kvmprobe.lab import kernels
@@ -13,27 +14,45 @@ from kvmprobe.report.messages import say
 
 
 def add_own_kernel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="a kernel of your own in place of Debian's")
+    """Add --kernel and --modules."""
+    parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="boot your own kernel instead of Debian's")
     parser.add_argument("--modules", metavar="DIR", type=Path, help="its modules: /lib/modules/RELEASE")
 
 
-def own_kernel(chosen: argparse.Namespace, named: object, folder: Path) -> Kernel | None:
-    """The kernel of --kernel and --modules, made ready in the cache `folder`; None where neither was given.
-
-    `named`: the Debian kernels that were asked for, which leave no room for it.
-    """
-    if (chosen.kernel is None) != (chosen.modules is None):
-        raise UsageProblem("--kernel and --modules belong together", "Give both.")
-    if chosen.kernel is not None and named:
-        raise UsageProblem("--kernel takes the place of Debian's kernels", "Give one of them.")
-    return None if chosen.kernel is None else kernels.custom(chosen.kernel, chosen.modules, folder, say)
-
-
 def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
-    parser.add_argument("--deadline", metavar="SECONDS", type=float, default=deadline, help="for a boot (%(default)g)")
-    parser.add_argument("--cache", metavar="DIR", type=Path, help="kernels and logs ($XDG_CACHE_HOME/kvmprobe)")
+    """Add --deadline (default: `deadline`, in seconds) and --cache."""
+    parser.add_argument(
+        "--deadline",
+        metavar="SECONDS",
+        type=float,
+        default=deadline,
+        help="end a boot after this time (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, help="keep kernels and logs in DIR (default: $XDG_CACHE_HOME/kvmprobe)"
+    )
 
 
-def check_boot(chosen: argparse.Namespace) -> None:
-    if not math.isfinite(chosen.deadline) or chosen.deadline <= 0:
-        raise UsageProblem(f"--deadline {chosen.deadline}: not a time", "Give seconds, more than 0.")
+def check_boot(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raise UsageProblem if the options of add_own_kernel and add_boot are wrong, or do not fit the `names` of Debian
+    kernels that the user gave."""
+    if not math.isfinite(options.deadline) or options.deadline <= 0:
+        raise UsageProblem(f"--deadline {options.deadline}: not a time", "Give seconds, more than 0.")
+    if (options.kernel is None) != (options.modules is None):
+        raise UsageProblem("--kernel and --modules belong together", "Give both.")
+    if options.kernel is not None and names:
+        raise UsageProblem("--kernel replaces Debian's kernels", "Give --kernel or the names of Debian's kernels.")
+    for name in names:
+        kernels.debian(name)
+
+
+def chosen_kernels(options: argparse.Namespace, names: Sequence[str], folder: Path) -> Iterator[Kernel]:
+    """Yield the kernel of --kernel, or else Debian's kernels `names`, prepared in the cache `folder`.
+
+    Each is prepared only when its turn comes. Raises Problem.
+    """
+    if options.kernel is not None:
+        yield kernels.custom(options.kernel, options.modules, folder, say)
+        return
+    for name in names:
+        yield kernels.fetch(kernels.debian(name), folder, say)

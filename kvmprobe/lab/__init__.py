@@ -1,5 +1,7 @@
-"""The lab: boots real kernels on emulated AMD machines and runs kvmprobe in them.
+"""The lab boots real kernels on emulated AMD machines (QEMU without KVM) and runs kvmprobe in them.
 
-kernels, apt, image, modules, cache: a kernel that can be booted. initramfs, payload, init.sh: what runs in it.
-qemu: one boot with a deadline. probe: one boot that brings a report back. run: the command `kvmprobe lab run`.
+A kernel that can boot: kernels, from apt, kernel_image, guest_modules; kept in cache.
+What runs in the guest: initramfs, payload, guest_program, init.sh; on a root from userspace.
+One boot with a deadline: qemu, with its outcome in boot_result; nested_boot is a boot inside a boot, with option_rom as
+the inner machine's firmware. One boot that returns a report: booted_probe. Every scenario on every kernel: matrix.
 """

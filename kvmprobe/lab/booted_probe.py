@@ -1,33 +1,41 @@
-"""One boot in which kvmprobe runs and from which its report comes back."""
+"""Boots a kernel, runs kvmprobe in the guest and returns its report."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from kvmprobe.lab import guest_program, nested, payload, qemu
+from kvmprobe.lab import guest_program, nested_boot, payload, qemu
+from kvmprobe.lab.boot_result import ANSWERED, LOST, BootResult
+from kvmprobe.lab.external_programs import Say
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Boot, Machine
-from kvmprobe.lab.tools import Say
-from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, Problem
+from kvmprobe.model.errors import (
+    EXIT_CONFIRMED,
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_NOT_APPLICABLE,
+    DataProblem,
+    Problem,
+)
+from kvmprobe.model.json_schema import first_error, report_schema
+from kvmprobe.report import stored_report
 
 if TYPE_CHECKING:
     from kvmprobe.model.judgement import Report
 
-_VERDICTS = (EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE)  # these come with a report
+_VERDICTS = (EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE)  # with these comes a report
 
 
 @dataclass(frozen=True)
 class Guest:
-    """What runs in the machine: `root` is the folder that is its root, with the Python that runs kvmprobe.
+    """The software in the machine: `root` is the folder for the guest's root, with the Python that runs kvmprobe.
 
-    `image` is the same as an image, to boot from. `prepare` are lines of sh that run before kvmprobe, `user` is who
-    runs it.
+    `image` has the same content as an image to boot from. `prepare` are lines of sh that run before kvmprobe, `user` is
+    the UID that runs it.
     """
 
     root: Path = Path("/")
@@ -40,8 +48,8 @@ GUEST = Guest()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A boot and the report that came out of it; None where it was not answered or the command gives none."""
+class BootedReport:
+    """A boot and its report; `report` is None if the boot is not ANSWERED or the command wrote no report."""
 
     boot: BootResult
     report: Report | None
@@ -57,9 +65,9 @@ def boot(
     outer: Kernel | None = None,
     say: Say = lambda _: None,
 ) -> BootResult:
-    """Boots `kernel` and runs `command` in it, in a folder with kvmprobe. `folder` is the lab's cache.
+    """Boots `kernel` and runs `command` in the guest, in a folder with kvmprobe. `folder` is the lab's cache.
 
-    A machine whose firmware sets VM_CR runs inside one with the kernel `outer`. Raises Problem.
+    A machine whose firmware sets VM_CR runs inside a machine with the kernel `outer`. Raises Problem.
     """
     if guest.user:
         user = str(guest.user)
@@ -71,10 +79,10 @@ def boot(
         return qemu.boot(plan, folder / "logs")
     if outer is None:
         raise Problem("a machine whose firmware sets VM_CR needs an outer kernel")
-    with nested.nest(plan, outer) as around:
+    with nested_boot.nest(plan, outer) as around:
         result = qemu.boot(around, folder / "logs")
-    if result.status == nested.LOST:
-        result = _lost(result)
+    if result.status == nested_boot.INNER_LOST:
+        result = _without_report(result)
     return result
 
 
@@ -89,31 +97,35 @@ def probe(
     outer: Kernel | None = None,
     say: Say = lambda _: None,
     name: str = "check",
-) -> Answer:
-    """Boots `kernel` and runs `kvmprobe NAME --json ARGUMENTS` in it; see `boot`.
+) -> BootedReport:
+    """Boots `kernel` and runs `kvmprobe NAME --json ARGUMENTS` in the guest; see `boot`.
 
-    The console's log stays in `folder`/logs unless the guest answered, and with `keep_console`. An exit status that
-    promises a report is no answer without one. Raises Problem.
+    The console's log stays in `folder`/logs if the boot is not ANSWERED or with `keep_console`. A boot is LOST if the
+    exit status is a verdict's and there is no report. Raises Problem.
     """
     command = guest_program.python(guest.root).command("-m", "kvmprobe", name, "--json", *arguments)
     result = boot(kernel, folder, command, guest, machine, deadline, outer, say)
-    report = _report(result.stdout) if result.outcome == ANSWERED else None
+    report = parse_report(result.stdout) if result.outcome == ANSWERED else None
     if report is None and result.status in _VERDICTS:
-        result = _lost(result)
+        result = _without_report(result)
     if result.outcome == ANSWERED and not keep_console:
         result.console.unlink(missing_ok=True)
-    return Answer(result, report)
+    return BootedReport(result, report)
 
 
-def _lost(result: BootResult) -> BootResult:
-    said = "".join(f": {line}" for line in result.stderr.strip().splitlines()[-1:])
-    reason = f"the command ended with status {result.status} and without a report{said}"
+def _without_report(result: BootResult) -> BootResult:
+    last_line = "".join(f": {line}" for line in result.stderr.strip().splitlines()[-1:])
+    reason = f"the command ended with status {result.status} and without a report{last_line}"
     return dataclasses.replace(result, outcome=LOST, reason=reason, status=None)
 
 
-def _report(stdout: bytes) -> Report | None:
+def parse_report(stdout: bytes) -> Report | None:
+    """Returns the report in `stdout`, None if there is no valid report: a guest may write anything."""
+    schema = report_schema()
     try:
-        report = json.loads(stdout)
-    except ValueError:
+        stdout.decode()  # json.loads would also accept UTF-16, but readers of reports do not
+        report = stored_report.parse(stdout, "standard output")
+        stored_report.evidence_of(report, "standard output", schema)
+    except (DataProblem, UnicodeDecodeError):
         return None
-    return cast("Report", report) if isinstance(report, dict) and "verdict" in report else None
+    return cast("Report", report) if first_error(report, schema, schema) is None else None

@@ -1,6 +1,6 @@
-"""Things that take long to make, made once: each is a folder that is there as a whole or not at all.
+"""A cache of folders that take long to make. An entry exists completely or not at all, and never changes.
 
-Several labs may use a cache at once. One makes an entry, the others wait for it. An entry never changes.
+Several labs may use the cache at the same time: one makes an entry, the others wait for it.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kvmprobe.lab.tools import Say
+from kvmprobe.lab.external_programs import Say
 from kvmprobe.model.errors import Problem
 
 Meta = dict[str, str]
 
-_META = "entry.json"  # {"meta": what `make` returned, "sizes": {file: bytes}}
+_META = "entry.json"  # {"meta": what `make` returned, "sizes": {file name: bytes}}
 
 
 def default() -> Path:
-    """The cache folder where the user names none (XDG Base Directory Specification)."""
+    """Returns the cache folder without --cache (XDG Base Directory Specification)."""
     xdg = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative path there is to be ignored.
+    # The specification wants a relative path to be ignored.
     home = Path(xdg) if xdg.startswith("/") else Path(os.path.expanduser("~")) / ".cache"
     return home / "kvmprobe"
 
 
 def entry(folder: Path, name: str, make: Callable[[Path], Meta], say: Say) -> tuple[Path, Meta]:
-    """The folder `folder/name` and what is known of it; where it is missing or damaged, `make(NEW)` makes it.
+    """Returns the folder `folder/name` and its Meta. If it is missing or damaged, `make(NEW)` makes it first.
 
-    `make` puts files into the folder NEW and returns their Meta. Raises a Problem where nothing can be written, and
-    whatever `make` raises; nothing half-made stays then.
+    `make` writes files to the folder NEW and returns their Meta. Raises a Problem if the cache cannot be written, and
+    whatever `make` raises; then nothing incomplete stays.
     """
     place = folder / name
     try:
@@ -43,19 +43,20 @@ def entry(folder: Path, name: str, make: Callable[[Path], Meta], say: Say) -> tu
             meta = _read(place)
             if meta is None:
                 meta = _make(place, folder / f".{name}.new", make)
-            os.utime(place)  # see `forget_unused`
+            os.utime(place)  # the time of the last use; see `forget_unused`
     except OSError as error:
         where = error.filename or folder
         raise Problem(
-            f"the lab's cache fails: {where}: {error.strerror or error}", "--cache DIR takes another folder."
+            f"the lab's cache cannot be used: {where}: {error.strerror or error}",
+            "Choose another folder with --cache DIR.",
         ) from error
     return place, meta
 
 
 def forget_unused(folder: Path, prefix: str, seconds: float) -> None:
-    """Removes the entries named `prefix`… that have not been used for so long, and what killed labs left of such."""
+    """Deletes the entries named `prefix`… that were not used for `seconds`, and incomplete ones of killed labs."""
     for place in (*folder.glob(f"{prefix}*"), *folder.glob(f".{prefix}*.new")):
-        with suppress(FileNotFoundError):  # another lab was quicker
+        with suppress(FileNotFoundError):  # another lab was faster
             if time.time() - place.stat().st_mtime > seconds:
                 shutil.rmtree(place, ignore_errors=True)
 
@@ -66,23 +67,24 @@ def _exclusive(path: Path, name: str, say: Say) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{name}: waiting for another lab that makes it …")
+            say(f"{name}: waiting for another lab to make it …")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _read(place: Path) -> Meta | None:
+    """The Meta of a complete entry, else None."""
     try:
-        known = json.loads((place / _META).read_bytes())
-        sizes = {name: (place / name).stat().st_size for name in known["sizes"]}
+        stored = json.loads((place / _META).read_bytes())
+        sizes = {name: (place / name).stat().st_size for name in stored["sizes"]}
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    meta: Meta = known["meta"]
-    return meta if sizes == known["sizes"] else None
+    meta: Meta = stored["meta"]
+    return meta if sizes == stored["sizes"] else None
 
 
 def _make(place: Path, new: Path, make: Callable[[Path], Meta]) -> Meta:
-    shutil.rmtree(new, ignore_errors=True)  # of a lab that was killed
+    shutil.rmtree(new, ignore_errors=True)  # from a lab that was killed
     try:
         new.mkdir()
         meta = make(new)

@@ -1,4 +1,4 @@
-"""Undoing the compressions that kernels and modules come in."""
+"""Decompresses what kernels and modules are packed with: xz, gzip, zstd."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import lzma
 import shutil
 import zlib
 
-from kvmprobe.lab import tools
+from kvmprobe.lab import external_programs
 from kvmprobe.model.errors import Problem
 
 _XZ = b"\xfd7zXZ\x00"
@@ -15,26 +15,26 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def decompress(data: bytes) -> bytes | None:
-    """The content of xz, gzip or zstd `data`; None for anything else, and for zstd without the program zstd.
+    """Returns the content of xz, gzip or zstd `data`; None for other data, and for zstd if zstd is not installed.
 
-    Bytes after an xz or gzip stream are ignored. Raises Problem where the stream is damaged or cut short.
+    Ignores bytes after an xz or gzip stream. Raises Problem if the stream is damaged or truncated.
     """
     if data.startswith(ZSTD):
         zstd = shutil.which("zstd")
-        return tools.run(zstd, "-dc", stdin=data) if zstd else None
+        return external_programs.run(zstd, "-dc", stdin=data) if zstd else None
     try:
         if data.startswith(_XZ):
             xz = lzma.LZMADecompressor()
-            return _whole(xz.decompress(data), xz.eof)
+            return _complete(xz.decompress(data), xz.eof)
         if data.startswith(_GZIP):
             gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-            return _whole(gzip.decompress(data), gzip.eof)
+            return _complete(gzip.decompress(data), gzip.eof)
     except (lzma.LZMAError, zlib.error) as error:
         raise Problem(f"compressed data is damaged: {error}") from error
     return None
 
 
-def _whole(data: bytes, ended: bool) -> bytes:
-    if not ended:
-        raise Problem("compressed data is cut short")
+def _complete(data: bytes, at_end: bool) -> bytes:
+    if not at_end:
+        raise Problem("compressed data is truncated")
     return data

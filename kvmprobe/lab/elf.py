@@ -1,4 +1,4 @@
-"""The few things that have to be known about ELF files: which segments there are, and the notes in them."""
+"""Reads from an ELF file what the lab needs to know: its segments and its notes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 MAGIC = b"\x7fELF"
 
-# From elf.h and xen/interface/elfnote.h
+# From elf.h and the kernel's include/xen/interface/elfnote.h
 PT_INTERP = 3
 PT_NOTE = 4
 EM_X86_64 = 62
@@ -20,14 +20,14 @@ _NHDR = struct.Struct("<III")
 
 
 def is_x86_64(data: bytes) -> bool:
-    """Whether this is a 64-bit little-endian ELF file for x86-64."""
+    """Whether `data` is a 64-bit little-endian ELF file for x86-64."""
     if len(data) < _EHDR.size or data[:4] != MAGIC or data[4:6] != _ELFCLASS64_LSB:
         return False
     return bool(_EHDR.unpack_from(data)[2] == EM_X86_64)
 
 
 def segments(data: bytes, kind: int) -> Iterator[bytes]:
-    """The contents of the segments of type `kind` (PT_…); nothing where `data` is cut short."""
+    """Yields the content of each segment of type `kind` (PT_…). Ends where `data` is truncated."""
     _, _, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = _EHDR.unpack_from(data)
     for number in range(phnum):
         at = phoff + number * phentsize
@@ -39,7 +39,7 @@ def segments(data: bytes, kind: int) -> Iterator[bytes]:
 
 
 def has_note(data: bytes, owner: bytes, kind: int) -> bool:
-    """Whether there is a note of `kind` by `owner`."""
+    """Whether the file has a note of type `kind` with the name `owner`."""
     for notes in segments(data, PT_NOTE):
         at = 0
         while at + _NHDR.size <= len(notes):

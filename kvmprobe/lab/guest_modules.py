@@ -1,4 +1,4 @@
-"""The modules a guest needs, picked out of a kernel's module folder."""
+"""Selects the modules that a guest needs from a kernel's module folder (/lib/modules/RELEASE)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 import shutil
 from pathlib import Path
 
-from kvmprobe.lab import tools
+from kvmprobe.lab import external_programs
 from kvmprobe.lab.compression import decompress
 from kvmprobe.model.errors import Problem
 
-# The way to the host's files or to an image, the new root, a network, and what kvmprobe looks at.
+# For the host's files (9p) or an image, the guest's root, a network, and for kvmprobe itself.
 NEEDED = (
     *("virtio_pci", "9pnet_virtio", "9p", "virtio_blk", "squashfs", "overlay"),
     *("virtio_net", "kvm_amd", "msr", "cpuid"),
 )
 
-# What depmod wants besides the modules. They make modprobe succeed for what is built in.
+# depmod reads these besides the modules. With them modprobe succeeds for a module that is built in.
 _LISTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
 _INDEX = "modules.dep.bin"
 
@@ -26,16 +26,16 @@ _EXTENSIONS = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 
 
 def files(modules_dir: Path) -> list[Path]:
-    """Every module in the folder, sorted."""
+    """Returns every module in the folder, sorted."""
     return sorted(path for path in modules_dir.rglob("*.ko*") if path.name.endswith(_EXTENSIONS))
 
 
 def root(modules_dir: Path, release: str, new: Path) -> Path:
-    """Makes the folder `new`, in which `modprobe -d` and `depmod -b` find `modules_dir` as that of `release`.
+    """Makes the folder `new`, where `modprobe -d` and `depmod -b` find `modules_dir` as that of `release`.
 
-    `modules_dir` itself stays as it is: where it has no index, the index is made over links to its files.
+    `modules_dir` itself does not change: if it has no index, depmod makes one over links to its files.
     """
-    # lib may be usr/lib for the kmod of one distribution and lib for the next one's.
+    # lib may be usr/lib for the kmod of one distribution and lib for another's.
     place = new / "usr/lib/modules" / release
     place.parent.mkdir(parents=True)
     (new / "lib").symlink_to("usr/lib")
@@ -52,10 +52,10 @@ def root(modules_dir: Path, release: str, new: Path) -> Path:
 
 
 def trim(root: Path, release: str, new: Path) -> Path:
-    """Makes the folder `new` like `root`, with nothing but the needed modules, not compressed, and returns it.
+    """Makes the folder `new`: `root` with only the needed modules, decompressed. Returns `new`.
 
-    A module that is not there is left out, for it may be built in; what is really missing, the guest says. Raises
-    Problem where a module cannot be unpacked.
+    Skips a module that is not there, because it may be built in; init.sh reports a module that is really missing.
+    Raises Problem if a module cannot be decompressed.
     """
     source = root / "lib/modules" / release
     place = new / "usr/lib/modules" / release
@@ -67,7 +67,7 @@ def trim(root: Path, release: str, new: Path) -> Path:
         if copy.suffix != ".ko":
             unpacked = decompress(content)
             if unpacked is None:
-                raise Problem(f"{copy.name} cannot be unpacked", "Install zstd: apt-get install zstd.")
+                raise Problem(f"{copy.name} cannot be decompressed", "Install zstd: apt-get install zstd.")
             content, copy = unpacked, copy.with_suffix("")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(content)
@@ -79,7 +79,7 @@ def trim(root: Path, release: str, new: Path) -> Path:
 
 
 def parameters(root: Path, name: str) -> list[str]:
-    """The parameters of the module `name` below `root`, by its own .modinfo; none where it is built in."""
+    """Returns the parameters of module `name` below `root`, from its .modinfo; none if the module is built in."""
     found: set[str] = set()
     for path in root.rglob(f"{name}.ko"):
         found.update(match.decode() for match in _PARAMETER.findall(path.read_bytes()))
@@ -87,13 +87,14 @@ def parameters(root: Path, name: str) -> list[str]:
 
 
 def _closure(root: Path, release: str) -> list[str]:
-    """The needed modules and those they depend on, as paths in the module folder."""
-    # -C: the configuration of this machine (blacklists, options) is not the guest's.
-    show = (tools.find("modprobe", "kmod"), "-d", root, "-S", release, "-C", "/dev/null", "--show-depends")
+    """The needed modules and their dependencies, as paths in the module folder."""
+    # -C /dev/null: this machine's configuration (blacklists, options) is not the guest's.
+    modprobe = external_programs.find("modprobe", "kmod")
+    show = (modprobe, "-d", root, "-S", release, "-C", "/dev/null", "--show-depends")
     found: list[str] = []
     for name in NEEDED:
         try:
-            lines = tools.run(*show, name).decode().splitlines()
+            lines = external_programs.run(*show, name).decode().splitlines()
         except Problem:
             continue
         paths = [match[1] for match in map(_INSMOD.match, lines) if match]
@@ -102,4 +103,4 @@ def _closure(root: Path, release: str) -> list[str]:
 
 
 def _depmod(root: Path, release: str) -> None:
-    tools.run(tools.find("depmod", "kmod"), "-b", root, release)
+    external_programs.run(external_programs.find("depmod", "kmod"), "-b", root, release)

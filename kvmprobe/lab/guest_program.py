@@ -1,6 +1,6 @@
-"""This kvmprobe as a guest runs it: its files and its libraries', compiled for the guest's own Python, in an archive.
+"""This kvmprobe as a guest runs it: kvmprobe and its libraries, compiled for the guest's own Python, in an archive.
 
-A guest is slow: at compiling, at reading over 9p, at looking through site-packages. So all that is ready before.
+An emulated guest is slow at compiling, at reading over 9p and at searching site-packages. So this machine compiles.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import kvmprobe
-from kvmprobe.lab import cache, tools
+from kvmprobe.lab import cache, external_programs
+from kvmprobe.lab.external_programs import Say
 from kvmprobe.lab.initramfs import Archive
-from kvmprobe.lab.tools import Say
 from kvmprobe.model.errors import Problem
 
 _CACHE = "programs-1"
 _ARCHIVE = "program.cpio"
-_FORGET_AFTER = 7 * 24 * 3600.0  # each change of kvmprobe makes one
+_FORGET_AFTER = 7 * 24 * 3600.0  # each change of kvmprobe makes an entry
 _OLDEST = (3, 9)
 _LIBRARIES = ("pyudev", "ptrace")
 
-# Runs in the guest's Python: sources by name in, .pyc by name out, used whatever the sources' times (PEP 552).
+# Runs in the guest's Python. Reads {name: source}, writes {name: .pyc}. Python uses these .pyc without a look at the
+# sources (unchecked hash-based pycs, PEP 552).
 _COMPILE = """
 import base64, importlib.util, json, marshal, sys
 done = {}
@@ -44,21 +45,22 @@ _ASK = "import sys; print(sys.implementation.cache_tag, *sys.version_info[:2])"
 
 @dataclass(frozen=True)
 class Python:
-    """The Python `path` in the folder `root`; `tag` is in the names of its compiled files ("cpython-311")."""
+    """The Python `path` below the folder `root`. `tag` is in the names of its compiled files ("cpython-311")."""
 
     root: Path
     path: str
     tag: str
 
     def command(self, *arguments: str) -> list[str]:
-        """How a guest runs it: without site-packages and without the environment, which saves half of its start."""
+        """Returns the guest's command line: without site-packages and environment, which halves start-up time."""
         return [self.path, "-E", "-s", "-S", "-B", *arguments]
 
 
 def python(root: Path) -> Python:
-    """The Python of the userspace in `root`: /usr/bin/python3, else, if that is this machine, the running one.
+    """Returns the Python of the userspace in `root`: /usr/bin/python3. If `root` is this machine's, the Python that
+    runs this program is the second choice.
 
-    Raises a Problem where there is none of 3.9 or later.
+    Raises a Problem if there is no Python 3.9 or later.
     """
     here = root == Path("/")
     for path in ("/usr/bin/python3", *((sys.executable,) if here else ())):
@@ -71,7 +73,10 @@ def python(root: Path) -> Python:
 
 
 def archive(target: Python, below: str, folder: Path, say: Say) -> bytes:
-    """The cpio archive with kvmprobe (without the lab) and its libraries in the folder `below`, cached in `folder`."""
+    """Returns a cpio archive with kvmprobe (without the lab) and its libraries below the folder `below`.
+
+    `folder` is the lab's cache. Raises Problem.
+    """
     sources = dict(_sources())
     digest = hashlib.sha256(f"{target.tag} {below}".encode())
     for name, data in sources.items():
@@ -91,7 +96,7 @@ def archive(target: Python, below: str, folder: Path, say: Say) -> bytes:
 
 
 def _sources() -> Iterator[tuple[str, bytes]]:
-    """The files of kvmprobe and of the libraries that are installed, by their names below one folder."""
+    """The files of kvmprobe and of the installed libraries, with their names below one folder."""
     folders = [Path(kvmprobe.__file__).parent]
     for library in _LIBRARIES:
         spec = importlib.util.find_spec(library)
@@ -99,7 +104,7 @@ def _sources() -> Iterator[tuple[str, bytes]]:
             folders.append(Path(spec.submodule_search_locations[0]))
     for folder in folders:
         if not folder.is_dir():
-            raise Problem(f"{folder} is not a folder, so it cannot be put into a guest", "Install kvmprobe with pip.")
+            raise Problem(f"{folder} is not a folder, so no guest can have it", "Install kvmprobe with pip.")
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
             if path.is_file() and name.parts[0] != "lab" and "__pycache__" not in name.parts:
@@ -115,9 +120,9 @@ def _compiled(target: Python, sources: dict[str, bytes]) -> Iterator[tuple[str, 
 
 
 def _run(root: Path, path: str, *arguments: str, stdin: bytes = b"") -> bytes:
-    """Runs the Python of the userspace in `root` on this machine."""
+    """Runs the Python of the userspace in `root` on this machine, by chroot (in a user namespace unless root)."""
     enter: list[str] = []
     if root != Path("/"):
-        unshare = [tools.find("unshare", "util-linux"), "-r"] if os.geteuid() != 0 else []
+        unshare = [external_programs.find("unshare", "util-linux"), "-r"] if os.geteuid() != 0 else []
         enter = [*unshare, shutil.which("chroot") or "/usr/sbin/chroot", str(root)]
-    return tools.run(*enter, path, "-I", "-S", *arguments, stdin=stdin)
+    return external_programs.run(*enter, path, "-I", "-S", *arguments, stdin=stdin)

@@ -1,15 +1,15 @@
 #!/bin/busybox sh
-# Process 1 of a guest. It puts the root (a squashfs image on /dev/vda, or the host's by 9p, read-only) under an overlay,
-# so that everything may be written and nothing of it stays, and runs /lab/prepare and /lab/command there.
+# Process 1 of a guest. It mounts the root (a squashfs image on /dev/vda, or the host's by 9p, read-only) below an overlay,
+# so that programs may write everywhere and nothing of it stays. There it runs /lab/prepare and /lab/command.
 #
-# In the share "results" it leaves for the host:
-#   mark     how far it came: init, prepare, command
-#   notes    what went wrong on the way, a line each
-#   prepare  what the preparation said
-#   stdout, stderr, and last of all status, of the command
+# It leaves these files for the host in the share "results":
+#   mark     the part that it began last: init, prepare, command
+#   notes    problems on the way, a line each
+#   prepare  the output of the preparation
+#   stdout, stderr, and finally status, of the command
 #
-# With /lab/init, the name of another process 1, that one takes over after the preparation. It has the results in
-# /kvmprobe-lab-results, and runs the command, leaves those three files and powers off itself.
+# If /lab/init exists, it contains the path of another process 1, which takes over after the preparation. That one has the
+# share in /kvmprobe-lab-results. It runs the command, leaves the command's three files and powers off.
 
 export PATH=/bin
 results=/results
@@ -35,7 +35,7 @@ attach() {
 	mount -t "$1" -o "$4" "$2" "$3" || die "cannot mount $1 $2 on $3"
 }
 
-# Files that come and go on the host are safe to cache, for the guest is gone in seconds.
+# A cache is safe although files on the host may change: the guest lives only for seconds.
 share="trans=virtio,version=9p2000.L,msize=262144"
 
 attach proc proc /proc defaults
@@ -44,11 +44,11 @@ attach devtmpfs dev /dev defaults
 echo kvmprobe-lab >/proc/sys/kernel/hostname
 echo "kvmprobe-lab: init" >/dev/console
 
-# What is built in cannot be loaded, so /proc/filesystems decides. A missing virtio shows when 9p is mounted.
-modprobe -a virtio_pci 9pnet_virtio 9p overlay 2>/modprobe-said
+# modprobe fails for what is built in, so /proc/filesystems decides. A missing virtio makes the mount of 9p fail.
+modprobe -a virtio_pci 9pnet_virtio 9p overlay 2>/modprobe-errors
 modprobe -a virtio_blk squashfs 2>/dev/null
 for name in 9p overlay; do
-	grep -qw $name /proc/filesystems || die "this kernel has no $name: $(cat /modprobe-said)"
+	grep -qw $name /proc/filesystems || die "this kernel has no $name: $(cat /modprobe-errors)"
 done
 
 attach 9p results $results "$share,cache=none"
@@ -71,7 +71,7 @@ done
 mkdir -p /newroot/lib/modules /newroot/kvmprobe-lab
 mount -o bind /lib/modules /newroot/lib/modules || die "cannot bind /lib/modules"
 mount -o bind /lab /newroot/kvmprobe-lab || die "cannot bind /lab"
-# What the host's modprobe is told and what its udev knows is not true of the guest.
+# The configuration of the host's modprobe and the database of its udev do not fit the guest.
 for name in /etc/modprobe.d /run/modprobe.d /run/udev; do
 	[ -d /newroot$name ] && attach tmpfs tmpfs /newroot$name defaults
 done
@@ -83,7 +83,8 @@ chroot /newroot /bin/sh /kvmprobe-lab/prepare </dev/null >$results/prepare 2>&1 
 
 mark command
 if [ -e /lab/init ]; then
-	# The root itself, for systemd gives services mounts of their own; not by switch_root, which deletes what is bound here.
+	# Move the mount of the root, because systemd gives services mounts of their own. switch_root would delete the files of
+	# this initramfs, which are bound into the new root.
 	mkdir -p /newroot/kvmprobe-lab-results
 	mount -o bind $results /newroot/kvmprobe-lab-results || die "cannot bind $results"
 	next=$(cat /lab/init)

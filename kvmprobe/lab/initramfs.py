@@ -1,6 +1,7 @@
-"""Writing initramfs archives: newc cpio (Documentation/driver-api/early-userspace/buffer-format.rst).
+"""Writes initramfs archives: newc cpio (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-Archives may follow each other in one file, so what is the same in every boot of a kernel (`base`) is made once.
+The kernel accepts several archives one after the other. So the part that is the same in every boot of a kernel
+(`base`) is made once.
 """
 
 from __future__ import annotations
@@ -8,36 +9,36 @@ from __future__ import annotations
 import stat
 from pathlib import Path, PurePosixPath
 
-from kvmprobe.lab import elf, tools
+from kvmprobe.lab import elf, external_programs
 from kvmprobe.model.errors import Problem
 
-# What init.sh calls; links, for this busybox may be built without looking for its applets by itself.
+# init.sh calls these. They are links, because busybox may be built without its own search for applets.
 _APPLETS = ("cat", "chroot", "echo", "grep", "mkdir", "modprobe", "mount", "mv", "poweroff", "sh", "sync")
 
 
 class Archive:
-    """A cpio archive that is being written. Paths are below "/"; parent folders come by themselves; all is root's."""
+    """A cpio archive under construction. Paths are below "/"; parent folders are added automatically; root owns all."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._paths: set[PurePosixPath] = {PurePosixPath("/")}
 
     def directory(self, path: str | PurePosixPath) -> None:
-        """Adds a folder, unless it is there."""
+        """Adds a folder, unless the archive has it already."""
         path = PurePosixPath("/", path)
         if path not in self._paths:
             self._add(path, stat.S_IFDIR | 0o755, b"")
 
     def file(self, path: str | PurePosixPath, data: bytes, mode: int = 0o644) -> None:
-        """Adds a file."""
+        """Adds a regular file with the content `data`."""
         self._add(PurePosixPath("/", path), stat.S_IFREG | mode, data)
 
     def symlink(self, path: str | PurePosixPath, target: str) -> None:
-        """Adds a symbolic link."""
+        """Adds a symbolic link to `target`."""
         self._add(PurePosixPath("/", path), stat.S_IFLNK | 0o777, target.encode())
 
     def finish(self) -> bytes:
-        """The archive, ready to be followed by another one."""
+        """Returns the complete archive. Another one may follow it."""
         return bytes(self._data + _entry(0, "TRAILER!!!", 0, b""))
 
     def _add(self, path: PurePosixPath, mode: int, data: bytes) -> None:
@@ -58,9 +59,9 @@ def _padded(data: bytes) -> bytes:
 
 
 def base(modules_root: Path) -> bytes:
-    """The archive with busybox and the modules below `modules_root`/lib/modules.
+    """Returns the archive with busybox and the modules below `modules_root`/lib/modules.
 
-    Raises a Problem where there is no static busybox.
+    Raises a Problem if there is no static busybox.
     """
     archive = Archive()
     archive.file("bin/busybox", _busybox(), 0o755)
@@ -74,11 +75,11 @@ def base(modules_root: Path) -> bytes:
 
 
 def _busybox() -> bytes:
-    path = Path(tools.find("busybox", "busybox-static"))
+    path = Path(external_programs.find("busybox", "busybox-static"))
     data = path.read_bytes()
     if not elf.is_x86_64(data) or any(elf.segments(data, elf.PT_INTERP)):
         raise Problem(
-            f"{path} is not a static x86-64 program, so it cannot run alone",
+            f"{path} is not a static x86-64 program, so an initramfs cannot run it",
             "Install it: apt-get install busybox-static.",
         )
     return data

@@ -1,7 +1,7 @@
-"""Kernel images: is it one, which release is it, and what QEMU boots quickest.
+"""Reads kernel images: checks the format, finds the release, extracts the vmlinux that QEMU boots fastest.
 
-A bzImage contains a compressed vmlinux and unpacks itself, which takes seconds under TCG. So it is unpacked here, and
-QEMU boots the vmlinux through its PVH entry. The layout is that of Documentation/arch/x86/boot.rst.
+A bzImage contains a compressed vmlinux and decompresses itself, which takes seconds under TCG. So this machine
+decompresses it, and QEMU boots the vmlinux through its PVH entry. The layout is in Documentation/arch/x86/boot.rst.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _HEADER = 0x202
 _VERSION = 0x206
 _KERNEL_VERSION = 0x20E
 _PAYLOAD = 0x248  # payload_offset and payload_length, since boot protocol 2.08
-_SIZE_APPENDED = 4  # the kernel's build appends the unpacked size, which the zstd program takes for damage
+_SIZE_APPENDED = 4  # the kernel's build appends the decompressed size, which the program zstd rejects
 
 
 def release(vmlinuz: Path) -> str | None:
-    """The release (`uname -r`) that a kernel image says it is; None where it does not say.
+    """Returns the release (`uname -r`) in a kernel image; None if the image does not contain it.
 
-    Raises DataProblem for a file that cannot be read or is no kernel that QEMU can boot.
+    Raises DataProblem if the file cannot be read or is not a kernel that QEMU can boot.
     """
     data = _read(vmlinuz)
     if elf.is_x86_64(data):
@@ -40,14 +40,14 @@ def release(vmlinuz: Path) -> str | None:
 
 
 def unpack(vmlinuz: Path, vmlinux: Path) -> None:
-    """Writes the file `vmlinux` where a kernel that QEMU can boot as it is comes out of `vmlinuz`."""
+    """Extracts the vmlinux from `vmlinuz` to the file `vmlinux`. Writes nothing if there is none that QEMU can boot."""
     data = _read(vmlinuz)
     if elf.is_x86_64(data):
         return
     try:
         unpacked = decompress(_payload(data))
     except Problem:
-        return  # booting says more about a damaged kernel
+        return  # a boot shows better what is wrong with a damaged kernel
     if unpacked is not None and elf.is_x86_64(unpacked) and _has_pvh_entry(unpacked):
         vmlinux.write_bytes(unpacked)
 

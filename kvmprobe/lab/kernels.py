@@ -1,7 +1,6 @@
 """The kernels of the lab: Debian's by name, and the user's own.
 
-Only what a guest needs is kept of a kernel: the image that boots quickest, and an initramfs with busybox and a few
-modules.
+The cache keeps only what a guest needs: the image that boots fastest, and an initramfs with busybox and a few modules.
 """
 
 from __future__ import annotations
@@ -13,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvmprobe.lab import cache, guest_modules, initramfs, kernel_image, tools
+from kvmprobe.lab import cache, external_programs, guest_modules, initramfs, kernel_image
 from kvmprobe.lab.apt import Apt
-from kvmprobe.lab.tools import Say
+from kvmprobe.lab.external_programs import Say
 from kvmprobe.model.errors import DataProblem, Problem, UsageProblem
 
-# Raise the number when the entries change: old ones are not looked at any more.
+# A change of the entries needs a new number. Entries with an old number are ignored.
 _FOLDER = "kernels-3"
 _VMLINUZ = "vmlinuz"
 _VMLINUX = "vmlinux"
 _BASE = "base.cpio"
 _CUSTOM = "custom-"
-_FORGET_CUSTOM_AFTER = 7 * 24 * 3600.0  # each build of a developer makes one, of some 70 MB
+_FORGET_CUSTOM_AFTER = 7 * 24 * 3600.0  # each build of a developer makes an entry of some 70 MB
 
 
 @dataclass(frozen=True)
-class Debian:
-    """A kernel of Debian. The suite is its name in the lab; `userspace` is the suite whose programs run on it."""
+class DebianKernel:
+    """A kernel of Debian. `suite` is its name in the lab, `userspace` the suite whose programs run on it."""
 
     suite: str
     series: str
@@ -37,20 +36,20 @@ class Debian:
 
 
 DEBIAN = (
-    Debian("bullseye", "5.10", "bullseye"),  # the oldest that enterprise hosts run; Python 3.9
-    Debian("bookworm", "6.1", "bookworm"),  # SVME follows the VMs
-    Debian("trixie", "6.12", "trixie"),  # kvm.enable_virt_at_load: SVME follows kvm_amd
-    Debian("trixie-backports", "7.x", "trixie"),  # SVM by way of arch/x86/virt
+    DebianKernel("bullseye", "5.10", "bullseye"),  # the oldest in use on enterprise hosts; Python 3.9
+    DebianKernel("bookworm", "6.1", "bookworm"),  # SVME follows the VMs
+    DebianKernel("trixie", "6.12", "trixie"),  # kvm.enable_virt_at_load: SVME follows kvm_amd
+    DebianKernel("trixie-backports", "7.x", "trixie"),  # SVME is set in arch/x86/virt
 )
-USUAL = ("bookworm", "trixie")  # one of each kind, where nothing else is asked for
+DEFAULT_SUITES = ("bookworm", "trixie")  # SVME follows the VMs in the one and kvm_amd in the other
 CUSTOM_USERSPACE = "bookworm"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel ready to boot: `image` is what QEMU gets, `initramfs` is its base archive (see initramfs.base).
+    """A kernel ready to boot: `image` is the file for QEMU, `initramfs` the kernel's base archive (initramfs.base).
 
-    `parameters` are those of its kvm module: what the kernel has, instead of what version it is.
+    `parameters` are those of its module kvm. They show what the kernel can do; its version does not matter.
     """
 
     name: str
@@ -61,30 +60,30 @@ class Kernel:
     userspace: str
 
 
-def debian(name: str) -> Debian:
-    """The kernel called `name`. Raises UsageProblem where there is none."""
+def debian(name: str) -> DebianKernel:
+    """Returns Debian's kernel called `name`. Raises UsageProblem if there is none."""
     for row in DEBIAN:
         if row.suite == name:
             return row
-    raise UsageProblem(f"no kernel is called {name!r}", "Known: " + ", ".join(row.suite for row in DEBIAN) + ".")
+    raise UsageProblem(f"unknown kernel {name!r}", "Known: " + ", ".join(row.suite for row in DEBIAN) + ".")
 
 
-def fetch(row: Debian, folder: Path, say: Say) -> Kernel:
-    """Debian's kernel `row`, downloaded unless it is in the cache `folder`.
+def fetch(row: DebianKernel, folder: Path, say: Say) -> Kernel:
+    """Returns Debian's kernel `row`, downloaded unless it is in the cache `folder`.
 
-    Raises Problem when something is missing on this machine or on the network.
+    Raises Problem if a program is missing on this machine or a package on the network.
     """
     suite = row.suite
 
     def make(new: Path) -> cache.Meta:
-        say(f"{suite}: looking for the kernel …")
+        say(f"{suite}: searching for the kernel package …")
         with TemporaryDirectory(dir=new) as work:
             apt = Apt(suite, Path(work, "apt"))
             unpacked = Path(work, "unpacked")
             for package in apt.kernel(say):
-                tools.run(tools.find("dpkg-deb", "dpkg"), "-x", package, unpacked)
+                external_programs.run(external_programs.find("dpkg-deb", "dpkg"), "-x", package, unpacked)
             say(f"{suite}: preparing …")
-            # The older packages have the first, the newer ones the second place.
+            # Older packages have the first path, newer ones the second.
             _only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz").rename(new / _VMLINUZ)
             return _keep(new, _only(unpacked, "lib/modules/*", "usr/lib/modules/*"), Path(work))
 
@@ -92,18 +91,18 @@ def fetch(row: Debian, folder: Path, say: Say) -> Kernel:
 
 
 def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
-    """The user's own kernel, prepared in the cache `folder`. `modules_dir` is its /lib/modules/RELEASE.
+    """Returns the user's own kernel, prepared in the cache `folder`. `modules_dir` is its /lib/modules/RELEASE.
 
-    The user's files are only read. Raises DataProblem where they are not a kernel and its modules.
+    Only reads the user's files. Raises DataProblem if they are not a kernel and its modules.
     """
     modules_dir = Path(os.path.abspath(modules_dir))  # resolve() would lose the name of a link
     release = kernel_image.release(vmlinuz)
     if not modules_dir.is_dir():
-        raise DataProblem(f"{modules_dir} is not a folder", "It has to be the kernel's /lib/modules/RELEASE.")
+        raise DataProblem(f"{modules_dir} is not a folder", "Give the kernel's /lib/modules/RELEASE.")
     if release not in (None, modules_dir.name):
         raise DataProblem(
             f"{vmlinuz} is {release}, but {modules_dir} has the modules of {modules_dir.name}",
-            "The last part of the folder's name has to be the kernel's release.",
+            "The last part of the folder's name must be the kernel's release.",
         )
 
     def make(new: Path) -> cache.Meta:
@@ -121,7 +120,9 @@ def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
 def _only(folder: Path, *patterns: str) -> Path:
     found = [path for pattern in patterns for path in folder.glob(pattern)]
     if len(found) != 1:
-        raise Problem(f"the kernel's packages have {len(found)} of {' or '.join(patterns)}", "Please report it.")
+        raise Problem(
+            f"the kernel's packages have {len(found)} files {' or '.join(patterns)} instead of 1", "Please report it."
+        )
     return found[0]
 
 
@@ -143,7 +144,7 @@ def _cached(name: str, key: str, folder: Path, make: Callable[[Path], cache.Meta
 
 
 def _fingerprint(vmlinuz: Path, modules_dir: Path) -> str:
-    """Different for every build: names, sizes and times of all files."""
+    """A name that differs for every build: from names, sizes and times of all files."""
     digest = hashlib.sha256()
     for path in (vmlinuz.resolve(), *guest_modules.files(modules_dir)):
         state = path.stat()

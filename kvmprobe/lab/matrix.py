@@ -1,4 +1,4 @@
-"""All scenarios on all kernels, side by side. One cell that is lost or wrong never hides the others."""
+"""Boots all scenarios on all kernels, several at once. A cell that is lost or wrong never hides the others."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kvmprobe.lab import kernels, nested, qemu, userspace
-from kvmprobe.lab.booted_probe import Answer, Guest, probe
+from kvmprobe.lab import kernels, nested_boot, qemu, userspace
+from kvmprobe.lab.boot_result import ANSWERED
+from kvmprobe.lab.booted_probe import BootedReport, Guest, probe
+from kvmprobe.lab.external_programs import Say
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.scenarios import Scenario
-from kvmprobe.lab.tools import Say
 from kvmprobe.lab.userspace import Userspace
 from kvmprobe.model.errors import Problem
 
-_TRIES = 2  # a guest that is lost says nothing about kvmprobe; that it was lost is told
+_TRIES = 2  # a lost guest shows nothing about kvmprobe, so it boots again; the result counts the lost boots
 _TICK_S = 1.0
 
 T = TypeVar("T")
@@ -28,17 +28,23 @@ RIGHT, WRONG, LOST = "right", "wrong", "lost"
 
 @dataclass(frozen=True)
 class Cell:
+    """A scenario on a kernel."""
+
     kernel: Kernel
     scenario: Scenario
 
     @property
     def name(self) -> str:
+        """Kernel and scenario, for a line of progress."""
         return f"{self.kernel.name} {self.scenario.name}"
 
 
 @dataclass(frozen=True)
-class Result:
-    """`verdict`: RIGHT, WRONG or LOST; `reason`: the report's, or why there is none; `lost`: boots before this one."""
+class CellResult:
+    """The result of a cell. `verdict` is RIGHT, WRONG or LOST. `reason` is the report's, or why there is no report.
+
+    `seconds` is how long the cell took, `lost` how many boots were lost before this one.
+    """
 
     cell: Cell
     verdict: str
@@ -48,6 +54,7 @@ class Result:
     lost: int
 
     def summary(self) -> dict[str, Any]:
+        """Returns the cell's row in summary.json."""
         return {
             "kernel": self.cell.kernel.name,
             "release": self.cell.kernel.release,
@@ -61,50 +68,50 @@ class Result:
 
 
 def weight(cell: Cell) -> int:
-    """How long a cell takes, in boots of the usual kind: a guest in a guest takes three."""
+    """Returns how long a cell takes, in ordinary boots: a guest in a guest takes three."""
     return 1 if cell.scenario.machine.vm_cr is None else 3
 
 
 class Lab:
-    """What the cells have in common, made ready before the first boots. `folder` is the cache.
+    """What the cells share: kernels, userspaces and the outer kernel, all ready before the first boot.
 
-    `outer` is the kernel around guests whose firmware sets VM_CR.
+    `folder` is the cache. `outer` is the kernel around guests whose firmware sets VM_CR. Raises Problem.
     """
 
     def __init__(self, columns: Sequence[Kernel], rows: Sequence[Scenario], folder: Path, say: Say) -> None:
         cells = [Cell(kernel, row) for row in rows for kernel in columns if row.applies(kernel)]
-        # The long ones first, so that they do not run alone at the end.
+        # The long cells first, so that none of them runs alone at the end.
         self.cells = sorted(cells, key=weight, reverse=True)
         self._folder = folder
         suites = dict.fromkeys(kernel.userspace for kernel in columns)
         self._userspaces: dict[str, Userspace] = {suite: userspace.fetch(suite, folder, say) for suite in suites}
         self.outer: Kernel | None = None
         if any(cell.scenario.machine.vm_cr is not None for cell in cells):
-            self.outer = kernels.fetch(kernels.debian(nested.OUTER), folder, say)
+            self.outer = kernels.fetch(kernels.debian(nested_boot.OUTER), folder, say)
 
-    def boot(self, cell: Cell, deadline: float) -> Result:
-        """One cell's answer. Never raises a Problem: that is the cell's result, too."""
+    def boot(self, cell: Cell, deadline: float) -> CellResult:
+        """Boots a cell and returns its result. Raises no Problem: a cell with a Problem is LOST."""
         started = time.monotonic()
-        answer: Answer | None = None
+        booted: BootedReport | None = None
         reason = ""
         for lost in range(_TRIES):
             try:
-                answer = self._probe(cell, deadline)
+                booted = self._probe(cell, deadline)
             except Problem as problem:
-                return Result(cell, LOST, problem.message, time.monotonic() - started, None, lost)
-            if answer.boot.outcome == ANSWERED:
+                return CellResult(cell, LOST, problem.message, time.monotonic() - started, None, lost)
+            if booted.boot.outcome == ANSWERED:
                 break
-            reason = f"{answer.boot.outcome}: {answer.boot.reason}"
+            reason = f"{booted.boot.outcome}: {booted.boot.reason}"
         seconds = time.monotonic() - started
-        if answer is None or answer.boot.outcome != ANSWERED:
-            return Result(cell, LOST, reason, seconds, None, _TRIES)
-        if answer.report is None:
-            return Result(cell, WRONG, f"exit status {answer.boot.status}", seconds, None, lost)
-        verdict = answer.report["verdict"]
-        right = verdict["reason"] in cell.scenario.reasons(cell.kernel)
-        return Result(cell, RIGHT if right else WRONG, verdict["reason"], seconds, answer.report, lost)
+        if booted is None or booted.boot.outcome != ANSWERED:
+            return CellResult(cell, LOST, reason, seconds, None, _TRIES)
+        if booted.report is None:
+            return CellResult(cell, WRONG, f"exit status {booted.boot.status}", seconds, None, lost)
+        found = booted.report["verdict"]["reason"]
+        verdict = RIGHT if found in cell.scenario.reasons(cell.kernel) else WRONG
+        return CellResult(cell, verdict, found, seconds, booted.report, lost)
 
-    def _probe(self, cell: Cell, deadline: float) -> Answer:
+    def _probe(self, cell: Cell, deadline: float) -> BootedReport:
         scenario = cell.scenario
         return probe(
             cell.kernel,
@@ -117,16 +124,16 @@ class Lab:
         )
 
     def guest(self, cell: Cell) -> Guest:
-        """What runs in a cell's machine."""
+        """Returns the software in a cell's machine."""
         home = self._userspaces[cell.kernel.userspace]
         return Guest(home.root, home.image, cell.scenario.prepare, cell.scenario.user)
 
 
-def run(cells: Sequence[Cell], boot: Callable[[Cell], T], jobs: int) -> Iterator[tuple[list[T], int]]:
-    """Calls `boot` for all cells, `jobs` at a time. Yields those that just ended (none, about every second) and how
-    many run.
+def run_cells(cells: Sequence[Cell], boot: Callable[[Cell], T], jobs: int) -> Iterator[tuple[list[T], int]]:
+    """Calls `boot` for all cells, `jobs` at a time. About every second it yields the results of the cells that have
+    just ended (perhaps none) and how many cells run.
 
-    Left early, by an exception too, it ends all boots.
+    If the caller leaves early, also by an exception, all boots end.
     """
     pool = ThreadPoolExecutor(jobs)
     left: set[Future[T]] = {pool.submit(boot, cell) for cell in cells}

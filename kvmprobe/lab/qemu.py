@@ -1,6 +1,6 @@
-"""One boot of a kernel in an emulated AMD machine, from QEMU's start to its end.
+"""Boots a kernel once in an emulated AMD machine, from QEMU's start to its end.
 
-There is one deadline over all of it, and QEMU is gone when `boot` returns or raises.
+One deadline covers the whole boot. QEMU has ended when `boot` returns or raises.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkstemp
 
-from kvmprobe.lab import outcome, tools
+from kvmprobe.lab import boot_result, external_programs
+from kvmprobe.lab.boot_result import BootResult
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import BootResult
 from kvmprobe.model.errors import Problem
 
-DEADLINE_S = 120.0  # some twenty times what a boot takes
+DEADLINE_S = 120.0  # a boot takes some 6 s
 
-# cryptomgr.notests saves a second; random.trust_cpu: nobody waits for randomness.
+# cryptomgr.notests saves a second; random.trust_cpu avoids a wait for entropy.
 _PARAMETERS = "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=on"
 
-
-# The CPUs take turns. With a thread for each, QEMU 7.2 now and then runs code that the kernel has just patched as it
-# was before, and the guest hangs or panics; and 16 CPUs boot in half the time.
+# All CPUs share one thread. With one thread for each, QEMU 7.2 sometimes runs the old version of code that the kernel
+# has just patched, and the guest hangs or panics. With one thread 16 CPUs also boot in half the time.
 _ACCEL = "tcg,thread=single"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is emulated. `cpu` is QEMU's -cpu, `parameters` are more kernel parameters.
+    """The emulated machine. `cpu` and `memory` are QEMU's -cpu and -m, `parameters` are more kernel parameters.
 
-    `vm_cr` is what the firmware writes to VM_CR; None: it leaves it alone. `ssh_port`: this port of 127.0.0.1 leads to
-    the guest's port 22, and the guest (virtio_net, 10.0.2.15) reaches nothing but QEMU; None: there is no network.
+    `vm_cr`: the value that the firmware writes to VM_CR; None: it writes nothing. `ssh_port`: QEMU forwards this port
+    of 127.0.0.1 to the guest's port 22, and the guest (virtio_net, 10.0.2.15) reaches only QEMU; None: no network.
     """
 
     cpu: str = "EPYC,+svm"
@@ -52,7 +51,8 @@ MACHINE = Machine()
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot. `payload` follows the kernel's base archive, `root`: a folder or image with the guest's root."""
+    """One boot. `payload` follows the kernel's base archive in the initramfs. `root`: a folder or an image for the
+    guest's root. `deadline` is in seconds."""
 
     kernel: Kernel
     payload: bytes
@@ -64,21 +64,21 @@ class Boot:
 def boot(plan: Boot, logs: Path) -> BootResult:
     """Boots once and waits for the end. The console's log is a new file in the folder `logs`.
 
-    Raises a Problem where QEMU is missing or a file cannot be written. After any exception nothing is left behind.
+    Raises a Problem if QEMU is missing or a file cannot be written. An exception leaves nothing behind.
     """
-    qemu = tools.find("qemu-system-x86_64", "qemu-system-x86")
+    qemu = external_programs.find("qemu-system-x86_64", "qemu-system-x86")
     started = time.monotonic()
     console: Path | None = None
     try:
         logs.mkdir(parents=True, exist_ok=True)
         console = _new_log(logs, plan.kernel.name)
         with TemporaryDirectory(prefix="kvmprobe-lab-") as temp:
-            results, initrd, said = (Path(temp, name) for name in ("results", "initrd", "qemu"))
+            results, initrd, output = (Path(temp, name) for name in ("results", "initrd", "qemu"))
             results.mkdir()
             initrd.write_bytes(plan.kernel.initramfs.read_bytes() + plan.payload)
             argv = _argv(qemu, plan, initrd, results, console)
-            returncode = _run(argv, said, started + plan.deadline)
-            return outcome.read(results, console, returncode, said, time.monotonic() - started)
+            returncode = _run(argv, output, started + plan.deadline)
+            return boot_result.read(results, console, returncode, output, time.monotonic() - started)
     except BaseException as error:
         if console is not None:
             console.unlink(missing_ok=True)
@@ -88,14 +88,14 @@ def boot(plan: Boot, logs: Path) -> BootResult:
 
 
 def _argv(qemu: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:
-    # A child's death signal survives exec, so QEMU dies with us even if we are killed.
+    # The parent-death signal survives exec: the kernel kills QEMU when this process is killed.
     setpriv = shutil.which("setpriv")
     death = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
     return [*death, qemu, *arguments(_ACCEL, plan, initrd, results, console)]
 
 
 def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:
-    """QEMU's arguments for a boot: `initrd` is the whole initramfs, `results` the folder the guest writes to."""
+    """Returns QEMU's arguments for a boot: `initrd` is the whole initramfs, `results` the folder of the share."""
     machine = plan.machine
     if plan.root.is_dir():
         root = f"local,path={_value(plan.root)},mount_tag=root,security_model=none,readonly=on,multidevs=remap"
@@ -122,11 +122,11 @@ def _network(ssh_port: int | None) -> tuple[str, ...]:
 
 
 def _value(path: Path) -> str:
-    return str(path).replace(",", ",,")  # how QEMU wants a comma in an option's value
+    return str(path).replace(",", ",,")  # QEMU's way to write a comma in an option's value
 
 
 def _run(argv: list[str], output: Path, deadline: float) -> int | None:
-    """QEMU's exit status; None when it had to be killed at the time `deadline`. It is gone afterwards in any case."""
+    """QEMU's exit status; None if it was killed at the time `deadline`. In any case QEMU has ended afterwards."""
     with output.open("wb") as file, _lock:
         if _stopped.is_set():
             raise Problem("the lab was stopped")
@@ -135,7 +135,7 @@ def _run(argv: list[str], output: Path, deadline: float) -> int | None:
         )
         _running.add(process)
     try:
-        return process.wait(max(0.0, deadline - time.monotonic()))
+        returncode = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         return None
     finally:
@@ -143,18 +143,27 @@ def _run(argv: list[str], output: Path, deadline: float) -> int | None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         _running.discard(process)
+    if _stopped.is_set():
+        raise Problem("the lab was stopped")
+    return returncode
 
 
-# Several boots may run in threads; a signal reaches only the main one.
+# Several boots may run in threads, but only the main thread gets signals.
 _lock = threading.Lock()
 _running: set[subprocess.Popen[bytes]] = set()
 _stopped = threading.Event()
 
 
 def stop_all() -> None:
-    """Ends all boots of this process, and those that would come."""
+    """Ends all boots of this process, and refuses new ones."""
     with _lock:
         _stopped.set()
+    kill_running()
+
+
+def kill_running() -> None:
+    """Kills every QEMU of this process. Each `boot` then returns without an answer."""
+    with _lock:
         for process in list(_running):
             process.kill()
 

@@ -1,6 +1,6 @@
-"""The rows of the matrix: each way in which the kernel accepts or refuses SVM, and what is the right answer there.
+"""The rows of the matrix: each way in which the kernel accepts or refuses SVM, and the right answer for it.
 
-How each state is made was seen on real kernels. The guests of the lab may write MSRs; nothing else ever does.
+Each state was first seen on real kernels. Only guests of the lab write MSRs; kvmprobe itself never does.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ from kvmprobe.lab.qemu import MACHINE, Machine
 # Since 6.12 (b4886fab6fb6, "KVM: Add a module param to allow enabling virtualization when KVM is loaded").
 AT_LOAD = "enable_virt_at_load"
 
-# Reasons, by whether the kernel enables virtualization when kvm_amd is loaded.
 Reasons = tuple[str, ...]
+# Where SVM works, the reason depends on when the kernel sets SVME: at KVM_CREATE_VM or when kvm_amd is loaded.
 _BY_VM: Reasons = ("svme-set-by-create-vm",)
 _BY_LOAD: Reasons = ("svme-set-at-module-load",)
 _HELD: Reasons = ("svm-held-by-another-owner",)
 
 _EPYC = "EPYC,+svm"
 _LOAD = "modprobe kvm_amd"
-_NESTED_CPU = "qemu64,+svm,+npt"
-_SVML = ",+svm-lock,x-force-features=on"
+# The CPUs of the firmware scenarios. In public CPUID dumps all 107 CPUs with SVM since family 0x10 (2007) have SVML,
+# CPUID 0x8000000A EDX bit 2. It shows that the CPU has SVM_KEY (APM vol. 2, 15.4 and 15.31), not that a key is set.
+_CPU_WITHOUT_SVML = "qemu64,+svm,+npt"
+_CPU_WITH_SVML = f"{_CPU_WITHOUT_SVML},+svm-lock,x-force-features=on"  # KVM does not offer SVML to guests, so force it
+_SVMDIS, _SVMDIS_LOCKED = 0x10, 0x18  # VM_CR; LOCK is bit 3
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`expected`: the right reasons (usually one); `at_load`: those on a kernel with enable_virt_at_load, if others.
+    """A row of the matrix. `expected` are the right reasons (usually one), `at_load` those on a kernel with
+    enable_virt_at_load if they differ.
 
-    `prepare`: lines of sh before the probe; `arguments`: of `kvmprobe check`; `needs`: a parameter of kvm without which
-    the row makes no sense. `usable` and `cause` say the truth for any tool: can KVM create VMs by SVM, and if not, a
-    regular expression for the right cause.
+    `prepare` are lines of sh before the probe, `arguments` those of `kvmprobe check`, `user` is the UID that runs it.
+    `needs`: the row applies only to a kernel whose kvm has this parameter. `usable` and `cause` are the truth for any
+    tool: can KVM create VMs by SVM; if not, a regular expression that matches the right cause.
     """
 
     name: str
@@ -48,10 +52,11 @@ class Scenario:
     cause: str = ""
 
     def reasons(self, kernel: Kernel) -> Reasons:
-        """The right reasons on `kernel`."""
+        """Returns the right reasons on `kernel`."""
         return self.at_load if self.at_load and AT_LOAD in kernel.parameters else self.expected
 
     def applies(self, kernel: Kernel) -> bool:
+        """Whether `kernel` has what the scenario needs."""
         return not self.needs or self.needs in kernel.parameters
 
 
@@ -63,13 +68,14 @@ def _cpu(name: str, reason: str, cpu: str, cause: str) -> Scenario:
     return Scenario(name, (reason,), machine=Machine(cpu), usable=False, cause=cause)
 
 
-def _firmware(name: str, reason: str, vm_cr: int, cpu: str, cause: str) -> Scenario:
+def _firmware(name: str, vm_cr: int, cpu: str = _CPU_WITH_SVML) -> Scenario:
+    """The firmware has switched SVM off. The cause is the firmware also with SVML: the registers cannot show a key."""
     machine = Machine(cpu, 1, "512M", vm_cr=vm_cr)
-    return Scenario(name, (reason,), machine=machine, usable=False, cause=cause)
+    return Scenario(name, ("firmware-disabled",), machine=machine, usable=False, cause=_FIRMWARE)
 
 
 def _held(name: str, cpus: str, parameters: str = "", needs: str = "") -> Scenario:
-    """SVME is set on `cpus` before KVM comes, as another hypervisor would."""
+    """SVME is set on `cpus` before kvm_amd is loaded, as by another hypervisor."""
     prepare = ("modprobe msr", _WRITES, *(_wrmsr(cpu, _ON) for cpu in cpus.split()), _LOAD)
     machine = Machine(_EPYC, parameters=parameters)
     return Scenario(name, _HELD, (), machine, prepare, needs=needs, usable=False, cause=_OWNER)
@@ -84,7 +90,7 @@ def _wrmsr(cpu: str | int, value: str) -> str:
 
 
 def _background(script: str) -> tuple[str, ...]:
-    """Starts a Python script and waits until it says that it is ready."""
+    """Starts a Python script and waits for its first output."""
     return (
         f"python3 -S -c '{script}' >/ready 2>&1 &",
         "while ! [ -s /ready ] && kill -0 $!; do sleep 0.1; done",
@@ -92,14 +98,14 @@ def _background(script: str) -> tuple[str, ...]:
 
 
 _KVM = f'import fcntl, os, time; CREATE = {REQUESTS["KVM_CREATE_VM"]}; kvm = os.open("/dev/kvm", os.O_RDWR); '
-_HOLD_VM = _background(_KVM + 'vm = fcntl.ioctl(kvm, CREATE, 0); print("ready", flush=True); time.sleep(600)')
+_KEEP_VM = _background(_KVM + 'vm = fcntl.ioctl(kvm, CREATE, 0); print("ready", flush=True); time.sleep(600)')
 _CHURN = _background(
     _KVM + 'print("ready", flush=True)\n'
     "while True: vm = fcntl.ioctl(kvm, CREATE, 0); time.sleep(0.002); os.close(vm); time.sleep(0.002)"
 )
-# On each CPU a program sets SVME as soon as a VM is there, and from then on without end. What KVM clears is set again
-# before anybody can look, except perhaps on the CPU where kvmprobe itself runs: QEMU's CPUs take turns, so the other
-# one goes on with its program next.
+# On each CPU a program waits until KVM has set SVME, and from then on sets it in a loop. It sets SVME again before
+# kvmprobe can see it cleared, except perhaps on the CPU where kvmprobe itself runs: QEMU's CPUs share one thread, so
+# the other CPU runs next.
 _SETTERS = (
     "import os\n"
     "for cpu in os.sched_getaffinity(0):\n"
@@ -112,7 +118,6 @@ _SETTERS = (
 
 _CPU_CAUSE = r"cpu|processor|svm"
 _FIRMWARE = r"bios|firmware|uefi"
-_KEY = r"\bkey\b"
 _OWNER = r"in use|busy|another|other (hypervisor|owner)|already"
 _MODULE = r"modprobe|module|not loaded"
 _RIGHTS = r"permi|root|privilege|\bgroup\b"
@@ -136,10 +141,9 @@ SCENARIOS = (
     _cpu("intel", "vendor-not-amd", "Skylake-Client", _CPU_CAUSE),
     _cpu("amd-as-intel", "vendor-not-amd", f"{_EPYC},vendor=GenuineIntel", _CPU_CAUSE),
     # the firmware
-    _firmware("svmdis", "firmware-disabled", 0x10, _NESTED_CPU, _FIRMWARE),
-    _firmware("svmdis-locked", "firmware-disabled", 0x18, _NESTED_CPU, _FIRMWARE),
-    _firmware("svmdis-key", "firmware-disabled-with-key", 0x10, _NESTED_CPU + _SVML, _KEY),
-    _firmware("svmdis-locked-key", "firmware-disabled-with-key", 0x18, _NESTED_CPU + _SVML, _KEY),
+    _firmware("svmdis", _SVMDIS),
+    _firmware("svmdis-locked", _SVMDIS_LOCKED),
+    _firmware("svmdis-locked-without-svml", _SVMDIS_LOCKED, _CPU_WITHOUT_SVML),
     # the kernel
     Scenario("not-loaded", ("kvm-amd-not-loaded",), prepare=(), usable=False, cause=_MODULE),
     Scenario(
@@ -163,24 +167,24 @@ SCENARIOS = (
     _works("no-cpuid-device", Machine(_EPYC), ("modprobe msr", _LOAD), ("--no-load",)),
     Scenario("ordinary-user", ("kvm-not-permitted",), user=65534, usable=False, cause=_RIGHTS),
     Scenario("user-of-kvm", ("msr-unreadable",), prepare=(_LOAD, "chmod 666 /dev/kvm"), user=65534),
-    # others
+    # another owner of SVM, other VMs
     _held("held-first", "0"),
     _held("held-second", "1"),
     _held("held-every", "0 1"),
     _held("held-second-no-virt-at-load", "1", _NO_AT_LOAD, AT_LOAD),
     _held("held-every-no-virt-at-load", "0 1", _NO_AT_LOAD, AT_LOAD),
-    Scenario("another-vm", ("svme-set-by-another-vm",), _BY_LOAD, prepare=(_LOAD, *_HOLD_VM)),
+    Scenario("another-vm", ("svme-set-by-another-vm",), _BY_LOAD, prepare=(_LOAD, *_KEEP_VM)),
     Scenario(
         "vms-come-and-go",
         ("interfered", "svme-set-by-another-vm", *_BY_VM),
         _BY_LOAD,
         prepare=(_LOAD, *_CHURN),
     ),
-    # a kernel that misbehaves
+    # a kernel that does not do what it promises
     Scenario(
         "svme-not-set",
         ("svme-not-set",),
-        prepare=("modprobe msr", _WRITES, _LOAD, *_HOLD_VM, _wrmsr(1, _OFF)),
+        prepare=("modprobe msr", _WRITES, _LOAD, *_KEEP_VM, _wrmsr(1, _OFF)),
         usable=False,
         cause=r"svme",
     ),

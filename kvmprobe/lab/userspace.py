@@ -1,6 +1,6 @@
-"""Debian's userspace for the guests: the Python and the tools of the release that a kernel belongs to.
+"""Debian's userspace for the guests: Python and tools of the release that a kernel belongs to.
 
-So `requires-python >=3.9` is true because it was run, and what else is installed on this machine does not matter.
+So kvmprobe runs on every Python that it supports, and this machine's own packages do not matter.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvmprobe.lab import apt, cache, tools
-from kvmprobe.lab.tools import Say
+from kvmprobe.lab import apt, cache, external_programs
+from kvmprobe.lab.external_programs import Say
 
 _CACHE = "userspaces-2"
 _IMAGE = "root.squashfs"
 
-# python3 runs kvmprobe, libudev1 is behind pyudev, kmod and msr-tools prepare scenarios; the last two are the
-# neighbours that kvmprobe is compared with.
+# python3 runs kvmprobe, pyudev needs libudev1, kmod and msr-tools prepare scenarios. scripts/other-tools compares
+# kvmprobe with the last two.
 PACKAGES = ("python3", "libudev1", "kmod", "msr-tools", "cpu-checker", "libvirt-clients")
-_MORE = {"trixie": ("libvirt-daemon-common",)}  # where virt-host-validate moved to
+_MORE = {"trixie": ("libvirt-daemon-common",)}  # virt-host-validate moved to this package
 _UNUSED = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache", "var/lib/apt")
 
 
 @dataclass(frozen=True)
 class Userspace:
-    """`image` is a squashfs with everything, `root` the same as a folder: its Python compiles kvmprobe on the host."""
+    """A suite's programs: `image` is a squashfs for the guest, `root` the same as a folder on this machine."""
 
     suite: str
     root: Path
@@ -34,19 +34,19 @@ class Userspace:
 
 
 def fetch(suite: str, folder: Path, say: Say, more: Sequence[str] = ()) -> Userspace:
-    """The userspace of a Debian suite, built with mmdebstrap unless it is in the cache `folder`.
+    """Returns the userspace of a Debian suite, built with mmdebstrap unless it is in the cache `folder`.
 
-    `more` are packages besides the usual ones. Raises Problem.
+    `more` are packages in addition to PACKAGES. Raises Problem.
     """
 
     def make(new: Path) -> cache.Meta:
         say(f"{suite}: building its userspace …")
-        mmdebstrap = tools.find("mmdebstrap", "mmdebstrap")
-        mksquashfs = tools.find("mksquashfs", "squashfs-tools")
+        mmdebstrap = external_programs.find("mmdebstrap", "mmdebstrap")
+        mksquashfs = external_programs.find("mksquashfs", "squashfs-tools")
         root = new / "root"
         packages = (*PACKAGES, *_MORE.get(suite, ()), *more)
         with TemporaryDirectory(prefix="kvmprobe-lab-") as work:
-            tools.run(
+            external_programs.run(
                 *(mmdebstrap, "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
                 *(f"--aptopt=Acquire::Languages {chr(34)}none{chr(34)}", suite, root, apt.mirror()),
                 cwd=Path(work),
@@ -54,8 +54,8 @@ def fetch(suite: str, folder: Path, say: Say, more: Sequence[str] = ()) -> Users
             )
         for name in _UNUSED:
             shutil.rmtree(root / name, ignore_errors=True)
-        # Not compressed: a guest is slower at unpacking than at reading.
-        tools.run(mksquashfs, root, new / _IMAGE, "-quiet", "-no-progress", "-noD", "-noF", "-noI", "-noX")
+        # Not compressed: a guest decompresses more slowly than it reads.
+        external_programs.run(mksquashfs, root, new / _IMAGE, "-quiet", "-no-progress", "-noD", "-noF", "-noI", "-noX")
         return {}
 
     place, _ = cache.entry(folder / _CACHE, "+".join((suite, *sorted(more))), make, say)

@@ -6,9 +6,9 @@ import statistics
 import sys
 
 from kvmprobe.lab import cache, guest_program, kernels
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.booted_probe import GUEST, boot
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.model.errors import Problem
 
 KERNEL = "bookworm"

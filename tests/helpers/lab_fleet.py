@@ -1,4 +1,4 @@
-"""Guests that stay up and are reached over ssh, several at once, for as long as a test needs them."""
+"""Several guests at once that a test reaches over ssh. They run as long as the test needs them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kvmprobe.lab import cache, kernels, payload, qemu, userspace
 from kvmprobe.lab.qemu import Boot, Machine
 from kvmprobe.model.errors import Problem
 
-DEADLINE_S = 1200.0  # generous: only against hanging
-_CONNECT_S = 30  # on a loaded machine an emulated one takes its time for the keys
+DEADLINE_S = 1200.0  # generous: only for a guest that hangs
+_CONNECT_S = 30  # an emulated machine computes the keys slowly, more so on a loaded host
 _SSHD = ("openssh-server", "iproute2")
 _NETWORK = (
     "modprobe virtio_net",
@@ -36,7 +36,7 @@ Subsystem sftp internal-sftp
 
 @dataclass
 class Host:
-    """A guest: Debian's kernel and programs of `suite`; `prepare` are lines of sh that run in it before sshd."""
+    """A guest with Debian's kernel and programs of `suite`. `prepare` are lines of sh that run in it before sshd."""
 
     name: str
     suite: str
@@ -47,7 +47,7 @@ class Host:
 
 
 class Fleet:
-    """Running guests; `folder` has the key to log in with (`key`) and the guests' own (`known_hosts`)."""
+    """Running guests. `key` is the key for logins, `known_hosts` has the guests' own keys; both are in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.key = folder / "key"
@@ -60,6 +60,7 @@ class Fleet:
         _keygen(self.key)
 
     def ssh(self, host: Host, *command: str, deadline: float = 4 * _CONNECT_S) -> subprocess.CompletedProcess[str]:
+        """Runs a command on the guest."""
         options = [
             "-o",
             "BatchMode=yes",
@@ -72,7 +73,7 @@ class Fleet:
         return subprocess.run([*argv, *command], capture_output=True, text=True, timeout=deadline, check=False)
 
     def start(self, host: Host) -> None:
-        """Boots a guest and returns while it boots. Raises Problem where kernel or programs cannot be had."""
+        """Boots a guest and returns at once. Raises Problem if its kernel or its programs are not available."""
         kernel = kernels.fetch(kernels.debian(host.suite), cache.default(), print)
         root = userspace.fetch(host.suite, cache.default(), print, more=_SSHD)
         host.port = free_port()
@@ -97,7 +98,7 @@ class Fleet:
 
     def _boot(self, host: Host, plan: Boot) -> None:
         result: object = None
-        for _ in range(2):  # QEMU itself may fail, or somebody take the port; a defect of ours would fail again
+        for _ in range(2):  # QEMU may fail or its port may be taken; our own bug would fail again
             if not self._stopping.is_set():
                 try:
                     result = qemu.boot(plan, self._logs)
@@ -106,7 +107,7 @@ class Fleet:
         self._ended[host.name] = result
 
     def wait(self, hosts: Sequence[Host]) -> None:
-        """Until each lets us in. Fails where one does not."""
+        """Waits until each guest accepts a login. Fails if one does not."""
         ends = time.monotonic() + DEADLINE_S / 4
         for host in hosts:
             while self.ssh(host, "true").returncode != 0:
@@ -116,17 +117,16 @@ class Fleet:
                 time.sleep(0.5)
 
     def stop(self) -> None:
-        """All guests are gone when it returns."""
+        """Ends all guests."""
         self._stopping.set()
-        while any(thread.is_alive() for thread in self._threads):  # one may be about to start its QEMU
-            for process in list(qemu._running):  # stop_all would keep the tests that follow from booting
-                process.kill()
+        while any(thread.is_alive() for thread in self._threads):  # a thread may be about to start its QEMU
+            qemu.kill_running()  # stop_all would also refuse the boots of later tests
             time.sleep(0.1)
 
 
 @contextmanager
 def running(folder: Path, hosts: Sequence[Host]) -> Iterator[Fleet]:
-    """Boots all `hosts` at once; they are gone at the end, however it comes."""
+    """Boots all `hosts` at once and waits for them. They end with the `with` block, also after an exception."""
     fleet = Fleet(folder)
     try:
         for host in hosts:
@@ -138,7 +138,7 @@ def running(folder: Path, hosts: Sequence[Host]) -> Iterator[Fleet]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """Returns a port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -147,7 +147,7 @@ def free_port() -> int:
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never says a word, as a host does that hangs."""
+    """Yields a port that accepts connections and never answers, like a host that hangs."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
@@ -159,5 +159,5 @@ def _keygen(path: Path) -> None:
 
 
 def _file(path: str, text: str) -> list[str]:
-    """Lines of sh that write a file for its owner alone."""
+    """Lines of sh that write a file which only its owner can read."""
     return [f"umask 077; cat >{path} <<'END'", *text.splitlines(), "END"]

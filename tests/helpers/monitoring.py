@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 
 import pytest
 
-from kvmprobe.lab import cache, tools
+from kvmprobe.lab import cache, external_programs
 from kvmprobe.lab.apt import Apt
 from kvmprobe.model.errors import Problem
 from tests.helpers.run_kvmprobe import DEADLINE_S
@@ -48,7 +48,7 @@ def _make(new: Path) -> cache.Meta:
         apt = Apt(_SUITE, Path(work, "apt"))
         apt.update()
         for package in apt.download(_PACKAGES, _say):
-            tools.run(tools.find("dpkg-deb", "dpkg"), "-x", package, Path(work, "unpacked"))
+            external_programs.run(external_programs.find("dpkg-deb", "dpkg"), "-x", package, Path(work, "unpacked"))
         for name in _PROGRAMS:
             Path(work, "unpacked/usr/bin", name).rename(new / name)
     return {}

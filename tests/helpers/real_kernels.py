@@ -1,4 +1,4 @@
-"""Real kernels for the tests, and what a test does where there are none."""
+"""What tests do on a machine that cannot boot real kernels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from kvmprobe.model.errors import Problem
 
-Guest = Callable[..., str]
+Guest = Callable[..., str]  # the fixture `guest` of tests/lab
 
 
 def unavailable(problem: Problem) -> NoReturn:
-    """Skips with the reason; fails where real kernels are required."""
-    reason = f"no real kernel here: {problem.message}"
+    """Skips the test with the reason. Fails it if KVMPROBE_REQUIRE_KERNELS is set."""
+    reason = f"no real kernel: {problem.message}"
     if os.environ.get("KVMPROBE_REQUIRE_KERNELS"):
         pytest.fail(reason)
     pytest.skip(reason)

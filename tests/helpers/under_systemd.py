@@ -1,4 +1,4 @@
-"""A guest with systemd as process 1, kvmprobe installed as its instructions say, and stand-ins for what starts VMs."""
+"""A guest with systemd as process 1, kvmprobe installed as documented, and stand-ins for services that start VMs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmprobe.lab import cache, payload, qemu, userspace
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import Boot, Machine
 from tests.helpers.run_kvmprobe import PROJECT
 
 UNITS = PROJECT / "scripts/systemd"
 PACKAGES = ("systemd", "systemd-sysv", "udev")
-DEADLINE_S = 600.0  # some ten times what a boot takes
+DEADLINE_S = 600.0  # a boot takes some 60 s
 _FOLDER = "/etc/systemd/system"
 
-# The real ones are big, and what is asked here is whether and when systemd starts them.
+# The real services are big, and the tests only ask whether and when systemd starts them.
 _STAND_IN = """\
 [Unit]
 Description=Stand-in
@@ -31,7 +31,7 @@ Restart=always
 WantedBy=multi-user.target
 """
 
-# The script runs when everything of the boot has its answer. It leaves what init.sh would have left.
+# The script runs when every job of the boot has its result. It leaves the same files as init.sh.
 _TARGET = """\
 [Unit]
 Wants=multi-user.target kvmprobe-lab.service
@@ -54,14 +54,14 @@ ExecStopPost=/bin/sh -c 'echo "$$EXIT_STATUS" >status.new; sync; mv status.new s
 _INSTALL = (
     "cp -r /kvmprobe-lab/etc /kvmprobe-lab/usr /",
     "echo 0123456789abcdef0123456789abcdef >/etc/machine-id",
-    "systemctl -q mask systemd-logind.service getty@tty1.service serial-getty@ttyS0.service",  # nobody logs in
+    "systemctl -q mask systemd-logind.service getty@tty1.service serial-getty@ttyS0.service",  # no logins
     "systemctl -q enable kvmprobe.timer kvmprobe.service libvirtd.service kubelet.service",
 )
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the script printed, by the lines "== NAME" before it, and to standard error."""
+class ScriptOutput:
+    """The output of a script, in parts that begin with a line "== NAME", and its standard error."""
 
     parts: dict[str, str]
     stderr: str
@@ -70,14 +70,15 @@ class Answer:
         return self.parts[name]
 
     def lines(self, name: str) -> list[str]:
+        """Returns the lines of a part."""
         return self.parts[name].splitlines()
 
 
-def boot(kernel: Kernel, built: Path, script: str, folder: Path, prepare: Sequence[str] = ()) -> Answer:
-    """Boots `kernel` with its Debian release, and runs `script` (sh) when systemd has started what it should.
+def boot(kernel: Kernel, built: Path, script: str, folder: Path, prepare: Sequence[str] = ()) -> ScriptOutput:
+    """Boots `kernel` with its Debian release, and runs `script` (sh) when systemd has finished the boot.
 
-    `built`: the folder with kvmprobe.pyz, `prepare`: lines of sh before systemd starts. libvirtd has the gate, kubelet
-    has not. Raises Problem where there is no userspace.
+    `built` is the folder with kvmprobe.pyz, `prepare` are lines of sh before systemd starts. libvirtd has gate.conf,
+    kubelet has not. Raises Problem if there is no userspace.
     """
     space = userspace.fetch(kernel.userspace, cache.default(), print, PACKAGES)
     made = Archive()
@@ -96,15 +97,15 @@ def boot(kernel: Kernel, built: Path, script: str, folder: Path, prepare: Sequen
     added = payload.archive((*_INSTALL, *prepare), ["sh", "-c", script], init="/sbin/init") + made.finish()
     plan = Boot(kernel, added, Machine(parameters="systemd.unit=lab.target"), space.image, DEADLINE_S)
     result = qemu.boot(plan, folder)
-    if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
+    if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again
         print(result, result.console.read_text(errors="replace"), sep="\n")
         result = qemu.boot(plan, folder)
     assert result.outcome == ANSWERED, result
     assert result.notes == ()
-    print(result.stdout.decode(), result.stderr)  # for people, where a test fails
+    print(result.stdout.decode(), result.stderr)  # pytest shows it if the test fails
     assert "Traceback" not in result.stderr
     _, *parts = f"\n{result.stdout.decode()}".split("\n== ")
-    return Answer({name: text for name, _, text in (part.partition("\n") for part in parts)}, result.stderr)
+    return ScriptOutput({name: text for name, _, text in (part.partition("\n") for part in parts)}, result.stderr)
 
 
 def _shipped(name: str) -> str:

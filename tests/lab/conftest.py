@@ -1,4 +1,4 @@
-"""Real kernels for the tests: from the lab's usual cache, so that they are downloaded once."""
+"""Real kernels for the tests, from the lab's usual cache, so that each is downloaded once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.lab import cache, guest_program, kernels, payload, qemu, tools
+from kvmprobe.lab import cache, external_programs, guest_program, kernels, payload, qemu
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import DEADLINE_S, Boot, Machine
 from kvmprobe.model.errors import Problem
 from tests.helpers.real_kernels import Guest, unavailable
@@ -18,8 +18,8 @@ from tests.helpers.real_kernels import Guest, unavailable
 
 @pytest.fixture(scope="session")
 def real_kernel() -> Callable[[str], Kernel]:
-    """A function that gives one of Debian's kernels by its name, on a machine where it can be booted."""
-    known: dict[str, Kernel | Problem] = {}  # a network that fails is tried once
+    """A function that returns a Debian kernel by its name, if this machine can boot it; else the test is skipped."""
+    known: dict[str, Kernel | Problem] = {}  # a network that fails is not tried again
 
     def get(name: str) -> Kernel:
         if name not in known:
@@ -34,7 +34,7 @@ def real_kernel() -> Callable[[str], Kernel]:
 
 def _fetch(name: str) -> Kernel | Problem:
     try:
-        tools.find("qemu-system-x86_64", "qemu-system-x86")
+        external_programs.find("qemu-system-x86_64", "qemu-system-x86")
         return kernels.fetch(kernels.debian(name), cache.default(), lambda line: print(line, file=sys.stderr))
     except Problem as problem:
         return problem
@@ -42,10 +42,10 @@ def _fetch(name: str) -> Kernel | Problem:
 
 @pytest.fixture
 def own_kernel(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> tuple[Path, Path]:
-    """A vmlinuz and a module folder, as a user has them: those of bookworm."""
+    """A vmlinuz and a module folder as a user has them: those of bookworm."""
     kernel = real_kernel("bookworm")
-    tools.run(
-        *(tools.find("busybox", "busybox-static"), "cpio", "-i", "-d", "lib/*"),
+    external_programs.run(
+        *(external_programs.find("busybox", "busybox-static"), "cpio", "-i", "-d", "lib/*"),
         stdin=kernel.initramfs.read_bytes(),
         cwd=tmp_path,
     )
@@ -54,27 +54,27 @@ def own_kernel(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> tuple[Pa
 
 @pytest.fixture
 def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """A function after which only the given programs are found: only(name="#!/bin/sh…") or only(name=PATH)."""
-    monkeypatch.setattr(tools, "_SBIN", ())
+    """A function that hides all programs but the given ones: only(name="#!/bin/sh…") or only(name=PATH)."""
+    monkeypatch.setattr(external_programs, "SBIN", ())
 
-    def put(**programs: str | Path) -> None:
+    def hide_others(**programs: str | Path) -> None:
         folder = tmp_path / "programs"
         folder.mkdir()
-        for name, what in programs.items():
+        for name, program_or_script in programs.items():
             program = folder / name.replace("_", "-")
-            if isinstance(what, Path):
-                program.symlink_to(what)
+            if isinstance(program_or_script, Path):
+                program.symlink_to(program_or_script)
             else:
-                program.write_text(what)
+                program.write_text(program_or_script)
                 program.chmod(0o755)
         monkeypatch.setenv("PATH", str(folder))
 
-    return put
+    return hide_others
 
 
 @pytest.fixture
 def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
-    """Runs a script of sh in a guest and returns its stdout; $kvmprobe is the program."""
+    """A function that runs a script of sh in a guest and returns its stdout. $kvmprobe in it is the program."""
 
     def run(
         script: str,
@@ -89,7 +89,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
         plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline)
         result = qemu.boot(plan, tmp_path)
-        if result.outcome != ANSWERED:  # QEMU itself may fail; a defect of ours would fail again
+        if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again
             print(result, result.console.read_text(errors="replace"), sep="\n")
             result = qemu.boot(plan, tmp_path)
         assert result.outcome == ANSWERED, result

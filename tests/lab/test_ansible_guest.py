@@ -1,4 +1,4 @@
-"""The playbook kvmprobe.host.check over ssh on four guests at once, with one host that is down and one that hangs."""
+"""The playbook kvmprobe.host.check over ssh: four guests at once, one host that is down, one that hangs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HELD = Host("held", "bookworm", prepare=BY_NAME["held-first"].prepare)
 NO_SVM = Host("no-svm", "bullseye", cpu=BY_NAME["no-svm"].machine.cpu)
 HOSTS = (GOOD, AT_LOAD, HELD, NO_SVM)
 
-# The time that a connection may take, in which a guest under emulation must be done with its part of ssh.
+# How long a connection may take. An emulated guest computes the keys of ssh slowly.
 CONNECT_S = 45
 
 RIGHT = {
@@ -41,7 +41,7 @@ RIGHT = {
 
 CHECK = "kvmprobe.host.check"
 
-# Marks hosts, and goes by the marks and the local fact.
+# Marks failed hosts, then uses the mark and the local fact.
 MARK = """
 - hosts: good:held
   gather_facts: false
@@ -60,7 +60,7 @@ MARK = """
 
 
 class Runs:
-    """Runs of the playbook on the guests, and how each ended."""
+    """Runs the playbook on the guests."""
 
     def __init__(self, guests: Fleet, ansible: Ansible, pyz: Path, folder: Path, sockets: str) -> None:
         self.guests = guests
@@ -71,7 +71,7 @@ class Runs:
         self._env = {
             "ANSIBLE_SSH_ARGS": f"-F /dev/null -o ControlMaster=auto -o ControlPersist=60s -o "
             f"UserKnownHostsFile={guests.known_hosts} -o GlobalKnownHostsFile=/dev/null",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,  # the names of sockets must be short
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,  # the path of a socket must be short
             "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_TIMEOUT": str(CONNECT_S),
             "ANSIBLE_FORKS": "8",
@@ -87,7 +87,7 @@ class Runs:
         self._inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))  # JSON is YAML
 
     def playbook(self, name: str | Path, *arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
-        # A number is text where it was given as kvmprobe_timeout=120.
+        # -e kvmprobe_timeout=120 would give text, too.
         variables = json.dumps({"kvmprobe_pyz": str(self._pyz), "kvmprobe_timeout": "120", **given})
         return self.ansible.run(
             "ansible-playbook", name, "-i", self._inventory, "-e", variables, *arguments, env=self._env
@@ -102,12 +102,12 @@ class Runs:
         return {path.name: json.loads(path.read_text())["ansible_facts"]["kvmprobe"] for path in tree.iterdir()}
 
     def report(self, host: Host) -> Any:
-        """The last one, as it is on the host."""
+        """The last report that is stored on the host."""
         return json.loads(self.guests.ssh(host, "cat /var/lib/kvmprobe/report.json").stdout)
 
 
 def table(done: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
-    """The last table by host: columns are two spaces apart."""
+    """The rows of the last table, by host. Two spaces separate the columns."""
     _, _, rest = done.stdout.rpartition("\nHOST ")
     lines = rest.splitlines()[1:]
     rows = [re.split(r"\s{2,}", line, maxsplit=5) for line in lines[: lines.index("")]]
@@ -151,31 +151,32 @@ def test_the_table_names_each_hosts_right_reason(first: subprocess.CompletedProc
     assert "6 hosts: 2 confirmed, 2 failed, 2 unreachable" in first.stdout
 
 
-def test_each_fails_alone(first: subprocess.CompletedProcess[str]) -> None:
+def test_only_the_failed_hosts_fail(first: subprocess.CompletedProcess[str]) -> None:
     assert first.returncode == 2
     failed = {host for host, counts in recap(first).items() if counts["failed"]}
     assert failed == {"held", "no-svm", "down", "hangs"}
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
-def test_report_and_fact_are_kept(first: subprocess.CompletedProcess[str], runs: Runs, host: Host) -> None:
+def test_report_and_fact_are_stored(first: subprocess.CompletedProcess[str], runs: Runs, host: Host) -> None:
     report = json.loads((runs.reports / f"{host.name}.json").read_text())
     assert report["verdict"]["reason"] == RIGHT[host.name][1]
     assert report == runs.report(host)
     folder, fact = "/usr/local/lib/kvmprobe", "/etc/ansible/facts.d/kvmprobe.fact"
     files = (folder, f"{folder}/kvmprobe.pyz", "/var/lib/kvmprobe/report.json", fact)
-    said = runs.guests.ssh(host, f"cat /proc/sys/kernel/random/boot_id {fact}; stat -c '%a %U %n' {' '.join(files)}")
-    boot_id, _, rest = said.stdout.partition("\n")
+    done = runs.guests.ssh(host, f"cat /proc/sys/kernel/random/boot_id {fact}; stat -c '%a %U %n' {' '.join(files)}")
+    boot_id, _, rest = done.stdout.partition("\n")
     text, end, modes = rest.partition("\n}\n")
     kept = json.loads(text + end)
     assert (kept["verdict"], kept["reason"], kept["boot_id"]) == (*RIGHT[host.name], boot_id)
     assert modes.splitlines() == [f"{mode} root {file}" for mode, file in zip((755, 755, 640, 644), files)]
 
 
-def test_only_a_run_that_may_creates_a_vm(first: subprocess.CompletedProcess[str], runs: Runs, tmp_path: Path) -> None:
-    """The kernel counts all VMs that it ever created; check mode and facts lie between two that were counted.
+def test_check_mode_and_facts_create_no_vm(first: subprocess.CompletedProcess[str], runs: Runs, tmp_path: Path) -> None:
+    """The kernel counts all VMs since boot. Check mode and facts run between two real runs, whose VMs have the numbers
+    1 and 2.
 
-    The second real run changes nothing. It marks hosts in place of failing them.
+    The second real run changes nothing. It marks failed hosts and does not fail them.
     """
     mark = tmp_path / "mark.yml"
     mark.write_text(MARK)
@@ -186,12 +187,12 @@ def test_only_a_run_that_may_creates_a_vm(first: subprocess.CompletedProcess[str
     assert created(runs.report(GOOD)) == 2
 
     rows = table(checked)
-    assert checked.returncode == 2, checked.stdout  # what is certain without a VM fails
+    assert checked.returncode == 2, checked.stdout  # a failure that needs no VM to show
     assert (rows["good"][0], rows["held"][:2]) == ("inconclusive", list(RIGHT["held"])), checked.stdout
-    assert "no VM was to be made" in rows["good"][4]
+    assert "no VM created" in rows["good"][4]
     assert {host: (n["changed"], n["failed"]) for host, n in recap(checked).items()} == {"good": (0, 0), "held": (0, 1)}
 
-    assert (facts["good"]["reason"], facts["held"]["reason"]) == ("interfered", "svm-held-by-another-owner")
+    assert (facts["good"]["reason"], facts["held"]["reason"]) == ("vm-not-created", "svm-held-by-another-owner")
     expected = {"vendor": "AuthenticAMD", "svm": True, "svml": False, "svmdis": False, "svme": False, "cpus": "0-1"}
     assert {name: facts["good"][name] for name in expected} == expected
     assert facts["good"]["kvm_amd"]["parameters"]["npt"] == "Y"
@@ -203,6 +204,6 @@ def test_only_a_run_that_may_creates_a_vm(first: subprocess.CompletedProcess[str
 
 
 def created(report: Any) -> int:
-    """How many VMs the kernel had created in all, by the uevent of kvmprobe's own."""
+    """How many VMs the kernel had created since boot, from the uevent of kvmprobe's own VM."""
     events = report["evidence"]["uevents"]["events"]
     return int(next(event["created"] for event in events if event["event"] == "create" and event["ours"]))

@@ -1,4 +1,4 @@
-"""Real boots: what the registers show, and what is said when a guest does not answer."""
+"""Real boots by `kvmprobe lab run`: the registers in the report, and the messages if a guest does not answer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kvmprobe.lab import kernels, payload, qemu
+from kvmprobe.lab import cache, kernels, payload, qemu, userspace
+from kvmprobe.lab.boot_result import ANSWERED, LOST
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED, LOST
 from kvmprobe.lab.qemu import Boot
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, Problem
+from tests.helpers.real_kernels import unavailable
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 
 pytestmark = pytest.mark.kernel
@@ -31,7 +32,7 @@ _ON, _OFF = "0x1d01", "0xd01"
 
 @pytest.fixture
 def lab(tmp_path: Path, real_kernel: RealKernel) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `kvmprobe lab run` with the kernels that are cached already, and with logs of its own."""
+    """A function that runs `kvmprobe lab run` with the kernels of the usual cache and an own folder for logs."""
     for row in kernels.DEBIAN:
         entry = real_kernel(row.suite).image.parent
         link = tmp_path / "cache" / entry.parent.name / entry.name
@@ -74,7 +75,7 @@ def test_junit_of_a_boot(lab: Callable[..., subprocess.CompletedProcess[str]]) -
         ("trixie", "kvm.enable_virt_at_load=0", "svme-set-by-create-vm", (_OFF, _ON, _OFF)),
     ],
 )
-def test_svme(
+def test_svme_before_during_and_after_the_vm(
     name: str,
     parameters: str,
     reason: str,
@@ -100,25 +101,25 @@ def test_several_kernels_one_after_another(lab: Callable[..., Any], tmp_path: Pa
     done = lab("bookworm", "trixie", "-q", "--cpu", "EPYC,-svm", "--keep-console")
     assert done.returncode == EXIT_FAILED, done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["FAILED cpu-lacks-svm"] * 2
-    # kvm_amd refuses there, and that is worth a line
+    # kvm_amd refuses to load there
     assert done.stderr.count("the preparation ended with status 1") == 2
     assert len(_logs(tmp_path)) == 2
 
 
-def test_the_guests_own_status(lab: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_exit_status_is_the_guests(lab: Callable[..., Any], tmp_path: Path) -> None:
     done = lab("bookworm", "--", "--bogus")
     assert (done.returncode, done.stdout) == (EXIT_USAGE, "")
     assert "in the guest: kvmprobe: check: unrecognized arguments: --bogus" in done.stderr
 
 
-def test_a_status_without_a_report_is_no_answer(lab: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_verdicts_status_without_a_report_is_lost(lab: Callable[..., Any], tmp_path: Path) -> None:
     done = lab("bookworm", "--", "--output", "/tmp/elsewhere")
     assert (done.returncode, done.stdout) == (EXIT_INCONCLUSIVE, "")
     assert "lost: the command ended with status 0 and without a report" in done.stderr
     assert len(_logs(tmp_path)) == 1
 
 
-def test_lost(lab: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_guest_that_panics_is_lost(lab: Callable[..., Any], tmp_path: Path) -> None:
     done = lab("bookworm", "--append", "rdinit=/nonexistent")
     assert (done.returncode, done.stdout) == (EXIT_INCONCLUSIVE, "")
     assert "lost: the kernel never reached init: Kernel panic - not syncing" in done.stderr
@@ -126,7 +127,7 @@ def test_lost(lab: Callable[..., Any], tmp_path: Path) -> None:
     assert any("Kernel panic" in log for log in _logs(tmp_path))
 
 
-def test_timed_out(lab: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_boot_that_takes_too_long(lab: Callable[..., Any], tmp_path: Path) -> None:
     started = time.monotonic()
     done = lab("bookworm", "--deadline", "0.5")
     assert time.monotonic() - started < DEADLINE_S / 2
@@ -135,14 +136,14 @@ def test_timed_out(lab: Callable[..., Any], tmp_path: Path) -> None:
     assert len(_logs(tmp_path)) == 1
 
 
-def test_could_not_start(lab: Callable[..., Any], tmp_path: Path) -> None:
+def test_qemu_that_does_not_start(lab: Callable[..., Any], tmp_path: Path) -> None:
     done = lab("bookworm", "--cpu", "nonsense")
     assert (done.returncode, done.stdout) == (EXIT_INCONCLUSIVE, "")
     assert "could not start: qemu-system-x86_64: unable to find CPU model 'nonsense'" in done.stderr
 
 
 @pytest.mark.parametrize("index", ["indexed", "not indexed"])
-def test_own_kernel(index: str, lab: Callable[..., Any], own_kernel: tuple[Path, Path]) -> None:
+def test_a_kernel_of_the_users_own(index: str, lab: Callable[..., Any], own_kernel: tuple[Path, Path]) -> None:
     vmlinuz, modules = own_kernel
     if index == "not indexed":
         for path in modules.glob("modules.*"):
@@ -154,7 +155,7 @@ def test_own_kernel(index: str, lab: Callable[..., Any], own_kernel: tuple[Path,
     assert _state(modules) == before
 
 
-def test_what_the_kernel_lacks_is_said(lab: Callable[..., Any], own_kernel: tuple[Path, Path]) -> None:
+def test_a_missing_module_is_named(lab: Callable[..., Any], own_kernel: tuple[Path, Path]) -> None:
     vmlinuz, modules = own_kernel
     for path in modules.rglob("9p*.ko"):
         path.unlink()
@@ -177,14 +178,14 @@ def test_any_command_and_its_status(command: list[str], status: int, real_kernel
     assert not Path("/etc/kvmprobe-lab-was-here").exists()
 
 
-def test_the_guest_dies(real_kernel: RealKernel, tmp_path: Path) -> None:
+def test_a_guest_that_panics_during_the_command(real_kernel: RealKernel, tmp_path: Path) -> None:
     boot = Boot(real_kernel("bookworm"), payload.archive([], ["sh", "-c", "echo c >/proc/sysrq-trigger"]))
     result = qemu.boot(boot, tmp_path)
     assert (result.outcome, result.status) == (LOST, None)
     assert result.reason == "the command never ended: Kernel panic - not syncing: sysrq triggered crash"
 
 
-def test_no_qemu(real_kernel: RealKernel, tmp_path: Path, only: Callable[..., None]) -> None:
+def test_qemu_is_not_installed(real_kernel: RealKernel, tmp_path: Path, only: Callable[..., None]) -> None:
     kernel = real_kernel("bookworm")
     only()
     with pytest.raises(Problem, match="qemu-system-x86_64 is not installed") as caught:
@@ -193,12 +194,29 @@ def test_no_qemu(real_kernel: RealKernel, tmp_path: Path, only: Callable[..., No
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_signals_leave_nothing(signum: signal.Signals, lab: Callable[..., Any], tmp_path: Path) -> None:
+_RUN = ("run", "bookworm")
+_MATRIX = ("matrix", "--only", "epyc,no-svm", "--kernels", "bookworm", "--jobs", "2")
+
+
+@pytest.mark.parametrize(
+    ("signum", "command"),
+    [(signal.SIGTERM, _RUN), (signal.SIGINT, _RUN), (signal.SIGKILL, _RUN), (signal.SIGTERM, _MATRIX)],
+    ids=["TERM", "INT", "KILL", "TERM of a matrix"],
+)
+def test_a_signal_leaves_no_qemu_and_no_files(
+    signum: signal.Signals, command: tuple[str, ...], lab: Callable[..., Any], tmp_path: Path
+) -> None:
     temp = tmp_path / "temp"
     temp.mkdir()
+    try:
+        home = userspace.fetch("bookworm", cache.default(), print).image.parent
+    except Problem as problem:
+        unavailable(problem)
+    link = tmp_path / "cache" / home.parent.name / home.name
+    link.parent.mkdir()
+    link.symlink_to(home)
     process = subprocess.Popen(
-        [sys.executable, "-m", "kvmprobe", "lab", "run", "bookworm", "--cache", str(tmp_path / "cache")],
+        [sys.executable, "-m", "kvmprobe", "lab", *command, "--cache", str(tmp_path / "cache")],
         cwd=PROJECT,
         env={**os.environ, "TMPDIR": str(temp)},
         stdout=subprocess.PIPE,

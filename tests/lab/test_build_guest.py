@@ -1,4 +1,4 @@
-"""kvmprobe.pyz and the MAAS script on hosts with nothing else: each kernel with its own Debian release's userspace."""
+"""kvmprobe.pyz and the MAAS script on hosts with only Python: each kernel with its own Debian release's userspace."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kvmprobe.lab import cache, payload, qemu, tools, userspace
+from kvmprobe.lab import cache, external_programs, payload, qemu, userspace
 from kvmprobe.lab.apt import Apt
+from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED
 from kvmprobe.lab.qemu import Boot
 from kvmprobe.lab.scenarios import BY_NAME
 from kvmprobe.model.errors import Problem
@@ -41,8 +41,8 @@ _MODULES = "grep -E '^(msr|cpuid|kvm|kvm_amd) ' /proc/modules | cut -d' ' -f1 | 
 
 @pytest.fixture
 def host(built: Path, real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Host:
-    """Boots a suite's kernel and userspace and runs a script of sh in it, from /, where `$pyz` is kvmprobe.pyz and `as`
-    begins a section. Gives what was said, by section."""
+    """A function that boots a suite's kernel and userspace, runs a script of sh in /, and returns its sections.
+    `$pyz` in the script is kvmprobe.pyz, `section` begins a section."""
 
     def run(suite: str, script: str, prepare: Sequence[str] = ("modprobe kvm_amd",)) -> dict[str, str]:
         kernel = real_kernel(suite)
@@ -53,9 +53,9 @@ def host(built: Path, real_kernel: Callable[[str], Kernel], tmp_path: Path) -> H
         archive = Archive()
         for name in ("kvmprobe.pyz", "kvmprobe-maas.py"):
             archive.file(f"{payload.LAB}/{name}", (built / name).read_bytes(), 0o755)
-        head = 'cd /; pyz="env -i python3 -I /kvmprobe-lab/kvmprobe.pyz"; as() { echo "== $1"; }; touch /stamp\n'
+        head = 'cd /; pyz="env -i python3 -I /kvmprobe-lab/kvmprobe.pyz"; section() { echo "== $1"; }; touch /stamp\n'
         added = archive.finish() + payload.archive(prepare, ["sh", "-c", head + script])
-        for _ in range(2):  # QEMU itself may fail; a defect of ours would fail again
+        for _ in range(2):  # QEMU itself may fail; our own bug would fail again
             result = qemu.boot(Boot(kernel, added, root=home.image), tmp_path)
             if result.outcome == ANSWERED:
                 break
@@ -75,24 +75,24 @@ def host(built: Path, real_kernel: Callable[[str], Kernel], tmp_path: Path) -> H
         ("trixie", "3.13", "svme-set-at-module-load"),
     ],
 )
-def test_a_host_with_nothing_else(suite: str, python: str, reason: str, host: Host) -> None:
-    said = host(
+def test_a_host_with_only_python(suite: str, python: str, reason: str, host: Host) -> None:
+    parts = host(
         suite,
         f"""
-        as python; python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'
-        as libraries; python3 -c 'import pyudev' 2>/dev/null; python3 -c 'import ptrace' 2>/dev/null
-        as writable; $pyz --json; as status1; echo $?; as new; {_NEW}
-        as setup; {_READ_ONLY}
-        as read-only; $pyz --json; as status2; echo $?
-        as by-itself; env -i /kvmprobe-lab/kvmprobe.pyz -q
-        as modules; {_MODULES}
-        as watch; $pyz watch --json
-        as user; setpriv --reuid 65534 --regid 65534 --clear-groups $pyz --json; as status3; echo $?
+        section python; python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+        section libraries; python3 -c 'import pyudev' 2>/dev/null; python3 -c 'import ptrace' 2>/dev/null
+        section writable; $pyz --json; section status1; echo $?; section new; {_NEW}
+        section setup; {_READ_ONLY}
+        section read-only; $pyz --json; section status2; echo $?
+        section by-itself; env -i /kvmprobe-lab/kvmprobe.pyz -q
+        section modules; {_MODULES}
+        section watch; $pyz watch --json
+        section user; setpriv --reuid 65534 --regid 65534 --clear-groups $pyz --json; section status3; echo $?
         """,
     )
-    assert said["python"].strip() == python
+    assert parts["python"].strip() == python
     for place in ("writable", "read-only"):
-        report = json.loads(said[place])
+        report = json.loads(parts[place])
         assert report["verdict"]["reason"] == reason
         uevents = report["evidence"]["uevents"]
         assert uevents["source"].startswith(f"pyudev {PINS['pyudev']}, ")
@@ -101,54 +101,54 @@ def test_a_host_with_nothing_else(suite: str, python: str, reason: str, host: Ho
             ("msr", True),
             ("cpuid", True),
         ]
-    assert said["new"] == ""
-    assert said["setup"] == ""  # so nothing could be written
-    assert said["by-itself"].startswith(f"CONFIRMED {reason}: ")
-    assert said["modules"].split() == ["kvm", "kvm_amd"]
-    watched = json.loads(said["watch"])
+    assert parts["new"] == ""
+    assert parts["setup"] == ""  # nothing can be written
+    assert parts["by-itself"].startswith(f"CONFIRMED {reason}: ")
+    assert parts["modules"].split() == ["kvm", "kvm_amd"]
+    watched = json.loads(parts["watch"])
     assert watched["verdict"]["reason"] == reason
     assert watched["evidence"]["watch"]["source"] == f"python-ptrace {PINS['python-ptrace']}"
-    assert json.loads(said["user"])["verdict"]["reason"] == "kvm-not-permitted"
+    assert json.loads(parts["user"])["verdict"]["reason"] == "kvm-not-permitted"
 
 
 _MAAS = """
-    as output; RESULT_PATH=/result.yaml env -i RESULT_PATH=/result.yaml /kvmprobe-lab/kvmprobe-maas.py
-    echo status $?; as result; cat /result.yaml
-    as left; ls /tmp
+    section output; RESULT_PATH=/result.yaml env -i RESULT_PATH=/result.yaml /kvmprobe-lab/kvmprobe-maas.py
+    echo status $?; section result; cat /result.yaml
+    section left; ls /tmp
 """
 
 
 @pytest.mark.parametrize(
     ("scenario", "status", "exit_status"),
     [
-        ("not-loaded", "passed", 0),  # the script has kvm_amd loaded, so that the kernel says whether it can be
+        ("not-loaded", "passed", 0),  # the script loads kvm_amd, so the kernel shows whether it can
         ("held-first", "failed", 1),
     ],
 )
 def test_maas(scenario: str, status: str, exit_status: int, host: Host) -> None:
-    said = host("bookworm", _MAAS, BY_NAME[scenario].prepare)
-    found: dict[str, Any] = yaml.safe_load(said["result"])
+    parts = host("bookworm", _MAAS, BY_NAME[scenario].prepare)
+    found: dict[str, Any] = yaml.safe_load(parts["result"])
     assert found["status"] == status
-    assert said["output"].endswith(f"\nstatus {exit_status}\n")
+    assert parts["output"].endswith(f"\nstatus {exit_status}\n")
     verdict = found["results"]
-    assert f"{verdict['verdict'].upper()} {verdict['reason']}: {verdict['summary']}\n" in said["output"]
-    assert "→" in said["output"] or status == "failed"  # whatever the locale
+    assert f"{verdict['verdict'].upper()} {verdict['reason']}: {verdict['summary']}\n" in parts["output"]
+    assert "→" in parts["output"] or status == "failed"  # in any locale
     reason = {"passed": "svme-set-by-create-vm", "failed": "svm-held-by-another-owner"}[status]
     assert verdict["reason"] == reason
-    assert said["left"] == ""
+    assert parts["left"] == ""
 
 
-def test_pythons_that_are_not_enough(built: Path, tmp_path: Path) -> None:
-    """Too old, and with but a part of the standard library: those of Debian 11."""
+def test_pythons_that_are_too_old_or_incomplete(built: Path, tmp_path: Path) -> None:
+    """Python 2.7, and a Python 3.9 with only a part of the standard library: those of Debian 11."""
     names = [f"{prefix}{version}-minimal" for prefix in ("python", "libpython") for version in ("2.7", "3.9")]
     try:
         apt = Apt("bullseye", tmp_path / "apt")
         apt.update()
         for package in apt.download(names, print):
-            tools.run(tools.find("dpkg-deb", "dpkg"), "-x", package, tmp_path / "root")
+            external_programs.run(external_programs.find("dpkg-deb", "dpkg"), "-x", package, tmp_path / "root")
     except Problem as problem:
         unavailable(problem)
-    for version, complaint in (
+    for version, message in (
         ("2.7", r"Python 3\.9 or later is needed, and \S+/python2\.7 is 2\.7\n"),
         ("3.9", r"the standard library of \S+/python3\.9 is incomplete .* No module named '\S+'\n  On Debian .*\n"),
     ):
@@ -156,11 +156,11 @@ def test_pythons_that_are_not_enough(built: Path, tmp_path: Path) -> None:
         env = {"PYTHONHOME": str(tmp_path / "root/usr")}
         done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=DEADLINE_S, check=False)
         assert done.returncode == 3, done.stderr
-        assert re.fullmatch(f"kvmprobe: {complaint}", done.stderr), done.stderr
+        assert re.fullmatch(f"kvmprobe: {message}", done.stderr), done.stderr
 
 
 def test_the_same_bytes_from_another_python(built: Path, tmp_path: Path) -> None:
-    """Debian 13's, in a chroot of its own, without a network: pip finds the wheels in a folder."""
+    """Debian 13's Python in a chroot without a network makes the same files. pip finds the wheels in a folder."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
     try:

@@ -1,4 +1,4 @@
-"""Cache entries are whole or not there."""
+"""A cache entry is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _ignore(line: str) -> None:
     del line
 
 
-def test_made_once(tmp_path: Path) -> None:
+def test_an_entry_is_made_once(tmp_path: Path) -> None:
     assert cache.entry(tmp_path / "c", "a", _make, _ignore) == (tmp_path / "c/a", {"release": "6.1"})
     assert cache.entry(tmp_path / "c", "a", _never, _ignore) == (tmp_path / "c/a", {"release": "6.1"})
     assert (tmp_path / "c/a/file").read_text() == "content"
 
 
 @pytest.mark.parametrize("error", [Problem("no network"), Interrupted(15), KeyboardInterrupt(), OSError(28, "full")])
-def test_nothing_half_made_stays(error: BaseException, tmp_path: Path) -> None:
+def test_nothing_incomplete_stays(error: BaseException, tmp_path: Path) -> None:
     def fail(new: Path) -> cache.Meta:
         _make(new)
         raise error
@@ -55,33 +55,33 @@ def test_a_damaged_entry_is_made_again(damage: str, content: str | None, tmp_pat
     assert (place / "file").read_text() == "content"
 
 
-def test_what_a_killed_lab_left_does_not_matter(tmp_path: Path) -> None:
+def test_the_files_of_a_killed_lab_are_replaced(tmp_path: Path) -> None:
     (tmp_path / ".a.new").mkdir()
     (tmp_path / ".a.new/half").write_text("half")
     place, _ = cache.entry(tmp_path, "a", _make, _ignore)
     assert sorted(path.name for path in place.iterdir()) == ["entry.json", "file"]
 
 
-def test_two_at_once_make_it_once(tmp_path: Path) -> None:
+def test_several_at_once_make_it_once(tmp_path: Path) -> None:
     made: list[Path] = []
-    said: list[str] = []
+    progress: list[str] = []
 
     def slowly(new: Path) -> cache.Meta:
         made.append(new)
         time.sleep(0.3)
         return _make(new)
 
-    threads = [threading.Thread(target=cache.entry, args=(tmp_path, "a", slowly, said.append)) for _ in range(4)]
+    threads = [threading.Thread(target=cache.entry, args=(tmp_path, "a", slowly, progress.append)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(made) == 1
-    assert len(said) == 3
-    assert "waiting" in said[0]
+    assert len(progress) == 3
+    assert "waiting" in progress[0]
 
 
-def test_unused_entries_go(tmp_path: Path) -> None:
+def test_unused_entries_are_deleted(tmp_path: Path) -> None:
     old, _ = cache.entry(tmp_path, "custom-1", _make, _ignore)
     new, _ = cache.entry(tmp_path, "custom-2", _make, _ignore)
     other, _ = cache.entry(tmp_path, "bookworm", _make, _ignore)

@@ -1,4 +1,4 @@
-"""The sweep of faults where there are MSRs and modules: in a guest with SVM."""
+"""The sweep of faults where MSRs and modules exist: in a guest with SVM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SWEEP = f"python3 -S {PROJECT}/tests/helpers/sweep.py --first"
 
 
 def test_every_call_on_registers_devices_and_modules_fails(guest: Guest) -> None:
-    """One errno each: a guest is slow, and this host has had them all."""
+    """One errno for each call: a guest is slow, and tests/host tries all of them on this host."""
     output = guest(
         f"""
         {_SWEEP} --only '{_CALLS}' -- $kvmprobe check --json; echo
@@ -34,8 +34,8 @@ def test_every_call_on_registers_devices_and_modules_fails(guest: Guest) -> None
     assert last.startswith("CONFIRMED svme-set-by-create-vm")
 
 
-def test_killed_probes_leave_count_and_modules_as_they_were(guest: Guest) -> None:
-    """COUNT in KVM's uevents is asked by a probe of its own at the end: it is alone."""
+def test_killed_probes_leave_no_vm_and_no_module(guest: Guest) -> None:
+    """A last probe reads COUNT in KVM's uevents: its VM is the only one."""
     output = guest(
         """
         for moment in 02 05 08 11 14 17 20 23 26 29 32 35 38 41 44 47 50; do

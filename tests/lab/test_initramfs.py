@@ -1,4 +1,4 @@
-"""The cpio archives, read back by real readers."""
+"""The cpio archives, extracted by real programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.lab import initramfs, tools
+from kvmprobe.lab import external_programs, initramfs
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.model.errors import Problem
 from tests.helpers import lab_images
@@ -17,7 +17,7 @@ from tests.helpers.real_kernels import unavailable
 
 def _busybox() -> str:
     try:
-        return tools.find("busybox", "busybox-static")
+        return external_programs.find("busybox", "busybox-static")
     except Problem as problem:
         unavailable(problem)
 
@@ -26,7 +26,7 @@ def _busybox() -> str:
 def reader(request: pytest.FixtureRequest) -> list[str]:
     if request.param == "cpio":
         try:
-            return [tools.find("cpio", "cpio")]
+            return [external_programs.find("cpio", "cpio")]
         except Problem as problem:
             pytest.skip(problem.message)
     return [_busybox(), "cpio"]
@@ -43,7 +43,7 @@ def _archive(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", range(5))
-def test_round_trip(reader: list[str], size: int, tmp_path: Path) -> None:
+def test_real_programs_extract_the_same(reader: list[str], size: int, tmp_path: Path) -> None:
     data = _archive(size)
     listed = subprocess.run([*reader, "-t"], input=data, capture_output=True, check=True).stdout.decode().split()
     assert listed == ["init", "a", "a/deep", "a/deep/folder", "a/deep/folder/file", "a/link", "a/empty"]
@@ -54,22 +54,22 @@ def test_round_trip(reader: list[str], size: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", range(5))
-def test_archives_may_follow_each_other(size: int) -> None:
-    # The kernel wants each to begin at a multiple of 4 (init/initramfs.c).
+def test_an_archive_ends_at_a_multiple_of_4(size: int) -> None:
+    # The kernel accepts the next archive only there (init/initramfs.c).
     assert len(_archive(size)) % 4 == 0
 
 
-def test_base_has_busybox_and_modules(tmp_path: Path) -> None:
+def test_the_base_archive_has_busybox_and_modules(tmp_path: Path) -> None:
     busybox = _busybox()
     (tmp_path / "lib/modules/6.1/kernel").mkdir(parents=True)
     (tmp_path / "lib/modules/6.1/kernel/kvm.ko").write_bytes(b"module")
-    listed = tools.run(busybox, "cpio", "-t", stdin=initramfs.base(tmp_path)).decode().split()
+    listed = external_programs.run(busybox, "cpio", "-t", stdin=initramfs.base(tmp_path)).decode().split()
     assert {"bin/busybox", "bin/sh", "bin/modprobe", "lib/modules/6.1/kernel/kvm.ko"} <= set(listed)
-    applets = set(tools.run(busybox, "--list").decode().split())
+    applets = set(external_programs.run(busybox, "--list").decode().split())
     assert {name.removeprefix("bin/") for name in listed if name.startswith("bin/")} <= applets
 
 
-def test_busybox_missing(tmp_path: Path, only: Callable[..., None]) -> None:
+def test_no_busybox(tmp_path: Path, only: Callable[..., None]) -> None:
     only()
     with pytest.raises(Problem, match="busybox is not installed") as caught:
         initramfs.base(tmp_path)
@@ -77,7 +77,7 @@ def test_busybox_missing(tmp_path: Path, only: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("content", [lab_images.elf((3, b"/lib64/ld-linux-x86-64.so.2\0")), b"#!/bin/sh\n"])
-def test_busybox_not_static(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busybox_that_is_not_static(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "busybox").write_bytes(content)
     (tmp_path / "busybox").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The kernel's own tools read what kvmprobe says: KUnit's parser, and kselftest's make rules and runner."""
+"""The kernel's own tools read kvmprobe's output: KUnit's parser, and kselftest's make rules and runner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from kvmprobe.formats import render
 from kvmprobe.formats.harness_cases import ERROR, Case, Suite
 from kvmprobe.formats.ktap import render as render_suite
-from kvmprobe.lab import tools
+from kvmprobe.lab import external_programs
 from kvmprobe.model.errors import Problem
 from tests.helpers import kernel_source, strict_ktap
 from tests.helpers.real_kernels import Guest, unavailable
@@ -29,31 +29,31 @@ _TEST = "selftests: kvmprobe: kvmprobe.sh"
 
 @pytest.fixture(scope="session")
 def tree() -> Path:
-    """The kernel's source, as much of it as is needed."""
+    """The needed part of the kernel's source."""
     try:
         return kernel_source.fetch()
     except Problem as problem:
         unavailable(problem)
 
 
-# Prints for each KTAP text on stdin: the status, the counts, and each test's name and status; by KUnit's parser.
+# Parses KTAP texts with KUnit's parser. Prints for each: the status, the errors, and each test's name and status.
 _READ = """
 import json, sys
 import kunit_parser
 from kunit_printer import stdout
 
 stdout._output = open("/dev/null", "w")
-def shown(test):
-    return [test.name, test.status.name, [shown(inner) for inner in test.subtests]]
+def found(test):
+    return [test.name, test.status.name, [found(inner) for inner in test.subtests]]
 for text in json.load(sys.stdin):
     test = kunit_parser.parse_run_tests(text.splitlines())
-    print(json.dumps([test.status.name, test.counts.errors, [shown(inner) for inner in test.subtests]]))
+    print(json.dumps([test.status.name, test.counts.errors, [found(inner) for inner in test.subtests]]))
 """
 
 
 @pytest.fixture
 def kunit(tree: Path) -> Callable[[list[str]], list[Any]]:
-    """KUnit's parser, as a process of its own: it is not a package."""
+    """A function that runs KUnit's parser in a process of its own, because it is not a package."""
 
     def read(texts: list[str]) -> list[Any]:
         done = subprocess.run(
@@ -85,7 +85,7 @@ def test_kunit_reads_the_same_as_our_parser(kunit: Callable[[list[str]], list[An
     assert len(read) == len(texts)
     for name, text, (status, errors, tests) in zip([*map(recorded_name, RECORDED), "matrix"], texts, read):
         whole = strict_ktap.parse(text)
-        if whole.skip:  # KUnit calls a plan of nothing an error, and has no word for a skip of the whole
+        if whole.skip:  # KUnit calls an empty plan an error, and cannot express that everything was skipped
             assert (status, tests) == ("NO_TESTS", []), name
         else:
             ok = all(test.ok for test in whole.tests)
@@ -95,7 +95,7 @@ def test_kunit_reads_the_same_as_our_parser(kunit: Callable[[list[str]], list[An
 
 @pytest.fixture
 def installed(tree: Path, tmp_path: Path) -> Path:
-    """Our TEST_PROG put into the kernel's tree as the README says, and installed by the kernel's own make."""
+    """Our TEST_PROG in the kernel's tree, as documented, installed by the kernel's own make."""
     linux = tmp_path / "linux"
     shutil.copytree(tree, linux)
     selftests = linux / "tools/testing/selftests"
@@ -103,9 +103,15 @@ def installed(tree: Path, tmp_path: Path) -> Path:
     shutil.copytree(PROJECT / "kvmprobe", selftests / "kvmprobe/kvmprobe")
     folder = tmp_path / "installed"
     try:
-        tools.find("rsync", "rsync")
-        tools.run(
-            *(tools.find("make", "make"), "-C", selftests, "TARGETS=kvmprobe", f"KSFT_INSTALL_PATH={folder}"),
+        external_programs.find("rsync", "rsync")
+        external_programs.run(
+            *(
+                external_programs.find("make", "make"),
+                "-C",
+                selftests,
+                "TARGETS=kvmprobe",
+                f"KSFT_INSTALL_PATH={folder}",
+            ),
             "install",
         )
     except Problem as problem:
@@ -127,13 +133,13 @@ def _run(installed: Path, **environment: str) -> list[str]:
 
 
 def _inner(lines: list[str]) -> strict_ktap.Test:
-    """What our program said: kselftest's runner puts "# " before it."""
-    said = [line[2:] for line in lines if line.startswith("# ")]
-    return strict_ktap.parse("\n".join(said[said.index("KTAP version 1") :]) + "\n")
+    """The output of our program: kselftest's runner puts "# " before each line."""
+    own = [line[2:] for line in lines if line.startswith("# ")]
+    return strict_ktap.parse("\n".join(own[own.index("KTAP version 1") :]) + "\n")
 
 
 def test_kselftest_on_this_host(installed: Path) -> None:
-    """Whatever this host is: the runner's line agrees with what kvmprobe says, and nothing has to be installed."""
+    """On any host the runner's line agrees with kvmprobe's output, and kvmprobe runs without being installed."""
     lines = _run(installed)
     assert "# timeout set to 120" in lines
     whole = _inner(lines)
@@ -155,7 +161,7 @@ def test_kselftest_on_this_host(installed: Path) -> None:
         (70, "not ok 1 {} # exit=1"),
     ],
 )
-def test_kselftest_is_told_by_its_own_exit_codes(status: int, result: str, installed: Path, tmp_path: Path) -> None:
+def test_kselftest_gets_its_own_exit_status(status: int, result: str, installed: Path, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text(f'#!/bin/sh\necho "$*"\nexit {status}\n')
     program.chmod(0o755)
@@ -165,10 +171,10 @@ def test_kselftest_is_told_by_its_own_exit_codes(status: int, result: str, insta
 
 
 _FREE = ("modprobe kvm_amd",)
-_HOLD_CPU1 = (
+_SET_SVME_ON_CPU1 = (
     "modprobe msr",
     "echo on >/sys/module/msr/parameters/allow_writes",
-    # EFER = 0x1d01, by what every Debian has: the offset is the MSR's number
+    # EFER = 0x1d01, with a program that every Debian has: the offset is the MSR's number
     rf"printf '\001\035\0\0\0\0\0\0' | dd of=/dev/cpu/1/msr bs=8 seek={0xC0000080 // 8} conv=notrunc",
     "modprobe kvm_amd",
 )
@@ -177,11 +183,10 @@ _HOLD_CPU1 = (
 @pytest.mark.kernel
 @pytest.mark.parametrize("held", [False, True], ids=["free", "held"])
 def test_kselftest_on_a_kernel_with_svm(held: bool, installed: Path, guest: Guest) -> None:
-    """SVM held by somebody else on one CPU is a failure there, of that CPU alone."""
-    # The runner opens /dev/stdout again: udev would have made it, and only a pipe can be opened so without being
-    # written over.
+    """SVM held by another owner on one CPU is a failure of that CPU alone."""
+    # The runner opens /dev/stdout again. udev would make that link, and only a pipe keeps its content then.
     command = f"ln -s /proc/self/fd/1 /dev/stdout; KVMPROBE=$kvmprobe {installed}/run_kselftest.sh | cat"
-    output = guest(command, prepare=_HOLD_CPU1 if held else _FREE)
+    output = guest(command, prepare=_SET_SVME_ON_CPU1 if held else _FREE)
     whole = _inner(output.splitlines())
     failed = {test.name: [cpu.name for cpu in test.tests if not cpu.ok] for test in whole.tests if not test.ok}
     assert failed == ({"create-vm": ["cpu1"]} if held else {})

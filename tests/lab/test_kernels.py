@@ -1,4 +1,4 @@
-"""Kernels that are asked for wrongly, and a machine where something is missing."""
+"""Wrong names and files for kernels, and a machine without what the lab needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_unknown_name() -> None:
 
 
 @pytest.mark.parametrize("modules", ["missing", "file", "6.2.0"])
-def test_modules_that_are_not_the_kernels(modules: str, tmp_path: Path) -> None:
+def test_modules_of_another_kernel(modules: str, tmp_path: Path) -> None:
     vmlinuz = tmp_path / "vmlinuz"
     vmlinuz.write_bytes(lab_images.bzimage(b"", release="6.1.0"))
     (tmp_path / "file").write_text("")
@@ -35,7 +35,7 @@ def test_modules_that_are_not_the_kernels(modules: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("script", "message"),
     [
         ("#!/bin/sh\necho 'Ubuntu|Ubuntu|http://mirror/'\n", "no Debian mirror"),
         ("#!/bin/sh\n", "no Debian mirror"),
@@ -43,15 +43,15 @@ def test_modules_that_are_not_the_kernels(modules: str, tmp_path: Path) -> None:
         (None, "apt-get is not installed"),
     ],
 )
-def test_no_mirror(script: str | None, says: str, only: Callable[..., None], tmp_path: Path) -> None:
+def test_no_mirror(script: str | None, message: str, only: Callable[..., None], tmp_path: Path) -> None:
     only(**({"apt_get": script} if script else {}))
-    with pytest.raises(Problem, match=says):
+    with pytest.raises(Problem, match=message):
         kernels.fetch(kernels.debian("bookworm"), tmp_path / "cache", _ignore)
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] == [".bookworm.lock"]
 
 
-def test_the_network_fails(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apt, "_KEYRING", tmp_path)
+def test_a_network_that_fails(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "KEYRING", tmp_path)
     script = '#!/bin/sh\ncase "$*" in *update) echo "E: no route" >&2; exit 100;; esac\necho "Debian|Debian|file:/x"\n'
     only(apt_get=script)
     with pytest.raises(Problem, match="apt-get failed: E: no route") as caught:
@@ -59,8 +59,8 @@ def test_the_network_fails(only: Callable[..., None], tmp_path: Path, monkeypatc
     assert "--kernel" in str(caught.value.hint)
 
 
-def test_split_packages(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apt, "_KEYRING", tmp_path)
+def test_a_kernel_in_split_packages(only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "KEYRING", tmp_path)
     depends = """#!/bin/sh
 for name; do :; done
 case $name in
@@ -72,6 +72,6 @@ esac
 """
     get = '#!/bin/sh\ncase "$*" in *indextargets*) echo "Debian|Debian|file:/x";; esac\n'
     only(apt_get=get, apt_cache=depends)
-    said: list[str] = []
-    apt.Apt("sid", tmp_path / "apt").kernel(said.append)
-    assert said == ["sid: downloading linux-image-7.3-amd64 linux-binary-7.3-amd64 linux-modules-7.3-amd64 …"]
+    progress: list[str] = []
+    apt.Apt("sid", tmp_path / "apt").kernel(progress.append)
+    assert progress == ["sid: downloading linux-image-7.3-amd64 linux-binary-7.3-amd64 linux-modules-7.3-amd64 …"]

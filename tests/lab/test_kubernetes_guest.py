@@ -1,4 +1,4 @@
-"""The DaemonSet's pod on a node with SVM: its containers, made by runc from the manifest, on a real kernel."""
+"""The DaemonSet's pod on a node with SVM: runc runs the manifest's containers on a real kernel."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tests.helpers.real_kernels import Guest
 
 PREFIX = "feature.node.kubernetes.io/"
 
-# A node on which kvm_amd is not loaded, until somebody does; the pod runs on. What it writes goes to stdout, from one
-# line of equal signs to the next.
+# A node without kvm_amd; later it is loaded, while the pod runs. The script prints each state of the feature file, in
+# parts that begin with a line "=== NAME".
 SCRIPT = """
 cd {folder}
 show() {{ echo "=== $1"; cat features/kvmprobe; }}
-until_it_says() {{ until grep -q "verdict=$1" features/kvmprobe 2>/dev/null; do sleep 0.2; done; }}
+wait_for() {{ until grep -q "verdict=$1" features/kvmprobe 2>/dev/null; do sleep 0.2; done; }}
 {prepare} >&2 || exit 1
 {main} >log &
-until_it_says failed
+wait_for failed
 show failed
 modprobe kvm_amd
-until_it_says confirmed
-show mended
+wait_for confirmed
+show fixed
 {kill} TERM
 wait $! || exit 1
 modprobe -r kvm_amd
 modprobe kvm_amd
 rm features/kvmprobe
 {unprivileged} >>log &
-until_it_says inconclusive
+wait_for inconclusive
 show unprivileged
 {kill_unprivileged} TERM
 wait $! || exit 1
@@ -49,7 +49,7 @@ cat log >&2
 
 @pytest.fixture
 def bundles(built: Path, tmp_path: Path) -> dict[str, Path]:
-    """The pod's containers, and the second one once more without being privileged."""
+    """The pod's containers, and a copy of the second one that is not privileged."""
     volumes: dict[str, str | Path] = {"devices": "/dev", "host": "/"}
     for name in ("config", "program", "features"):
         volumes[name] = tmp_path / name
@@ -70,7 +70,7 @@ def runc(folder: Path, command: str) -> str:
 
 
 @pytest.mark.kernel
-def test_a_node_is_tainted_and_mended(guest: Guest, bundles: dict[str, Path], tmp_path: Path) -> None:
+def test_a_node_is_tainted_until_kvm_amd_is_loaded(guest: Guest, bundles: dict[str, Path], tmp_path: Path) -> None:
     run = {name: runc(folder, "run --bundle {bundle} {name}") for name, folder in bundles.items()}
     script = SCRIPT.format(
         folder=tmp_path,
@@ -80,9 +80,9 @@ def test_a_node_is_tainted_and_mended(guest: Guest, bundles: dict[str, Path], tm
         unprivileged=run["unprivileged"],
         kill_unprivileged=runc(bundles["unprivileged"], "kill {name}"),
     )
-    said = guest(script, prepare=())
-    written = dict(part.split("\n", 1) for part in said.split("=== ")[1:])
-    assert written.pop("left") == "kvmprobe\n"  # and nothing beside it
+    output = guest(script, prepare=())
+    written = dict(part.split("\n", 1) for part in output.split("=== ")[1:])
+    assert written.pop("left") == "kvmprobe\n"  # no temporary file
     rule = manifests.only("nodefeaturerule.yaml", "NodeFeatureRule")
     nodes: dict[str, Any] = {}
     for step, text in written.items():
@@ -92,6 +92,6 @@ def test_a_node_is_tainted_and_mended(guest: Guest, bundles: dict[str, Path], tm
     ready = {f"{PREFIX}kvm-svm.ready": "true"}
     taint = f"{PREFIX}kvm-svm.not-ready"
     assert nodes["failed"] == ("kvm-amd-not-loaded", {}, {(taint, "failed", "NoSchedule")}), json.dumps(nodes)
-    assert nodes["mended"] == ("svme-set-by-create-vm", ready, set())
-    # What it needs to be privileged for: the device cgroup.
+    assert nodes["fixed"] == ("svme-set-by-create-vm", ready, set())
+    # It must be privileged because of the device cgroup.
     assert nodes["unprivileged"] == ("kvm-not-permitted", {}, {(taint, "unknown", "PreferNoSchedule")})

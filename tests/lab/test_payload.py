@@ -1,4 +1,4 @@
-"""What is put into a guest."""
+"""The archives for a guest: kvmprobe itself, and the command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_kvmprobe_runs_from_the_archive(tmp_path: Path) -> None:
     subprocess.run(["cpio", "-i", "-d", "--quiet"], input=made, check=True, cwd=tmp_path)
     folder = tmp_path / "lab"
     assert not (folder / "kvmprobe/lab").exists()
-    # Nothing but the compiled files is looked at: a source that changed does not matter.
+    # Python uses only the compiled files: a changed source has no effect.
     (folder / "kvmprobe/__init__.py").write_text("raise SystemExit(99)\n")
     done = subprocess.run(
         python.command("-m", "kvmprobe", "--version"), cwd=folder, capture_output=True, text=True, check=True

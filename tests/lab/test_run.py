@@ -1,4 +1,4 @@
-"""The arguments of `kvmprobe lab run`, and which status it ends with."""
+"""The arguments of `kvmprobe lab run`, its exit status and its results as KTAP."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.cli import lab
+from kvmprobe.cli import lab, lab_boots
 from kvmprobe.formats import SUITE_FORMATS
 from kvmprobe.lab import lab_cases
-from kvmprobe.lab.booted_probe import Answer
+from kvmprobe.lab.boot_result import ANSWERED, LOST, BootResult
+from kvmprobe.lab.booted_probe import BootedReport
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.outcome import ANSWERED, LOST, BootResult
 from kvmprobe.model.errors import EXIT_USAGE
 from tests.helpers import strict_ktap
 from tests.helpers.recorded_evidence import EVIDENCE
@@ -27,7 +27,7 @@ def _parse(*arguments: str) -> argparse.Namespace:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "names", "probe"),
+    ("arguments", "names", "for_guest"),
     [
         ("", [], []),
         ("bookworm -q trixie", ["bookworm", "trixie"], []),
@@ -36,9 +36,9 @@ def _parse(*arguments: str) -> argparse.Namespace:
         ("bookworm -- --", ["bookworm"], ["--"]),
     ],
 )
-def test_what_follows_two_dashes_is_the_guests(arguments: str, names: list[str], probe: list[str]) -> None:
+def test_arguments_after_two_dashes_go_to_the_guest(arguments: str, names: list[str], for_guest: list[str]) -> None:
     options = _parse(*arguments.split())
-    assert (options.kernels, options.probe_arguments) == (names, probe)
+    assert (options.kernels, options.guest_arguments) == (names, for_guest)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,8 @@ def test_what_follows_two_dashes_is_the_guests(arguments: str, names: list[str],
         "run --typo",
         "run bookworm --typo trixie",
         "run potato",
+        "run bookworm potato",
+        "matrix --onl help",
         "run --kernel x",
         "run --modules x",
         "run --kernel x --modules y bookworm",
@@ -71,17 +73,17 @@ def test_wrong_arguments(arguments: str) -> None:
     [([0], 0), ([0, 4], 4), ([4, 3, 0], 3), ([3, 1, 0], 1), ([1, 70, 0], 70), ([127, 1], 127), ([64, 70], 64)],
 )
 def test_the_worst_status(statuses: list[int], worst: int) -> None:
-    assert lab.worst(statuses) == worst
+    assert lab_boots.worst(statuses) == worst
 
 
-def test_as_ktap_a_kernel_without_a_report_is_not_ok() -> None:
+def test_in_ktap_a_kernel_without_a_report_is_not_ok() -> None:
     report = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
-    answers = [
-        (_kernel("good"), Answer(_boot(ANSWERED, 0), report)),
-        (_kernel("lost"), Answer(_boot(LOST, None, "the kernel never reached init"), None)),
-        (_kernel("broken"), Answer(_boot(ANSWERED, 127), None)),
+    results = [
+        (_kernel("good"), BootedReport(_boot(ANSWERED, 0), report)),
+        (_kernel("lost"), BootedReport(_boot(LOST, None, "the kernel never reached init"), None)),
+        (_kernel("broken"), BootedReport(_boot(ANSWERED, 127), None)),
     ]
-    good, lost, broken = strict_ktap.parse(SUITE_FORMATS["ktap"](lab_cases.of_run(answers))).tests
+    good, lost, broken = strict_ktap.parse(SUITE_FORMATS["ktap"](lab_cases.of_run(results))).tests
     assert (good.ok, good.names()) == (True, [check["id"] for check in report["checks"]])
     assert (lost.ok, lost.tests[0].comments[-1]) == (False, "# boot: lost: the kernel never reached init")
     assert (broken.ok, broken.tests[0].comments[-1]) == (False, "# boot: kvmprobe ended with status 127")

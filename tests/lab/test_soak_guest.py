@@ -1,4 +1,4 @@
-"""Many cycles on real kernels with SVM: hotplug, reload, kill; and kernels that misbehave."""
+"""`kvmprobe soak` on real kernels with SVM: hotplug, reload, kill; and kernels that do not do what they promise."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_step_on_every_kernel(kernel: str, guest: Guest) -> None:
     assert output.rpartition("status")[2].split() == ["0", "0-1", "kvm", "kvm_amd"]
 
 
-def test_cpus_are_online_again_however_it_ends(guest: Guest) -> None:
+def test_a_killed_soak_leaves_all_cpus_online(guest: Guest) -> None:
     output = guest(
         f"""
         for moment in 5 8 11 14 17 20; do
@@ -52,8 +52,8 @@ def test_cpus_are_online_again_however_it_ends(guest: Guest) -> None:
     assert output.splitlines() == ["0-1 kvm kvm_amd "] * 6
 
 
-def test_a_kernel_that_keeps_svme_is_found_and_kept_whole(guest: Guest) -> None:
-    """What sets SVME again begins after some good cycles."""
+def test_the_report_shows_the_cycle_in_which_svme_was_not_cleared(guest: Guest) -> None:
+    """The program that sets SVME again starts after some good cycles."""
     scenario = BY_NAME["svme-not-cleared"]
     disturb = "\n".join(scenario.prepare)
     output = guest(
@@ -70,24 +70,24 @@ def test_a_kernel_that_keeps_svme_is_found_and_kept_whole(guest: Guest) -> None:
     assert "0x1d01" in {registers["EFER"] for registers in closed.values()}
 
 
-def test_other_vms_are_no_failure(guest: Guest) -> None:
-    hold = "\n".join(BY_NAME["another-vm"].prepare)
-    output = guest(f"{hold}\n$kvmprobe soak --json --cycles 5; echo; echo status $?")
+def test_other_vms_are_not_a_failure(guest: Guest) -> None:
+    keep_vm = "\n".join(BY_NAME["another-vm"].prepare)
+    output = guest(f"{keep_vm}\n$kvmprobe soak --json --cycles 5; echo; echo status $?")
     soak = _report(output)["evidence"]["soak"]
     assert (soak["cycles"], soak["interfered"], soak["failed"]) == (5, 5, 0)
 
 
-def test_kvm_amd_that_is_used_is_not_reloaded(guest: Guest) -> None:
-    hold = "\n".join(BY_NAME["another-vm"].prepare)
-    report = _report(guest(f"{hold}\n$kvmprobe soak --json --cycles 3 --reload; echo; echo status $?"))
+def test_kvm_amd_in_use_is_not_reloaded(guest: Guest) -> None:
+    keep_vm = "\n".join(BY_NAME["another-vm"].prepare)
+    report = _report(guest(f"{keep_vm}\n$kvmprobe soak --json --cycles 3 --reload; echo; echo status $?"))
     soak = report["evidence"]["soak"]
     assert soak["steps"] == {"reload": 0}
     assert len(soak["limits"]) == 1
     assert "kvm_amd cannot be unloaded" in soak["limits"][0]
 
 
-def test_kvm_amd_that_cannot_be_loaded_again_is_a_failure(guest: Guest) -> None:
-    """And a clear one, in soak and in trace."""
+def test_kvm_amd_that_cannot_be_reloaded_is_a_failure(guest: Guest) -> None:
+    """In soak and in trace, with the reason kvm-amd-load-failed."""
     output = guest(
         """
         mkdir -p /etc/modprobe.d
@@ -102,8 +102,8 @@ def test_kvm_amd_that_cannot_be_loaded_again_is_a_failure(guest: Guest) -> None:
     assert lines[1::2] == ["status 1"] * 2
 
 
-def test_reports_of_the_lab(tmp_path: Path) -> None:
-    """`lab soak` brings the report back as `lab run` does."""
+def test_lab_soak_writes_reports(tmp_path: Path) -> None:
+    """`lab soak` writes the guest's report to the folder of --reports, like `lab run`."""
     from kvmprobe.cli import parser
 
     status = parser.run(["lab", "soak", "bookworm", "--reports", str(tmp_path), "-q", "--", "--cycles", "5", "--kill"])

@@ -14,15 +14,15 @@ from kvmprobe.lab.scenarios import BY_NAME
 from kvmprobe.model.errors import Problem
 from tests.helpers import under_systemd
 from tests.helpers.real_kernels import unavailable
-from tests.helpers.under_systemd import Answer
+from tests.helpers.under_systemd import ScriptOutput
 
 pytestmark = pytest.mark.kernel
 
-Booted = Callable[..., Answer]
+Booted = Callable[..., ScriptOutput]
 
 _STARTED = """
 state() { systemctl show -P "$2" "$1"; }
-# try COMMAND UNIT: whether systemctl could do it, and what became of it and of kvmprobe
+# try COMMAND UNIT: systemctl's exit status, and the resulting states of UNIT and kvmprobe
 try() {
     systemctl "$1" "$2" 2>/dev/null; echo "status $?, $2 $(state "$2" ActiveState), kvmprobe $(state kvmprobe Result)"
 }
@@ -53,9 +53,9 @@ _OFF = "0xd01"  # EFER without SVME
 
 @pytest.fixture
 def booted(real_kernel: Callable[[str], Kernel], built: Path, tmp_path: Path) -> Booted:
-    """Boots a kernel by its name and runs a script in it; see under_systemd.boot."""
+    """A function that boots a kernel by its name and runs a script in it; see under_systemd.boot."""
 
-    def run(script: str, kernel: str, prepare: tuple[str, ...] = ()) -> Answer:
+    def run(script: str, kernel: str, prepare: tuple[str, ...] = ()) -> ScriptOutput:
         try:
             return under_systemd.boot(real_kernel(kernel), built, f"{_STARTED}{script}", tmp_path, prepare)
         except Problem as problem:
@@ -65,7 +65,7 @@ def booted(real_kernel: Callable[[str], Kernel], built: Path, tmp_path: Path) ->
 
 
 def _same(report: Any, other: Any) -> None:
-    """The same verdict for the same reason, the same checks, the same witnesses."""
+    """Both reports have the same verdict and reason, the same checks and the same observers."""
     for name in ("status", "reason"):
         assert report["verdict"][name] == other["verdict"][name]
     checks, others = ({check["id"]: check["status"] for check in each["checks"]} for each in (report, other))
@@ -79,11 +79,11 @@ def _same(report: Any, other: Any) -> None:
     ]
 
 
-def test_a_host_that_can(booted: Booted) -> None:
-    """kvm_amd comes late, by udev: the probe waits for it, and libvirtd for the probe. What the unit may not do hides
-    nothing from it."""
-    hold = "\n".join(("", *BY_NAME["another-vm"].prepare[1:], ""))
-    answer = booted(
+def test_a_host_with_svm(booted: Booted) -> None:
+    """udev loads kvm_amd late: the probe waits for kvm_amd, and libvirtd for the probe. The unit's restrictions hide
+    nothing from the probe."""
+    keep_vm = "\n".join(("", *BY_NAME["another-vm"].prepare[1:], ""))
+    output = booted(
         f"""
         kvmprobe="python3 -I /usr/local/lib/kvmprobe/kvmprobe.pyz"
         report() {{ cat /var/lib/kvmprobe/report.json; }}
@@ -101,7 +101,7 @@ def test_a_host_that_can(booted: Booted) -> None:
         stat -c '%a %U:%G %n' report.json previous.json
         cmp -s previous.json report.json; echo status $?
         echo == vm
-        {hold} holder=$!
+        {keep_vm} holder=$!
         try restart libvirtd; verdict
         echo == hardened-vm; report
         echo == free-vm; $kvmprobe --json
@@ -125,31 +125,31 @@ def test_a_host_that_can(booted: Booted) -> None:
         (f"echo 'install kvm_amd {_LATE}' >/etc/modprobe.d/late.conf",),
     )
     confirmed = "CONFIRMED svme-set-by-create-vm: KVM_CREATE_VM set EFER.SVME on cpu0-1"
-    assert confirmed in answer["journal"]
-    assert answer.lines("boot") == ["libvirtd active, kubelet active, kvmprobe success"]
-    ended, *started = map(int, answer.lines("order"))
+    assert confirmed in output["journal"]
+    assert output.lines("boot") == ["libvirtd active, kubelet active, kvmprobe success"]
+    ended, *started = map(int, output.lines("order"))
     assert all(ended <= time for time in started)
-    _same(json.loads(answer["hardened"]), json.loads(answer["free"]))
-    assert json.loads(answer["hardened"])["evidence"]["log"]["lines"]
-    assert answer.lines("modules") == ["kvm_amd"]
-    assert answer.lines("files") == ["750 root:root .", "640 root:root report.json"]
-    next_time, *files, compared = answer.lines("timer")
+    _same(json.loads(output["hardened"]), json.loads(output["free"]))
+    assert json.loads(output["hardened"])["evidence"]["log"]["lines"]
+    assert output.lines("modules") == ["kvm_amd"]
+    assert output.lines("files") == ["750 root:root .", "640 root:root report.json"]
+    next_time, *files, compared = output.lines("timer")
     assert next_time
     assert files == ["640 root:root report.json", "640 root:root previous.json"]
     assert compared == "status 1"  # another report
-    assert answer.lines("vm")[0] == "status 0, libvirtd active, kvmprobe success"
-    assert answer.lines("vm")[1].startswith("CONFIRMED svme-set-by-another-vm")
-    _same(json.loads(answer["hardened-vm"]), json.loads(answer["free-vm"]))
-    assert answer.lines("inconclusive")[0] == "status 0, libvirtd active, kvmprobe success"
-    assert answer.lines("inconclusive")[1].startswith("INCONCLUSIVE msr-unreadable")
-    assert answer.lines("not-applicable")[0] == "status 0, libvirtd active, kvmprobe success"
-    assert answer.lines("not-applicable")[1].startswith("NOT APPLICABLE vendor-not-amd")
-    assert answer.lines("broken") == [
+    assert output.lines("vm")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert output.lines("vm")[1].startswith("CONFIRMED svme-set-by-another-vm")
+    _same(json.loads(output["hardened-vm"]), json.loads(output["free-vm"]))
+    assert output.lines("inconclusive")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert output.lines("inconclusive")[1].startswith("INCONCLUSIVE msr-unreadable")
+    assert output.lines("not-applicable")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert output.lines("not-applicable")[1].startswith("NOT APPLICABLE vendor-not-amd")
+    assert output.lines("broken") == [
         "status 1, kvmprobe failed, kvmprobe exit-code",
         "status 0, libvirtd active, kvmprobe exit-code",
         "no report was stored",
     ]
-    assert answer.lines("more") == [
+    assert output.lines("more") == [
         "status 0, kvmprobe inactive, kvmprobe success",
         "750 root:adm .",
         "640 root:adm previous.json",
@@ -158,11 +158,11 @@ def test_a_host_that_can(booted: Booted) -> None:
     ]
 
 
-def test_a_host_where_another_holds_svm(booted: Booted) -> None:
-    """libvirtd is kept from starting until that is mended; one whose VMs run is not."""
+def test_a_host_where_another_owner_holds_svm(booted: Booted) -> None:
+    """libvirtd does not start until SVME is cleared. A libvirtd with running VMs may restart."""
     held = BY_NAME["held-second"].prepare[:-1]
-    hold = "\n".join(BY_NAME["another-vm"].prepare[1:])
-    answer = booted(
+    keep_vm = "\n".join(BY_NAME["another-vm"].prepare[1:])
+    output = booted(
         f"""
         {_JOURNAL}
         {_MODULES}
@@ -178,50 +178,50 @@ def test_a_host_where_another_holds_svm(booted: Booted) -> None:
         rm $limit; systemctl daemon-reload; systemctl reset-failed
         echo == again
         try start libvirtd
-        echo == mended
+        echo == fixed
         wrmsr -p 1 0xc0000080 {_OFF}; try start libvirtd; verdict
         echo == in-use
-        {hold}
+        {keep_vm}
         wrmsr -p 1 0xc0000080 {_OFF}; try restart libvirtd; verdict
         """,
         "bookworm",
         held,
     )
     verdict = "FAILED svm-held-by-another-owner: KVM_CREATE_VM failed: EBUSY; EFER.SVME was 1 on cpu1"
-    said = [line for line in answer.lines("journal") if line.startswith(("FAILED", "services", "Assertion"))]
-    assert [line[: len(verdict)] for line in said] == [
+    messages = [line for line in output.lines("journal") if line.startswith(("FAILED", "services", "Assertion"))]
+    assert [line[: len(verdict)] for line in messages] == [
         verdict,
         "services with gate.conf will not start",
         "Assertion failed for libvirtd.service - Stand-in.",
     ]
-    assert answer.lines("boot")[0] == "libvirtd inactive, kubelet active, kvmprobe exit-code"
-    assert [line.split()[0] for line in answer.lines("boot")[1:]] == ["kvmprobe.service"]
-    assert answer.lines("modules") == ["kvm_amd", "msr"]
-    socket, probes = answer.lines("socket")
+    assert output.lines("boot")[0] == "libvirtd inactive, kubelet active, kvmprobe exit-code"
+    assert [line.split()[0] for line in output.lines("boot")[1:]] == ["kvmprobe.service"]
+    assert output.lines("modules") == ["kvm_amd", "msr"]
+    socket, probes = output.lines("socket")
     assert socket == "socket trigger-limit-hit, libvirtd inactive"
     assert 1 <= int(probes) <= 3
-    assert answer.lines("again") == ["status 1, libvirtd inactive, kvmprobe exit-code"]
-    assert answer.lines("mended")[0] == "status 0, libvirtd active, kvmprobe success"
-    assert answer.lines("mended")[1].startswith("CONFIRMED")
-    assert answer.lines("in-use")[0] == "status 0, libvirtd active, kvmprobe exit-code"
-    assert answer.lines("in-use")[1].startswith("FAILED svme-not-set")
+    assert output.lines("again") == ["status 1, libvirtd inactive, kvmprobe exit-code"]
+    assert output.lines("fixed")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert output.lines("fixed")[1].startswith("CONFIRMED")
+    assert output.lines("in-use")[0] == "status 0, libvirtd active, kvmprobe exit-code"
+    assert output.lines("in-use")[1].startswith("FAILED svme-not-set")
 
 
 def test_a_host_where_kvm_amd_is_blacklisted(booted: Booted) -> None:
-    """On a newer systemd, which must know all that is in the units; and a newer kernel: SVME follows kvm_amd."""
-    answer = booted(
+    """A newer systemd must know every setting in the units. On a newer kernel SVME follows kvm_amd."""
+    output = booted(
         f"""
         {_JOURNAL}
         echo == verified
         systemd-analyze verify kvmprobe.service kvmprobe.timer libvirtd.service 2>&1
-        echo == mended
+        echo == fixed
         modprobe kvm_amd; try start libvirtd; verdict
         """,
         "trixie",
         ("echo blacklist kvm_amd >/etc/modprobe.d/no-kvm.conf",),
     )
-    assert "FAILED kvm-amd-not-loaded: " in answer["journal"]
-    assert answer.lines("boot")[0] == "libvirtd inactive, kubelet active, kvmprobe exit-code"
-    assert answer["verified"] == ""
-    assert answer.lines("mended")[0] == "status 0, libvirtd active, kvmprobe success"
-    assert answer.lines("mended")[1].startswith("CONFIRMED svme-set-at-module-load")
+    assert "FAILED kvm-amd-not-loaded: " in output["journal"]
+    assert output.lines("boot")[0] == "libvirtd inactive, kubelet active, kvmprobe exit-code"
+    assert output["verified"] == ""
+    assert output.lines("fixed")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert output.lines("fixed")[1].startswith("CONFIRMED svme-set-at-module-load")

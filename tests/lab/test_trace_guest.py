@@ -11,8 +11,9 @@ from tests.helpers.real_kernels import Guest
 pytestmark = pytest.mark.kernel
 
 _MOUNT = "mount -t tracefs tracefs /sys/kernel/tracing"
-# The machine's own tracing, as somebody may be using it.
-_OWN = "cd /sys/kernel/tracing && cat current_tracer tracing_on set_ftrace_filter set_event buffer_size_kb trace_clock"
+# The settings of the machine's own tracing, which another program may use.
+_FILES = "current_tracer tracing_on set_ftrace_filter set_event buffer_size_kb trace_clock"
+_STATE = f"cd /sys/kernel/tracing && cat {_FILES}"
 
 
 def _check(report: str, check: str) -> tuple[str, str]:
@@ -21,16 +22,16 @@ def _check(report: str, check: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("kernel", ["bullseye", "bookworm", "trixie", "trixie-backports"])
-def test_the_kernel_testifies(kernel: str, guest: Guest) -> None:
+def test_the_trace_shows_the_functions_and_the_writes(kernel: str, guest: Guest) -> None:
     output = guest(
         f"""
         {_MOUNT}; cd /sys/kernel/tracing
         for option in nocontext-info sym-offset hex; do echo $option >trace_options; done
-        echo kvm_vm_ioctl >set_ftrace_filter; echo function >current_tracer; ({_OWN}) >/before
+        echo kvm_vm_ioctl >set_ftrace_filter; echo function >current_tracer; ({_STATE}) >/before
         cd /kvmprobe-lab
         $kvmprobe trace --json -o /create >/dev/null; echo status $?
         $kvmprobe trace --reload --json -o /load; echo status $?
-        ({_OWN}) | cmp - /before && echo own tracing as before
+        ({_STATE}) | cmp - /before && echo own tracing unchanged
         ls /sys/kernel/tracing/instances | wc -l
         cut -d' ' -f1 /proc/modules | grep -E '^(msr|cpuid|kvm_amd|kvm)$' | sort | tr '\\n' ' '; echo
         cat /create; echo; echo @@@@; cat /load
@@ -38,9 +39,9 @@ def test_the_kernel_testifies(kernel: str, guest: Guest) -> None:
         kernel=kernel,
     )
     head, _, rest = output.partition("{")
-    assert head.splitlines() == ["status 0", "status 0", "own tracing as before", "0", "kvm kvm_amd "]
+    assert head.splitlines() == ["status 0", "status 0", "own tracing unchanged", "0", "kvm kvm_amd "]
     for report in ("{" + rest).split("@@@@"):
-        status, message = _check(report, "witnesses")
+        status, message = _check(report, "observers")
         assert (status, message.partition(":")[0]) == (
             "pass",
             "the trace, the registers and the uevents agree on cpu0-1",
@@ -51,7 +52,7 @@ def test_the_kernel_testifies(kernel: str, guest: Guest) -> None:
     assert written == {0, 1}
 
 
-def test_nothing_stays_when_it_is_killed_and_kvm_amd_comes_back(guest: Guest) -> None:
+def test_a_killed_trace_leaves_nothing_and_kvm_amd_loaded(guest: Guest) -> None:
     output = guest(
         f"""
         {_MOUNT}
@@ -87,13 +88,13 @@ time.sleep(600)' >/r &
         grep -o '^kvm_amd ' /proc/modules; ls /sys/kernel/tracing/instances
         """
     )
-    said, _, *rest = output.splitlines()
-    assert said.startswith("kvmprobe: kvm_amd cannot be unloaded: ")
+    message, _, *rest = output.splitlines()
+    assert message.startswith("kvmprobe: kvm_amd cannot be unloaded: ")
     assert rest == ["status 3", "kvm_amd "]
 
 
 def test_lost_entries_are_reported(guest: Guest) -> None:
-    """Somebody asks KVM so often that the buffers run over."""
+    """Two programs call KVM so often that the buffers overflow."""
     output = guest(
         f"""
         {_MOUNT}
@@ -108,12 +109,12 @@ while True: fcntl.ioctl(kvm, 0xAE00, 0)' >/r$cpu & done
     )
     report = output.rpartition("status")[0]
     assert json.loads(report)["evidence"]["trace"]["lost"]
-    status, message = _check(report, "witnesses")
+    status, message = _check(report, "observers")
     assert status == "warn"
     assert "entries were lost" in message
 
 
-def test_lockdown_closes_tracefs_and_it_says_so(guest: Guest) -> None:
+def test_lockdown_closes_tracefs(guest: Guest) -> None:
     output = guest(
         "$kvmprobe trace --mount 2>&1; echo status $?; $kvmprobe -q; echo status $?",
         parameters="lockdown=confidentiality",
@@ -125,12 +126,12 @@ def test_lockdown_closes_tracefs_and_it_says_so(guest: Guest) -> None:
     assert lines[-1] == "status 0"
 
 
-def test_a_kernel_with_other_tracing(guest: Guest) -> None:
-    """kernel.ftrace_enabled=0 leaves the writes visible."""
+def test_without_ftrace_the_writes_stay_visible(guest: Guest) -> None:
+    """kernel.ftrace_enabled=0 hides the functions, but not the trace event msr:write_msr."""
     output = guest(f"{_MOUNT}; sysctl -q kernel.ftrace_enabled=0; $kvmprobe trace --json; echo; echo status $?")
     report, _, status = output.rpartition("status")
     assert status.strip() == "0"
-    assert _check(report, "witnesses")[0] == "pass"
+    assert _check(report, "observers")[0] == "pass"
     assert json.loads(report)["evidence"]["trace"]["limits"] == [
         "kernel.ftrace_enabled is 0: functions are not visible"
     ]

@@ -1,4 +1,4 @@
-"""`kvmprobe watch` where KVM uses SVM: QEMU until its end and kvmprobe's own guest, on each of the kernels."""
+"""`kvmprobe watch` on real kernels with SVM: it watches QEMU, and kvmprobe's own guest."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.kernel
 OFF, ON = {"0xd01"}, {"0x1d01"}
 
 
-def efer(seen: Any) -> set[str]:
-    return {registers["EFER"] for registers in seen.values()}
+def efer(cpus: Any) -> set[str]:
+    return {registers["EFER"] for registers in cpus.values()}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def efer(seen: Any) -> set[str]:
         ("trixie-backports", "svme-set-at-module-load"),
     ],
 )
-def test_qemu_and_the_own_guest(name: str, reason: str, guest: Guest, tmp_path: Path) -> None:
+def test_qemu_and_kvmprobes_own_guest(name: str, reason: str, guest: Guest, tmp_path: Path) -> None:
     command = vmm(tmp_path)
     rom = (tmp_path / "exit.rom").read_bytes()
     escaped = "".join(f"\\{byte:03o}" for byte in rom.rstrip(b"\0"))
@@ -49,7 +49,7 @@ def test_qemu_and_the_own_guest(name: str, reason: str, guest: Guest, tmp_path: 
     output = guest(script, kernel=name)
     first, second, _, *rest = output.splitlines()
     assert (first, second) == ("status 0", "status 0"), output
-    assert rest[-1] == "0"  # what was borrowed went back
+    assert rest[-1] == "0"  # the temporarily loaded modules are unloaded
     reports = [json.loads(text) for text in _split("\n".join(rest[:-1]))]
     for report in reports:
         check_report(report)
@@ -68,8 +68,8 @@ def test_qemu_and_the_own_guest(name: str, reason: str, guest: Guest, tmp_path: 
     assert (reports[0]["evidence"]["watch"]["ended"], reports[0]["evidence"]["watch"]["status"]) == ("exited", 33)
 
 
-def test_other_ends(guest: Guest, tmp_path: Path) -> None:
-    """No VM at all, death with a VM, a VM that lives on, SVM held by somebody else."""
+def test_commands_without_a_vm_killed_attached_and_refused(guest: Guest, tmp_path: Path) -> None:
+    """No VM at all, a command killed with a VM, a VM that stays, SVM held by another owner."""
     python = " ".join(guest_program.python(Path("/")).command())
     script = f"""
         watch() {{ name=$1; shift; $kvmprobe watch --json -o /$name "$@"; echo $name $? >>/status; }}
@@ -80,8 +80,8 @@ END
         watch killed -- {python} -c 'from vmm import *; vm(); os.kill(os.getpid(), 9)'
         mkfifo /go
         {python} -c 'from vmm import *; open("/go").read(); vm(); open("/made", "w"); time.sleep(60)' & vmm=$!
-        watch alive -p $vmm 2>/said & watch=$!
-        until grep -q "watching $vmm" /said; do sleep 0.2; done
+        watch alive -p $vmm 2>/messages & watch=$!
+        until grep -q "watching $vmm" /messages; do sleep 0.2; done
         echo >/go; until [ -e /made ]; do sleep 0.2; done
         kill -TERM $(grep TracerPid /proc/$vmm/status | cut -f2); wait $watch
         kill -9 $vmm; wait
@@ -100,7 +100,7 @@ END
     for report in reports.values():
         check_report(report)
     verdicts = {name: report["verdict"] for name, report in reports.items()}
-    assert verdicts["none"]["reason"] == "interfered"
+    assert verdicts["none"]["reason"] == "vm-not-created"
     assert verdicts["none"]["summary"] == "the command never called KVM_CREATE_VM; it exited with status 7"
     assert verdicts["killed"]["reason"] == verdicts["alive"]["reason"] == "svme-set-by-create-vm"
     assert [efer(snapshot["cpus"]) for snapshot in reports["killed"]["evidence"]["snapshots"]] == [OFF, ON, OFF]
@@ -110,8 +110,8 @@ END
     assert sorted(lines[:6]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3", "yama 3"]
 
 
-def test_others_probe_while_one_watches(guest: Guest, tmp_path: Path) -> None:
-    """Temporarily loaded modules are for all. Who loaded them unloads them only when nobody uses them."""
+def test_other_probes_while_one_watches(guest: Guest, tmp_path: Path) -> None:
+    """All probes use the temporarily loaded modules. The one that loaded them unloads them when nothing uses them."""
     script = """
         msr() { grep -c '^msr ' /proc/modules; }
         $kvmprobe watch -q -o /first -- sleep 50 & first=$!
@@ -122,11 +122,11 @@ def test_others_probe_while_one_watches(guest: Guest, tmp_path: Path) -> None:
         kill -TERM $first; wait $first; msr; wait $second; cut -d: -f1 /second
     """
     output = guest(script, kernel="bookworm")
-    assert output.splitlines() == ["CONFIRMED svme-set-by-create-vm", "during", "1", "0", "INCONCLUSIVE interfered"]
+    assert output.splitlines() == ["CONFIRMED svme-set-by-create-vm", "during", "1", "0", "INCONCLUSIVE vm-not-created"]
 
 
 def _split(text: str) -> list[str]:
-    """JSON texts, one after the other."""
+    """Splits JSON texts that follow each other."""
     decoder, texts, at = json.JSONDecoder(), [], 0
     while at < len(text):
         _, end = decoder.raw_decode(text, at)
@@ -135,8 +135,8 @@ def _split(text: str) -> list[str]:
     return texts
 
 
-def test_threads_that_are_gone_before_they_are_announced(guest: Guest) -> None:
-    """Here a guard lives beside the command, so that waiting for any child never says that there is none."""
+def test_threads_that_end_before_ptrace_reports_them(guest: Guest) -> None:
+    """Here kvmprobe has another child, so a wait for any child never ends with ECHILD."""
     output = guest(
         """
         $kvmprobe watch -q -- python3 -S -c '

@@ -1,7 +1,7 @@
-"""A boot inside a boot: QEMU with KVM in an emulated machine, for what QEMU's own emulation cannot do.
+"""A boot inside a boot: QEMU with KVM in an emulated machine, for a firmware that sets VM_CR.
 
-There a firmware can set VM_CR, and the kernel finds it as after a switch in the setup. The outer guest has one CPU:
-with two, one boot in four hung.
+QEMU's own emulation ignores writes to VM_CR. In the inner machine the kernel finds VM_CR as after a switch in the
+firmware's setup. The outer guest has one CPU: with two CPUs one boot in four hung.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvmprobe.lab import firmware, payload, qemu, tools
+from kvmprobe.lab import external_programs, payload, qemu
 from kvmprobe.lab.kernels import Kernel
+from kvmprobe.lab.option_rom import option_rom
 from kvmprobe.lab.qemu import Boot, Machine
 
 OUTER = "bookworm"  # the kernel of the outer guest: six boots in six worked
 
 _OUTER_MACHINE = Machine(cpus=1, memory="2G")
-LOST = 75  # any status that is none of a verdict's
+INNER_LOST = 75  # any exit status that no verdict has
 
-# The inner guest's answer becomes the outer one's.
+# The outer guest passes on the inner one's output and exit status.
 _SCRIPT = """\
 mkdir -p /inner/results
 {qemu} </dev/null >/inner/qemu 2>&1
@@ -37,17 +38,20 @@ exit {lost}
 
 @contextmanager
 def nest(inner: Boot, outer: Kernel) -> Iterator[Boot]:
-    """The outer boot that runs `inner`, valid inside the `with`. Its root is this machine's, where QEMU is."""
-    program = tools.find("qemu-system-x86_64", "qemu-system-x86")
+    """Yields the outer boot that runs `inner`; valid inside the `with`. Its root is this machine's, which has QEMU.
+
+    Raises Problem.
+    """
+    program = external_programs.find("qemu-system-x86_64", "qemu-system-x86")
     with TemporaryDirectory(prefix="kvmprobe-lab-") as temp:
         initrd, rom = Path(temp, "initrd"), Path(temp, "rom")
         initrd.write_bytes(inner.kernel.initramfs.read_bytes() + inner.payload)
-        rom.write_bytes(firmware.option_rom(inner.machine.vm_cr or 0))
-        # A guest in a guest that halts may miss the timer that should wake it: half of the 5.10 boots hung.
+        rom.write_bytes(option_rom(inner.machine.vm_cr or 0))
+        # A halted guest in a guest may miss the timer interrupt that should wake it: half of the 5.10 boots hung.
         machine = dataclasses.replace(inner.machine, parameters=f"{inner.machine.parameters} idle=poll".strip())
-        awake = dataclasses.replace(inner, machine=machine)
-        arguments = qemu.arguments("kvm", awake, initrd, Path("/inner/results"), Path("/inner/console"))
+        polling = dataclasses.replace(inner, machine=machine)
+        arguments = qemu.arguments("kvm", polling, initrd, Path("/inner/results"), Path("/inner/console"))
         command = shlex.join([program, *arguments, "-option-rom", str(rom)])
-        script = _SCRIPT.format(qemu=command, lost=LOST)
+        script = _SCRIPT.format(qemu=command, lost=INNER_LOST)
         added = payload.archive(["modprobe kvm_amd"], ["sh", "-c", script])
         yield dataclasses.replace(inner, kernel=outer, payload=added, machine=_OUTER_MACHINE, root=Path("/"))

@@ -1,4 +1,4 @@
-"""In a guest, where modules can be loaded: what was borrowed goes back, however kvmprobe ends."""
+"""Temporarily loaded modules in a guest: kvmprobe unloads them, however it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.kernel
 _STATE = "grep -E '^(msr|cpuid|kvm_amd|kvm) ' /proc/modules | cut -d' ' -f1 | sort | tr '\\n' ' '"
 
 
-def test_borrowed_modules_go_back_and_others_stay(guest: Guest) -> None:
+def test_temporarily_loaded_modules_are_unloaded_and_others_stay(guest: Guest) -> None:
     output = guest(
         f"""
         $kvmprobe -q; echo status $?; {_STATE}; echo
@@ -35,8 +35,8 @@ def test_borrowed_modules_go_back_and_others_stay(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
-def test_borrowed_modules_go_back_when_kvmprobe_is_ended(signal: str, guest: Guest) -> None:
-    """Moments spread over a probe's life; the guard needs a moment of its own after SIGKILL."""
+def test_temporarily_loaded_modules_are_unloaded_when_kvmprobe_is_killed(signal: str, guest: Guest) -> None:
+    """The moments are spread over the whole run. After SIGKILL the child that unloads needs some time."""
     output = guest(
         f"""
         $kvmprobe -q
@@ -56,8 +56,8 @@ def test_borrowed_modules_go_back_when_kvmprobe_is_ended(signal: str, guest: Gue
     assert [line.split() for line in output.splitlines()[1:]] == [["kvm", "kvm_amd"]] * 5
 
 
-def test_closed_descriptors_change_nothing(guest: Guest) -> None:
-    """A pipe of ours must not become descriptor 0, 1 or 2."""
+def test_closed_standard_descriptors(guest: Guest) -> None:
+    """A pipe that kvmprobe opens must not become descriptor 0, 1 or 2."""
     output = guest(
         """
         for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
@@ -68,7 +68,7 @@ def test_closed_descriptors_change_nothing(guest: Guest) -> None:
     assert output.splitlines() == ["status 0"] * 4
 
 
-def test_probes_at_the_same_time_do_not_take_modules_from_each_other(guest: Guest) -> None:
+def test_simultaneous_probes_do_not_unload_each_others_modules(guest: Guest) -> None:
     output = guest(
         f"""
         for number in 1 2 3 4; do
@@ -85,7 +85,7 @@ def test_probes_at_the_same_time_do_not_take_modules_from_each_other(guest: Gues
     assert modules.split() == ["kvm", "kvm_amd"]
 
 
-def test_nobody_takes_away_what_is_being_read(guest: Guest) -> None:
+def test_a_module_in_use_cannot_be_unloaded(guest: Guest) -> None:
     output = guest(
         f"""
         modprobe -a msr cpuid
@@ -99,7 +99,7 @@ def test_nobody_takes_away_what_is_being_read(guest: Guest) -> None:
 
 
 def test_no_other_user_can_keep_the_modules_loaded(guest: Guest) -> None:
-    """Whoever may open a file may lock it, for ever."""
+    """Another user locks every file that he may open, and never unlocks it."""
     output = guest(
         f"""
         cat >/lock.py <<'END'
@@ -126,7 +126,7 @@ END
     assert (status, modules.split()) == ("status 0", ["kvm", "kvm_amd"])
 
 
-def test_load_kvm_loads_it_to_stay_and_keeps_the_answer(guest: Guest) -> None:
+def test_load_kvm_loads_kvm_amd_and_leaves_it(guest: Guest) -> None:
     output = guest(
         f"""
         $kvmprobe -q; echo status $?

@@ -1,4 +1,4 @@
-"""Kernel images: what is one, and what comes out of it."""
+"""Kernel images: which files are one, and the vmlinux that comes out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _with_size(data: bytes, whole: bytes) -> bytes:
     [lambda data: _with_size(lzma.compress(data), data), gzip.compress, lambda data: _with_size(_zstd(data), data)],
     ids=["xz", "gzip", "zstd"],
 )
-def test_unpacks_what_is_inside(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_the_vmlinux_is_extracted(compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(lab_images.bzimage(compress(lab_images.vmlinux())))
     kernel_image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
     assert (tmp_path / "vmlinux").read_bytes() == lab_images.vmlinux()
@@ -53,14 +53,14 @@ def test_unpacks_what_is_inside(compress: Callable[[bytes], bytes], tmp_path: Pa
         b"",
     ],
 )
-def test_what_does_not_unpack_is_booted_as_it_is(payload: bytes, tmp_path: Path) -> None:
+def test_nothing_is_extracted_from_an_unknown_or_damaged_image(payload: bytes, tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(lab_images.bzimage(payload))
     kernel_image.unpack(tmp_path / "vmlinuz", tmp_path / "vmlinux")
     assert not (tmp_path / "vmlinux").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"", "not an x86 kernel image"),
         (b"#!/bin/sh\n" * 1000, "not an x86 kernel image"),
@@ -71,13 +71,13 @@ def test_what_does_not_unpack_is_booted_as_it_is(payload: bytes, tmp_path: Path)
         (lab_images.vmlinux()[:64] + b"\xff" * 8000, "no PVH entry"),
     ],
 )
-def test_not_a_kernel(content: bytes, says: str, tmp_path: Path) -> None:
+def test_files_that_are_no_kernel(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(DataProblem, match=says):
+    with pytest.raises(DataProblem, match=message):
         kernel_image.release(tmp_path / "file")
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataProblem, match="cannot be read"):
         kernel_image.release(tmp_path / "missing")
     with pytest.raises(DataProblem, match="cannot be read"):
@@ -86,7 +86,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", [row.suite for row in kernels.DEBIAN])
-def test_real_kernels_unpack(name: str, real_kernel: Callable[[str], Kernel]) -> None:
+def test_real_kernels_are_extracted(name: str, real_kernel: Callable[[str], Kernel]) -> None:
     kernel = real_kernel(name)
     assert kernel.image.name == "vmlinux"
     assert kernel_image.release(kernel.image.with_name("vmlinuz")) == kernel.release

@@ -37,11 +37,12 @@ _BEFORE_KVM = re.compile(
     r"not found|Key was rejected|Required key|Exec format|Unknown symbol|not permitted|install command"
 )
 # Logged of the CPUs at boot, so still true now; the line of the module's own refusal comes after it.
+_CLEARED = re.compile(r"^Clearing CPUID bits:.*\b(?:svm|6:2)\b|[Cc]ommand line:.*\bclearcpuid=\S*\bsvm\b")
 _AT_BOOT = re.compile(r"^SVM disabled \(by BIOS\) in MSR_VM_CR$")
 
 
-# arch/x86/mm/mem_encrypt.c, arch/x86/coco/sev/core.c, arch/x86/kernel/cpu/mshyperv.c (isolation type 2: SNP). SME alone,
-# and the lines of ccp and kvm_amd about their own guests, are about a host.
+# arch/x86/mm/mem_encrypt.c, arch/x86/coco/sev/core.c, arch/x86/kernel/cpu/mshyperv.c (isolation type 2: SNP). Lines about
+# SME alone, and those of ccp and kvm_amd about guests of their own, are of a host.
 _SEV_GUEST = re.compile(
     r"Memory Encryption Features active:.*\bSEV\b|Secure Encrypted Virtualization \(SEV\) active|"
     r"unsupported when running as an SEV guest|^SEV: (?:Using SNP CPUID table|SNP running at VMPL|SNP guest platform)|"
@@ -68,6 +69,11 @@ def answer_of_modprobe(facts: Facts) -> str:
 def sev_lines(facts: Facts) -> list[str]:
     """The log lines that show this host to be a memory-encrypted guest."""
     return [text for text in log_texts(facts) if _SEV_GUEST.search(text)]
+
+
+def is_confidential(facts: Facts) -> bool:
+    """Whether this host is itself a memory-encrypted guest, by SEV_STATUS or by the kernel's log."""
+    return bool(facts.is_sev_guest() or sev_lines(facts))
 
 
 class Refusal:
@@ -104,6 +110,24 @@ def last_refusal(facts: Facts, kind: str) -> Refusal | None:
         return None
     found = refusals(facts)
     return found[-1] if found and found[-1].kind == kind else None
+
+
+def bit_clear_lines(facts: Facts) -> list[str]:
+    """The lines of has_svm() (until 6.1) that the CPU has no SVM bit; none where clearcpuid= took it away.
+
+    Newer kernels log the same where the firmware disabled SVM, so their line shows nothing about the bit.
+    """
+    cleared = any(_CLEARED.search(text) for text in log_texts(facts))
+    return [] if cleared else [text for text in log_texts(facts) if text.endswith("has_svm: svm not available")]
+
+
+def is_refused_by_log(facts: Facts) -> bool:
+    """Whether the log shows that the kernel refused kvm_amd, and nothing that it named went away since."""
+    found = refusals(facts)
+    if not found:
+        return False
+    last = found[-1]
+    return last.kind != "other-vendor" or last.word is None or last.word.replace("-", "_") in facts.modules
 
 
 def refusal_texts(facts: Facts, kind: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""This process may not use /dev/kvm: file mode, mount, device cgroup, sandbox or security module; or it ran out of a resource."""
+"""This process may not use /dev/kvm (file mode, mount, device cgroup, sandbox, security module) or lacks a resource."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ def _opening(facts: Facts) -> str | None:
     return error_of(facts.evidence["device"]["opened"])
 
 
-def _node(facts: Facts) -> str:
-    device = facts.evidence["device"]
-    return f"{device['path']}: mode {device['mode']}, owner {device['owner']}, group {device['group']}"
-
-
-def _error(facts: Facts) -> str:
-    return f"opening {facts.evidence['device']['path']}: {_opening(facts)}"
+def _user(facts: Facts) -> str:
+    return f"effective user id: {facts.evidence['host']['euid']}"
 
 
 def nodev(facts: Facts) -> Found | None:
@@ -32,8 +27,7 @@ def nodev(facts: Facts) -> Found | None:
     if not bad:
         return None
     mount = bad[-1]
-    text = f"{mount['path']} is mounted with {mount['options']}"
-    return Found([_error(facts), text], path=mount["path"])
+    return Found([f"{mount['path']} is mounted with {mount['options']}"], path=mount["path"])
 
 
 def _mode(facts: Facts) -> int | None:
@@ -52,7 +46,7 @@ def not_in_group(facts: Facts) -> Found | None:
     if isinstance(groups, list) and group in groups:
         return None
     mine = [f"groups of this process: {', '.join(groups)}"] if isinstance(groups, list) else []
-    return Found([_node(facts), f"effective user id {facts.evidence['host']['euid']}", *mine], group=group)
+    return Found([_user(facts), *mine], group=group)
 
 
 def root_only(facts: Facts) -> Found | None:
@@ -61,7 +55,7 @@ def root_only(facts: Facts) -> Found | None:
         return None
     if mode & 0o006 == 0o006 or (mode & 0o060 == 0o060 and group != "root"):
         return None
-    return Found([_node(facts), f"effective user id {facts.evidence['host']['euid']}"])
+    return Found([_user(facts)])
 
 
 def device_cgroup(facts: Facts) -> Found | None:
@@ -69,8 +63,7 @@ def device_cgroup(facts: Facts) -> Found | None:
     kind = container(facts)
     if _opening(facts) != "EPERM":
         return None
-    where = [f"kvmprobe ran in a container ({kind})"] if kind else []
-    return Found([_error(facts), _node(facts), *where])
+    return Found([f"kvmprobe ran in a container ({kind})"] if kind else [])
 
 
 def security_module(facts: Facts) -> Found | None:
@@ -79,7 +72,7 @@ def security_module(facts: Facts) -> Found | None:
     found = rights(facts)
     lsm = known_text(found["lsm"]) if found else None
     mapped = found["user_namespace"] if found else None
-    because = [_error(facts), _node(facts), f"effective user id {facts.evidence['host']['euid']}"]
+    because = [_user(facts)]
     because += [f"security modules: {lsm}"] if lsm else []
     if mapped is True:
         return Found([*because, "in a user namespace (/proc/self/uid_map)"], _USER_NAMESPACE)
@@ -87,8 +80,10 @@ def security_module(facts: Facts) -> Found | None:
 
 
 _USER_NAMESPACE = (
-    "This process is in a user namespace, where user id 0 is not the host's root, and the node's mode decides. Give the "
-    "host's user, or a group of the container, the right to the node on the host, for instance:",
+    (
+        "This process is in a user namespace, where user id 0 is not the host's root, and the node's mode decides. "
+        "Give the host's user, or a group of the container, the right to the node on the host, for instance:"
+    ),
     "$ sudo setfacl -m u:USER:rw /dev/kvm",
     "With podman, keep the user's groups:",
     "$ podman run --device /dev/kvm --group-add keep-groups IMAGE",
@@ -109,7 +104,7 @@ def ioctl_refused(facts: Facts) -> Found | None:
     found = rights(facts)
     lsm = known_text(found["lsm"]) if found else None
     seccomp = known_text(found["seccomp"]) if found else None
-    because = [f"{name}: {error}, although {facts.evidence['device']['path']} opened" for name, error in refused.items()]
+    because = [f"{facts.evidence['device']['path']}: opened"]
     because += [f"security modules: {lsm}"] if lsm else []
     because += ["a seccomp filter is on (/proc/self/status: Seccomp 2)"] if seccomp == "2" else []
     return Found(because)
@@ -125,12 +120,15 @@ CAUSES = (
     Cause(
         "out-of-resource",
         (*_REFUSED, "create-vm-failed"),
-        "The process or the machine ran out of descriptors or memory (EMFILE, ENFILE, ENOMEM), or was interrupted. That "
-        "shows nothing about SVM.",
+        "The process or the machine ran out of descriptors or memory (EMFILE, ENFILE, ENOMEM), or was interrupted. "
+        "That shows nothing about SVM.",
         out_of_resource,
         (
-            "Run kvmprobe again. For EMFILE, raise the limit of open files of the process (ulimit -n); for ENFILE, that of "
-            "the machine (sysctl fs.file-max); for ENOMEM, free memory or raise the cgroup's limit:",
+            (
+                "Run kvmprobe again. For EMFILE, raise the limit of open files of the process (ulimit -n); for "
+                "ENFILE, that of the machine (sysctl fs.file-max); for ENOMEM, free memory or raise the cgroup's "
+                "limit:"
+            ),
             "$ ulimit -n",
             "$ sysctl fs.file-max",
             "$ free -m",
@@ -139,12 +137,14 @@ CAUSES = (
     Cause(
         "ioctl-refused",
         _REFUSED,
-        "/dev/kvm opened and an ioctl of KVM was refused with EACCES, EPERM or ENOSYS, which KVM itself does not answer "
-        "there: a sandbox (Landlock, seccomp) or a security module (SELinux, AppArmor) refuses.",
+        "/dev/kvm opened and an ioctl of KVM was refused with EACCES, EPERM or ENOSYS, which KVM itself does not "
+        "answer there: a sandbox (Landlock, seccomp) or a security module (SELinux, AppArmor) refuses.",
         ioctl_refused,
         (
-            "A sandbox or security module refuses KVM's ioctls to this process. Run kvmprobe outside of it, or allow "
-            "ioctls on /dev/kvm in its policy. To see which one it is (Seccomp: 2 is a filter):",
+            (
+                "A sandbox or security module refuses KVM's ioctls to this process. Run kvmprobe outside of it, or "
+                "allow ioctls on /dev/kvm in its policy. To see which one it is (Seccomp: 2 is a filter):"
+            ),
             "$ grep Seccomp /proc/self/status",
             "# journalctl -k -b -g 'avc|apparmor|seccomp'",
             "# ausearch -m avc,seccomp -ts recent",
@@ -179,7 +179,7 @@ CAUSES = (
             "$ sudo kvmprobe",
             "To give a group the right for good, make the group and a rule for udev:",
             "$ sudo groupadd --system --force kvm",
-            "$ echo 'KERNEL==\"kvm\", GROUP=\"kvm\", MODE=\"0660\"' | sudo tee /etc/udev/rules.d/65-kvm.rules",
+            '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',
             "$ sudo udevadm trigger --action=change /dev/kvm",
             '$ sudo usermod -aG kvm "$USER"',
         ),
@@ -187,25 +187,30 @@ CAUSES = (
     Cause(
         "device-cgroup-refuses",
         _REFUSED,
-        "Opening /dev/kvm was refused with EPERM: the device cgroup of a container or a systemd unit does not allow it.",
+        "Opening /dev/kvm was refused with EPERM: the device cgroup of a container or a systemd unit does not allow "
+        "it.",
         device_cgroup,
         (
-            "The device cgroup does not allow /dev/kvm. Allow it where the process is started: docker run --device "
-            "/dev/kvm, DeviceAllow=/dev/kvm rw in a systemd unit (PrivateDevices=no), or a Kubernetes device plugin. See "
-            "which cgroup it is:",
+            (
+                "The device cgroup does not allow /dev/kvm. Allow it where the process is started: docker run "
+                "--device /dev/kvm, DeviceAllow=/dev/kvm rw in a systemd unit (PrivateDevices=no), or a Kubernetes "
+                "device plugin. See which cgroup it is:"
+            ),
             "$ cat /proc/self/cgroup",
         ),
     ),
     Cause(
         "open-refused-by-policy",
         _REFUSED,
-        "Opening /dev/kvm was refused although user id, mode and group allow it: a nodev mount, a device cgroup, a user "
-        "namespace or a security module.",
+        "Opening /dev/kvm was refused although user id, mode and group allow it: a nodev mount, a device cgroup, a "
+        "user namespace or a security module.",
         security_module,
         (
-            "The node's mode is not what refuses. See whether /dev is mounted with nodev (then: mount -o remount,dev /dev), "
-            "whether a security module denied it (SELinux, AppArmor), and whether this is a container without the device "
-            "(docker run --device /dev/kvm):",
+            (
+                "The node's mode is not what refuses. See whether /dev is mounted with nodev (then: mount -o "
+                "remount,dev /dev), whether a security module denied it (SELinux, AppArmor), and whether this is a "
+                "container without the device (docker run --device /dev/kvm):"
+            ),
             "$ findmnt -no TARGET,OPTIONS -T /dev/kvm",
             "# journalctl -k -b -g 'avc|apparmor'",
             "# ausearch -m avc -ts recent",

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from typing import Callable
 
 ROOT, ANYONE = "# ", "$ "  # how a step begins that is a command: for root on this host, for anyone or elsewhere
-COMMAND_INDENT = "    "  # how a command's line begins in a hint
 
 
 class Found:
     """The answer yes.
 
-    `because`: the evidence that shows the cause, quoted. `words`: what the steps leave open, by name; a step whose
-    words are all empty is left out. `steps`: in place of the cause's own steps, where the case needs others.
+    `because`: the evidence that shows the cause, quoted, beside what the check that decided quotes itself. `words`:
+    what the steps leave open, by name; a step that becomes empty is left out. `steps`: in place of the cause's own
+    steps, where the case needs others.
     """
 
     def __init__(self, because: list[str], steps: tuple[str, ...] | None = None, **words: str) -> None:
@@ -28,9 +28,9 @@ class Found:
 class Cause:
     """A row of the table of causes.
 
-    `name`: promised to the outside. `reasons`: the reasons that this can be the cause of. `when`: what it means, for
-    `explain`. `ask`: the question; it returns Found, or None where the evidence does not show this cause. `steps`: what
-    to do, one step a line; a command begins with ROOT or ANYONE. {words} are those of Found.
+    `name`: consumers rely on it. `reasons`: those that this can be the cause of. `when`: what it means, for `explain`.
+    `ask`: the question; it returns Found, or None where the evidence does not show this cause. `steps`: what to do,
+    sentences and commands; a command begins with ROOT or ANYONE. {words} are those of Found.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Cause:
         self.steps = steps
 
     def what_to_do(self) -> str:
-        """The steps for `explain`, with the words in capitals in place of what a host would fill in."""
+        """The steps for `explain`: a hint, with words in capitals in place of what a host would fill in."""
         return _hint(self.steps, _Capitals(), "")
 
 
 def hint_of(cause: Cause, found: Found, facts: Facts) -> str:
-    """The steps for this host, in lines. A line that begins with COMMAND_INDENT is a command, ready to be run."""
+    """The hint of a cause for this host: one sentence for each step, commands in backticks, with sudo for a user."""
     sudo = "" if facts.evidence["host"]["euid"] == 0 else "sudo "
     return _hint(found.steps or cause.steps, found.words, sudo)
 
@@ -64,12 +64,17 @@ class _Capitals(dict):  # type: ignore[type-arg]
 
 
 def _hint(steps: tuple[str, ...], words: dict[str, str], sudo: str) -> str:
-    lines = []
+    hint = ""
     for step in steps:
         line = step.format_map(words)
-        if line.startswith(ROOT):
-            line = f"{COMMAND_INDENT}{sudo}{line[len(ROOT) :]}"
-        elif line.startswith(ANYONE):
-            line = f"{COMMAND_INDENT}{line[len(ANYONE) :]}"
-        lines += [line] if line.strip() else []
-    return "\n".join(lines)
+        command = line[2:] if line.startswith((ROOT, ANYONE)) else ""
+        if command:
+            joint = ", then" if hint.endswith("`") else ""
+            hint += f"{joint} `{sudo if line.startswith(ROOT) else ''}{command}`"
+        elif line.strip() and not hint:
+            hint = line
+        elif line.strip():
+            # A sentence ends after its commands, unless the next step goes on with it.
+            ends = "" if hint.endswith(".") else ";" if line[0].islower() else "."
+            hint += f"{ends} {line}"
+    return hint if hint.endswith(".") else f"{hint}."

@@ -73,7 +73,9 @@ def wsl(facts: Facts) -> Found | None:
     return Found([f"kernel {release}", *hypervisor_text(facts), *_lines(facts)])
 
 
-_CLOUDS = re.compile(r"Amazon EC2|Google|OpenStack|Alibaba|Tencent|DigitalOcean|Hetzner|Vultr|Oracle|OVH", re.IGNORECASE)
+_CLOUDS = re.compile(
+    r"Amazon EC2|Google|OpenStack|Alibaba|Tencent|DigitalOcean|Hetzner|Vultr|Oracle|OVH", re.IGNORECASE
+)
 
 
 def azure(facts: Facts) -> Found | None:
@@ -130,26 +132,33 @@ CAUSES = (
         "The host is Xen's dom0. Xen owns SVM, and shows dom0 a CPU without it. Source: feature bit 11, XENFEAT_dom0.",
         xen_dom0,
         (
-            "Xen owns SVM on this machine, and this is its dom0. To use KVM, boot the kernel without Xen: choose the boot "
-            "entry that does not begin with Xen. On Debian, make that the default:",
+            (
+                "Xen owns SVM on this machine, and this is its dom0. To use KVM, boot the kernel without Xen: "
+                "choose the boot entry that does not begin with Xen. On Debian, make that the default:"
+            ),
             "# sh -c 'echo XEN_OVERRIDE_GRUB_DEFAULT=0 >>/etc/default/grub.d/xen.cfg'",
             "# update-grub",
-            "# reboot",
+            "# systemctl reboot",
             "To stay with Xen, run VMs with Xen's own tools (xl, or libvirt's xen:///system) in place of KVM.",
         ),
     ),
     Cause(
         "xen-pv-domain",
         _REASONS,
-        "The host is a paravirtualized Xen domain: the usual dom0, or a PV guest. Xen owns SVM and never gives it to one.",
+        "The host is a paravirtualized Xen domain: the usual dom0, or a PV guest. Xen owns SVM and never gives it "
+        "to one.",
         xen_paravirtualized,
         (
             "Xen owns SVM on this machine, and this is a PV domain of it, dom0 or a guest. See which one:",
             "$ cat /proc/xen/capabilities",
-            "control_d means dom0: boot the kernel without Xen (the boot entry that does not begin with Xen) to use KVM, "
-            "or run VMs with Xen's own tools (xl) in place of KVM.",
-            "Else this is a guest: a PV guest never has SVM. Whoever runs Xen has to make it an HVM guest with "
-            "nestedhvm=1.",
+            (
+                "If it shows control_d, this is dom0: boot the kernel without Xen (the boot entry that does not "
+                "begin with Xen) to use KVM, or run VMs with Xen's own tools (xl) in place of KVM."
+            ),
+            (
+                "Else this is a guest: a PV guest never has SVM. Whoever runs Xen has to make it an HVM guest with "
+                "nestedhvm=1."
+            ),
         ),
     ),
     Cause(
@@ -158,8 +167,10 @@ CAUSES = (
         "The host is a guest of Xen without nested virtualization.",
         xen_guest,
         (
-            "This is a guest of Xen. Whoever runs Xen has to set nestedhvm=1 in the guest's configuration (type=\"hvm\") "
-            "and start the guest again. Without that, no VM runs by KVM here. If this is dom0, boot without Xen.",
+            (
+                'This is a guest of Xen. Whoever runs Xen has to set nestedhvm=1 in the guest\'s configuration (type="hvm") '
+                "and start the guest again. Without that, no VM runs by KVM here. If this is dom0, boot without Xen."
+            ),
         ),
     ),
     Cause(
@@ -181,8 +192,10 @@ CAUSES = (
         "The host is a virtual machine in Azure of a size without nested virtualization.",
         azure,
         (
-            "Resize the VM to a size that supports nested virtualization and is not confidential (Azure's documentation "
-            "lists it for each size), for instance:",
+            (
+                "Resize the VM to a size that supports nested virtualization and is not confidential (Azure's "
+                "documentation lists it for each size), for instance:"
+            ),
             "$ az vm resize --resource-group GROUP --name VM --size Standard_D4as_v5",
             "A security type 'Trusted Launch' can also take it away: use 'Standard'.",
         ),
@@ -193,9 +206,11 @@ CAUSES = (
         "The host is a cloud instance whose hypervisor does not give SVM to its guests.",
         cloud,
         (
-            "This instance type does not offer SVM to its guests, and nothing inside the instance can change that. Use a "
-            "bare-metal instance type (Amazon EC2: the types whose name ends in .metal), or a type for which the provider "
-            "documents nested virtualization on AMD.",
+            (
+                "This instance type does not offer SVM to its guests, and nothing inside the instance can change "
+                "that. Use a bare-metal instance type (Amazon EC2: the types whose name ends in .metal), or a type "
+                "for which the provider documents nested virtualization on AMD."
+            ),
         ),
     ),
     Cause(
@@ -209,8 +224,10 @@ CAUSES = (
             "If it is 0, end all VMs there, and load kvm_amd again:",
             "$ sudo modprobe -r kvm_amd",
             "$ sudo modprobe kvm_amd nested=1",
-            "Give the VM the host's CPU: QEMU -cpu host (or -cpu MODEL,+svm); libvirt, in virsh edit VM: <cpu "
-            "mode='host-passthrough'/>; Proxmox: qm set VMID --cpu host.",
+            (
+                "Give the VM the host's CPU: QEMU -cpu host (or -cpu MODEL,+svm); libvirt, in virsh edit VM: <cpu "
+                "mode='host-passthrough'/>; Proxmox: qm set VMID --cpu host."
+            ),
             "Power the VM off and on: a reboot from inside does not change its CPU.",
         ),
     ),
@@ -227,8 +244,10 @@ CAUSES = (
         "The host is a virtual machine of Hyper-V without nested virtualization.",
         _under("Microsoft Hv"),
         (
-            "On the Windows host, with the VM off, in PowerShell as administrator (Windows 11 or Server 2022 is needed "
-            "for AMD):",
+            (
+                "On the Windows host, with the VM off, in PowerShell as administrator (Windows 11 or Server 2022 is "
+                "needed for AMD):"
+            ),
             "$ Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true",
             "Then start the VM again.",
         ),
@@ -239,8 +258,10 @@ CAUSES = (
         "The host is a virtual machine of VMware without nested virtualization.",
         _under("VMwareVMware"),
         (
-            "Power the VM off. In its settings, under Processors, select 'Virtualize Intel VT-x/EPT or AMD-V/RVI' "
-            "(vSphere: 'Expose hardware assisted virtualization to the guest OS'), or add to its .vmx file:",
+            (
+                "Power the VM off. In its settings, under Processors, select 'Virtualize Intel VT-x/EPT or AMD-V/RVI' "
+                "(vSphere: 'Expose hardware assisted virtualization to the guest OS'), or add to its .vmx file:"
+            ),
             '$ vhv.enable = "TRUE"',
             "On a Windows host this needs Hyper-V and memory integrity off. Then power the VM on.",
         ),
@@ -261,9 +282,11 @@ CAUSES = (
         "The host is a virtual machine, and its hypervisor does not give it SVM.",
         any_vm,
         (
-            "The hypervisor outside{name} does not offer SVM to this VM, and nothing inside can change that. Ask whoever "
-            "runs it to enable nested virtualization for this VM (AMD-V inside the guest), then power the VM off and on. "
-            "If it has no nested virtualization, use bare metal.",
+            (
+                "The hypervisor outside{name} does not offer SVM to this VM, and nothing inside can change that. "
+                "Ask whoever runs it to enable nested virtualization for this VM (AMD-V inside the guest), then "
+                "power the VM off and on. If it has no nested virtualization, use bare metal."
+            ),
         ),
     ),
     Cause(
@@ -273,8 +296,11 @@ CAUSES = (
         "filters it.",
         bare_metal,
         (
-            "Every AMD CPU of this family has SVM, so something hides it: a firmware that masks the CPUID bit, or a "
-            "hypervisor that hides itself. Enable 'SVM Mode' (AMD-V) in the firmware's setup, and update the firmware:",
+            (
+                "Every AMD CPU of this family has SVM, so something hides it: a firmware that masks the CPUID bit, "
+                "or a hypervisor that hides itself. Enable 'SVM Mode' (AMD-V) in the firmware's setup, and update "
+                "the firmware:"
+            ),
             *("# systemctl reboot --firmware-setup",),
             "See whether a hypervisor is below:",
             "$ systemd-detect-virt",
@@ -288,4 +314,3 @@ CAUSES = (
         ("This CPU model has no SVM, and no setting can change that: KVM needs another machine.",),
     ),
 )
-

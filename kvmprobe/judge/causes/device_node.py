@@ -19,11 +19,15 @@ def _described(facts: Facts) -> str:
     return f"{device['path']}: {device['type'] or 'does not exist'}{number}"
 
 
+def _registered(facts: Facts) -> str:
+    return f"/sys/class/misc/kvm: {'exists' if facts.evidence['device']['registered'] else 'missing'}"
+
+
 def _in_place(facts: Facts) -> Found | None:
     """What stands in the node's place is removed; then kvm_amd makes its node when it loads."""
     module = facts.modules.get("kvm_amd")
     path = facts.evidence["device"]["path"]
-    because = [_described(facts), f"kvm is registered: {facts.evidence['device']['registered']}".lower()]
+    because = [_described(facts), _registered(facts)]
     reload_works = module is not None and module["state"] != "builtin" and not module["refcount"]
     steps = ("# modprobe -r kvm_amd", LOAD[0]) if reload_works else (f"# mknod -m 0660 {path} c 10 232",)
     then = "Then load kvm_amd again, which makes the node:" if reload_works else "Then make the node:"
@@ -97,8 +101,8 @@ CAUSES = (
     Cause(
         "device-is-folder",
         _MISSING,
-        "A folder is in the place of /dev/kvm. A container's volume of a device that did not exist leaves one (docker -v "
-        "/dev/kvm:/dev/kvm), and the kernel then cannot make the node.",
+        "A folder is in the place of /dev/kvm. A container's volume of a device that did not exist leaves one "
+        "(docker -v /dev/kvm:/dev/kvm), and the kernel then cannot make the node.",
         folder,
         (
             "A folder is in the node's place, left by a container's volume. Stop that container and remove the folder:",
@@ -126,11 +130,14 @@ CAUSES = (
     Cause(
         "built-in-kvm-amd-refused",
         _MISSING,
-        "kvm_amd is built into the kernel, and refused this CPU when the kernel started. The kernel's log has the line.",
+        "kvm_amd is built into the kernel, and refused this CPU when the kernel started. The kernel's log has the "
+        "line.",
         built_in_refused,
         (
-            "kvm_amd is built in and refused when the kernel started, so only a reboot has it try again. The kernel's "
-            "log names the reason:",
+            (
+                "kvm_amd is built in and refused when the kernel started, so only a reboot has it try again. The "
+                "kernel's log names the reason:"
+            ),
             "# journalctl -k -b -g 'kvm|svm'",
         ),
     ),
@@ -140,8 +147,10 @@ CAUSES = (
         "kvmprobe ran in a container to which /dev/kvm was not given.",
         not_in_container,
         (
-            "Give the container the device: docker run --device /dev/kvm, lxc config device add CONTAINER kvm unix-char "
-            "source=/dev/kvm, systemd-nspawn --bind=/dev/kvm --property=DeviceAllow='/dev/kvm rw'.",
+            (
+                "Give the container the device: docker run --device /dev/kvm, lxc config device add CONTAINER kvm "
+                "unix-char source=/dev/kvm, systemd-nspawn --bind=/dev/kvm --property=DeviceAllow='/dev/kvm rw'."
+            ),
         ),
     ),
     Cause(
@@ -168,8 +177,13 @@ CAUSES = (
     Cause(
         "node-without-driver",
         _MISSING,
-        "/dev/kvm exists and no driver is behind it: a node that somebody made, or that stayed when kvm_amd was unloaded.",
+        "/dev/kvm exists and no driver is behind it: a node that somebody made, or that stayed when kvm_amd was "
+        "unloaded.",
         no_driver,
-        ("The node has no driver behind it. Load kvm_amd, or see why it is not loaded:", LOAD[0], "# kvmprobe --load-kvm"),
+        (
+            "The node has no driver behind it. Load kvm_amd, or see why it is not loaded:",
+            LOAD[0],
+            "# kvmprobe --load-kvm",
+        ),
     ),
 )

@@ -10,23 +10,20 @@ from kvmprobe.judge.causes.quotes import from_log, hypervisor_text, in_vm
 from kvmprobe.judge.causes.steps import FIRMWARE_SETUP
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import refusal_texts
-from kvmprobe.model.cpu_lists import fold
 from kvmprobe.model.registers import VM_CR
 
 _REASONS = ("firmware-disabled",)
 _ENABLE = (
-    "Enable 'SVM Mode' (also called SVM, SVM Support, AMD-V, Secure Virtual Machine, Virtualization Technology; often under "
-    "Advanced > CPU Configuration, or Tweaker, or Overclocking > CPU Features) in the firmware's setup, save, and switch "
-    "the machine off and on. "
+    "Enable 'SVM Mode' (also called SVM, SVM Support, AMD-V, Secure Virtual Machine, Virtualization Technology; "
+    "often under Advanced > CPU Configuration, or Tweaker, or Overclocking > CPU Features) in the firmware's setup, "
+    "save, and switch the machine off and on. "
 ) + FIRMWARE_SETUP[0]
 
 
 def _because(facts: Facts) -> list[str]:
-    values = facts.register("before", "VM_CR")
-    known = [f"VM_CR = {fold(values)}: SVMDIS = 1"] if any(value is not None for value in values.values()) else []
     lines = from_log(*refusal_texts(facts, "svmdis"))
     dropped = all(facts.svm().values()) and not any(facts.svm_flag().values()) and None not in facts.svm_flag().values()
-    return known + lines + (["/proc/cpuinfo has no svm: since 6.7 the kernel drops it then"] if dropped else [])
+    return lines + (["/proc/cpuinfo: no svm, which the kernel drops since 6.7 where SVMDIS is 1"] if dropped else [])
 
 
 def _bit(facts: Facts, bit: str) -> bool | None:
@@ -41,11 +38,11 @@ def by_hypervisor(facts: Facts) -> Found | None:
 def locked_and_key_possible(facts: Facts) -> Found | None:
     if not _bit(facts, "LOCK") or not any(facts.svml().values()):
         return None
-    return Found([*_because(facts), "VM_CR.LOCK = 1, CPUID 0x8000000A EDX.SVML = 1"])
+    return Found(_because(facts))
 
 
 def locked(facts: Facts) -> Found | None:
-    return Found([*_because(facts), "VM_CR.LOCK = 1"]) if _bit(facts, "LOCK") else None
+    return Found(_because(facts)) if _bit(facts, "LOCK") else None
 
 
 def not_locked(facts: Facts) -> Found | None:
@@ -59,37 +56,43 @@ CAUSES = (
         "VM_CR.SVMDIS is 1 inside a VM: the hypervisor outside, or the firmware that it gives the VM, set it.",
         by_hypervisor,
         (
-            "This is a VM: whoever runs the hypervisor outside set SVMDIS for it, and there is no setup menu to visit "
-            "here. Ask for nested virtualization for this VM (AMD-V inside the guest), then power the VM off and on.",
+            (
+                "This is a VM: whoever runs the hypervisor outside set SVMDIS for it, and there is no setup menu to "
+                "visit here. Ask for nested virtualization for this VM (AMD-V inside the guest), then power the VM "
+                "off and on."
+            ),
         ),
     ),
     Cause(
-        "svm-disabled-and-locked-perhaps-with-key",
+        "svm-disabled-locked-key-possible",
         _REASONS,
-        "VM_CR.SVMDIS and VM_CR.LOCK are 1: the firmware's setup has SVM disabled, and the firmware locked that until the "
-        "next reset. The CPU knows SVM_KEY (SVML), as every CPU since family 0x10 does; whether a key was set cannot be "
-        "read. So the registers do not distinguish the user's setting from a key; only the setup menu does.",
+        "VM_CR.SVMDIS and VM_CR.LOCK are 1: the firmware's setup has SVM disabled, and the firmware locked that "
+        "until the next reset. The CPU knows SVM_KEY (SVML), as every CPU since family 0x10 does; whether a key was "
+        "set cannot be read. So the registers do not distinguish the user's setting from a key; only the setup menu "
+        "does.",
         locked_and_key_possible,
         (
             _ENABLE,
             *FIRMWARE_SETUP[1:],
-            "Only if the setup already has it enabled: the machine's vendor or a boot-time security product keeps SVM off. "
-            "Update the firmware, and ask there. kvmprobe cannot read whether a key was set, and never writes one.",
+            (
+                "Only the setup can show whether it has SVM enabled already. If it has, the machine's vendor or a "
+                "boot-time security product may hold a key: ask there. kvmprobe cannot read whether a key is set."
+            ),
         ),
     ),
     Cause(
-        "svm-disabled-and-locked",
+        "svm-disabled-locked",
         _REASONS,
-        "VM_CR.SVMDIS and VM_CR.LOCK are 1: the firmware's setup has SVM disabled, and the firmware locked that until the "
-        "next reset.",
+        "VM_CR.SVMDIS and VM_CR.LOCK are 1: the firmware's setup has SVM disabled, and the firmware locked that "
+        "until the next reset.",
         locked,
         (_ENABLE, *FIRMWARE_SETUP[1:], "If the setup has no such entry, update the firmware."),
     ),
     Cause(
-        "svm-disabled-in-setup",
+        "svm-disabled-not-locked",
         _REASONS,
-        "VM_CR.SVMDIS is 1 and VM_CR.LOCK is 0, or unknown: the firmware's setup has SVM disabled. Software of ring 0 could "
-        "clear SVMDIS; KVM does not try.",
+        "VM_CR.SVMDIS is 1 and VM_CR.LOCK is 0, or unknown: the firmware's setup has SVM disabled. Software of ring "
+        "0 could clear SVMDIS; KVM does not try.",
         not_locked,
         (_ENABLE, *FIRMWARE_SETUP[1:], "If the setup has no such entry, update the firmware."),
     ),

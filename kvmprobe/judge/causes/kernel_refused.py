@@ -1,4 +1,4 @@
-"""KVM's own code refuses the CPU when kvm_amd loads, or when it starts as a built-in module: the kernel's line decides."""
+"""KVM's own code refuses the CPU when kvm_amd is loaded, or starts as a built-in module: the kernel's line decides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import (
     from_log,
-    from_modprobe,
     hypervisor_text,
     in_vm,
     log_matches,
@@ -127,12 +126,12 @@ def held_at_load(facts: Facts) -> Found | None:
     refusal = last_refusal(facts, "held")
     if refusal is None or facts.has_kvm_amd is not False:
         return None
-    return Found(from_log(refusal.text) + from_modprobe(facts) + [f"EFER = {fold(facts.register('before', 'EFER'))}"])
+    return Found([*from_log(refusal.text), f"EFER = {fold(facts.register('before', 'EFER'))}"])
 
 
 def _by_line(facts: Facts, kind: str) -> Found | None:
     refusal = last_refusal(facts, kind)
-    return Found(from_log(refusal.text) + from_modprobe(facts) + _where(facts)) if refusal else None
+    return Found(from_log(refusal.text) + _where(facts)) if refusal else None
 
 
 def _where(facts: Facts) -> list[str]:
@@ -143,7 +142,7 @@ def unexplained(facts: Facts) -> Found | None:
     """EOPNOTSUPP is what KVM's own checks answer, and without the log nobody knows which one."""
     if "Operation not supported" not in answer_of_modprobe(facts) or facts.evidence["log"]["error"] is None:
         return None
-    return Found([*from_modprobe(facts), f"the kernel's log could not be read: {facts.evidence['log']['error']}"])
+    return Found([f"the kernel's log could not be read: {facts.evidence['log']['error']}"])
 
 
 CAUSES = (
@@ -162,20 +161,24 @@ CAUSES = (
         "boot, and kvm_amd goes by that.",
         hidden_since_boot,
         (
-            "The firmware had SVM disabled at boot, and the kernel dropped svm until the next boot. "
-            "Enable 'SVM Mode' in the firmware's setup:",
+            (
+                "The firmware had SVM disabled at boot, and the kernel dropped svm until the next boot. "
+                "Enable 'SVM Mode' in the firmware's setup:"
+            ),
             *FIRMWARE_SETUP[1:],
         ),
     ),
     Cause(
         "svm-hidden-by-kernel",
         _REFUSED,
-        "Raw CPUID has SVM, VM_CR does not forbid it, and the kernel shows no svm in /proc/cpuinfo, so kvm_amd refuses. "
-        "Something took the feature away at boot.",
+        "Raw CPUID has SVM, VM_CR does not forbid it, and the kernel shows no svm in /proc/cpuinfo, so kvm_amd "
+        "refuses. Something took the feature away at boot.",
         hidden_flag,
         (
-            "The CPU has SVM, and the kernel does not use it. See whether the kernel's command line takes it away "
-            "(clearcpuid=), and remove that:",
+            (
+                "The CPU has SVM, and the kernel does not use it. See whether the kernel's command line takes it away "
+                "(clearcpuid=), and remove that:"
+            ),
             "$ grep -oE '(clearcpuid|nosvm|cpuid)[^ ]*' /proc/cmdline",
             "See what the kernel logged about it at boot:",
             "# journalctl -k -b -g 'CPUID|SVM|kvm'",
@@ -200,8 +203,10 @@ CAUSES = (
         "The kernel runs with 5-level paging (LA57), and its kvm_amd does not support that yet.",
         five_level,
         (
-            "Boot with 4-level paging: add no5lvl to the kernel's command line. With GRUB, add it to GRUB_CMDLINE_LINUX "
-            "in /etc/default/grub, then run",
+            (
+                "Boot with 4-level paging: add no5lvl to the kernel's command line. With GRUB, add it to "
+                "GRUB_CMDLINE_LINUX in /etc/default/grub, then run"
+            ),
             "# update-grub",
             "or, where grubby is installed (Fedora, RHEL):",
             "# grubby --update-kernel=ALL --args=no5lvl",
@@ -222,9 +227,11 @@ CAUSES = (
         "The highest extended CPUID leaf is below 0x8000000A, and this kernel's kvm_amd refuses such a CPU.",
         cpuid_leaf,
         (
-            f"In a VM: {OUTSIDE[0].lower()}{OUTSIDE[1:]} for a CPU model with leaf 0x8000000A (QEMU: -cpu host, or "
-            "xlevel=0x8000001e). On bare metal: update the firmware, or boot a newer kernel, which does not ask for "
-            "this leaf.",
+            (
+                f"In a VM: {OUTSIDE[0].lower()}{OUTSIDE[1:]} for a CPU model with leaf 0x8000000A (QEMU: -cpu host, "
+                "or xlevel=0x8000001e). On bare metal: update the firmware, or boot a newer kernel, which does not "
+                "ask for this leaf."
+            ),
         ),
     ),
     Cause(
@@ -233,8 +240,10 @@ CAUSES = (
         "The kernel is a PREEMPT_RT one, and the CPU has no constant TSC, which its KVM needs.",
         constant_tsc,
         (
-            "Boot a kernel without PREEMPT_RT. In a VM, the hypervisor outside can give it a constant TSC instead "
-            "(QEMU: -cpu host,+invtsc; libvirt: <feature policy='require' name='invtsc'/>).",
+            (
+                "Boot a kernel without PREEMPT_RT. In a VM, the hypervisor outside can give it a constant TSC instead "
+                "(QEMU: -cpu host,+invtsc; libvirt: <feature policy='require' name='invtsc'/>)."
+            ),
         ),
     ),
     Cause(
@@ -244,8 +253,10 @@ CAUSES = (
         "(nofxsr, no387, clearcpuid=) or not given to this VM.",
         fpu,
         (
-            "Remove nofxsr, no387 and clearcpuid= with fxsr or fpu from the kernel's command line and reboot; in a VM, "
-            "have the hypervisor outside give the CPU features fpu and fxsr.",
+            (
+                "Remove nofxsr, no387 and clearcpuid= with fxsr or fpu from the kernel's command line and reboot; "
+                "in a VM, have the hypervisor outside give the CPU features fpu and fxsr."
+            ),
         ),
     ),
     Cause(
@@ -255,8 +266,10 @@ CAUSES = (
         "outside that changes or refuses it is at fault.",
         pat,
         (
-            "Update the firmware; in a VM, update the hypervisor outside. The kernel's own value of PAT begins with 06. "
-            "If the firmware is current, report it to its vendor with the line above.",
+            (
+                "Update the firmware; in a VM, update the hypervisor outside. The kernel's own value of PAT begins "
+                "with 06. If the firmware is current, report it to its vendor with the line above."
+            ),
         ),
     ),
     Cause(
@@ -276,4 +289,3 @@ UNEXPLAINED = Cause(
     unexplained,
     ("See which check of KVM refused: read the kernel's log as root, right after an attempt.", *LOAD, "# dmesg"),
 )
-

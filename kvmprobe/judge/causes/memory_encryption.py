@@ -36,9 +36,11 @@ CAUSES = (
         "kernel's log shows it.",
         behind_paravisor,
         (
-            "This is a confidential VM, and such a VM cannot run VMs by KVM. Use a VM size without confidential computing "
-            "that supports nested virtualization (in Azure not DC or EC sizes, and not security type Confidential), or "
-            "bare metal.",
+            (
+                "This is a confidential VM, and such a VM cannot run VMs by KVM. Use a VM size without confidential "
+                "computing that supports nested virtualization (in Azure not DC or EC sizes, and not security type "
+                "Confidential), or bare metal."
+            ),
         ),
     ),
     Cause(
@@ -47,8 +49,10 @@ CAUSES = (
         "The host is a memory-encrypted guest (SEV, SEV-ES or SEV-SNP).",
         confidential,
         (
-            "This is a confidential VM (SEV), and such a VM cannot run VMs by KVM. Use an instance type without memory "
-            "encryption that supports nested virtualization, or bare metal.",
+            (
+                "This is a confidential VM (SEV), and such a VM cannot run VMs by KVM. Use an instance type without "
+                "memory encryption that supports nested virtualization, or bare metal."
+            ),
         ),
     ),
 )

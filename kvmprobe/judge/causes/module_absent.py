@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from kvmprobe.judge.causes.cause import Cause, Found
-from kvmprobe.judge.causes.quotes import container, from_modprobe, is_root, module_files
+from kvmprobe.judge.causes.quotes import container, is_root, module_files
 from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import answer_of_modprobe, attempt_to_load
@@ -28,25 +28,23 @@ def in_container(facts: Facts) -> Found | None:
     kind = container(facts)
     if kind is None or not _kvm_amd_was_looked_for(facts):
         return None
-    because = [f"kvmprobe ran in a container ({kind})", *from_modprobe(facts)]
-    return Found(because)
+    return Found([f"kvmprobe ran in a container ({kind})"])
 
 
 def gone(facts: Facts) -> Found | None:
     if not _kvm_amd_was_looked_for(facts):
         return None
     files = module_files(facts)
-    because = from_modprobe(facts) if _NOT_FOUND.search(answer_of_modprobe(facts)) else []
     if files is not None:
         if files["folder"] is not False:
             return None
-        return Found([f"{_folder(facts)} does not exist", *because], folder=_folder(facts))
+        return Found([f"{_folder(facts)} does not exist"], folder=_folder(facts))
     # Older evidence: where modprobe finds none of the modules, msr included, their folder is gone.
     missing = {match.group(1) for load in facts.evidence["loads"] if (match := _NOT_FOUND.search(load["output"]))}
     if "kvm_amd" not in missing or not missing & {"msr", "cpuid"}:
         return None
-    quoted = [f"modprobe {load['module']}: {load['output']}" for load in facts.evidence["loads"] if load["status"]]
-    return Found(quoted, folder=_folder(facts))
+    others = [load["output"] for load in facts.evidence["loads"] if load["status"] and load["module"] != "kvm_amd"]
+    return Found([f"modprobe: {output.removeprefix('modprobe: ')}" for output in others], folder=_folder(facts))
 
 
 def index_missing(facts: Facts) -> Found | None:
@@ -54,11 +52,10 @@ def index_missing(facts: Facts) -> Found | None:
         return None
     files = module_files(facts)
     if files is None:
-        wanted = _NO_INDEX.search(answer_of_modprobe(facts)) is not None
-        return Found(from_modprobe(facts)) if wanted else None
+        return Found([]) if _NO_INDEX.search(answer_of_modprobe(facts)) else None
     if files["folder"] is not True or files["index"] is not False:
         return None
-    return Found([f"{_folder(facts)}/modules.dep does not exist", *from_modprobe(facts)])
+    return Found([f"{_folder(facts)}/modules.dep does not exist"])
 
 
 def not_installed(facts: Facts) -> Found | None:
@@ -68,25 +65,24 @@ def not_installed(facts: Facts) -> Found | None:
     if files is not None:
         if files["index"] is not True or files["kvm_amd"] is not None:
             return None
-        found = [f"{_folder(facts)}/modules.dep and modules.builtin do not list kvm_amd"]
-        return Found(found + from_modprobe(facts), folder=_folder(facts))
+        return Found([f"{_folder(facts)}/modules.dep does not list kvm_amd"], folder=_folder(facts))
     if not _NOT_FOUND.search(answer_of_modprobe(facts)):
         return None
-    return Found(from_modprobe(facts), folder=_folder(facts))
+    return Found([], folder=_folder(facts))
 
 
 def no_loadable_modules(facts: Facts) -> Found | None:
     attempt = attempt_to_load(facts)
     if attempt is None or attempt["status"] is not None or "no loadable modules" not in attempt["output"]:
         return None
-    return Found(from_modprobe(facts))
+    return Found([])
 
 
 def no_modprobe(facts: Facts) -> Found | None:
     attempt = attempt_to_load(facts)
     if attempt is None or attempt["status"] is not None or "modprobe" not in attempt["output"]:
         return None
-    return Found(from_modprobe(facts))
+    return Found([])
 
 
 def needs_root(facts: Facts) -> Found | None:
@@ -95,7 +91,7 @@ def needs_root(facts: Facts) -> Found | None:
         return None
     if not re.search(r"Operation not permitted|Permission denied", attempt["output"]):
         return None
-    return Found([f"effective user id {facts.evidence['host']['euid']}", *from_modprobe(facts)])
+    return Found([f"effective user id: {facts.evidence['host']['euid']}"])
 
 
 CAUSES = (
@@ -108,8 +104,10 @@ CAUSES = (
         (
             "On the host, outside the container, load kvm_amd:",
             "$ sudo modprobe kvm_amd",
-            "Then give the container the device: docker run --device /dev/kvm, lxc config device add CONTAINER kvm "
-            "unix-char source=/dev/kvm, or a Kubernetes device plugin.",
+            (
+                "Then give the container the device: docker run --device /dev/kvm, lxc config device add CONTAINER kvm "
+                "unix-char source=/dev/kvm, or a Kubernetes device plugin."
+            ),
         ),
     ),
     Cause(
@@ -118,7 +116,10 @@ CAUSES = (
         "The folder /lib/modules/RELEASE of the running kernel does not exist. Usually an update replaced the kernel "
         "and its modules, and the machine still runs the old kernel.",
         gone,
-        ("The modules of the running kernel are gone ({folder}). Reboot into the installed kernel:", "# reboot"),
+        (
+            "The modules of the running kernel are gone ({folder}). Reboot into the installed kernel:",
+            "# systemctl reboot",
+        ),
     ),
     Cause(
         "module-index-missing",
@@ -135,7 +136,7 @@ CAUSES = (
         not_installed,
         (
             "{folder} has no kvm_amd. If an update replaced the kernel since the last boot, reboot:",
-            "# reboot",
+            "# systemctl reboot",
             "Else install the rest of the running kernel's modules, on Ubuntu",
             "# apt-get install linux-modules-extra-$(uname -r)",
             "and on Fedora and RHEL",
@@ -149,7 +150,12 @@ CAUSES = (
         _ABSENT,
         "The kernel has no loadable modules, and kvm_amd is not built in.",
         no_loadable_modules,
-        ("Boot a kernel that has kvm_amd: CONFIG_KVM=y and CONFIG_KVM_AMD=y, or CONFIG_MODULES=y and CONFIG_KVM_AMD=m.",),
+        (
+            (
+                "Boot a kernel that has kvm_amd: CONFIG_KVM=y and CONFIG_KVM_AMD=y, or CONFIG_MODULES=y and "
+                "CONFIG_KVM_AMD=m."
+            ),
+        ),
     ),
     Cause(
         "modprobe-missing",

@@ -7,7 +7,6 @@ import re
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import (
     from_log,
-    from_modprobe,
     is_root,
     log_matches,
     module_files,
@@ -53,7 +52,7 @@ def blacklisted_in_kernel(facts: Facts) -> Found | None:
     logged = [match.string for match in log_matches(facts, rf"Module {_MODULES} is blacklisted")]
     if not given and not logged:
         return None
-    because = [f"kernel command line: {text}" for text in given] + from_log(*logged) + from_modprobe(facts)
+    because = [f"kernel command line: {text}" for text in given] + from_log(*logged)
     return Found(because, parameter=given[0] if given else "module_blacklist=kvm_amd")
 
 
@@ -74,10 +73,6 @@ def install_line(facts: Facts) -> Found | None:
     would = files["would"] if files else None
     if would and "install" in would["output"]:
         quoted.append(f"modprobe -n -v kvm_amd: {would['output']}")
-    if succeeded:
-        quoted.append("modprobe kvm_amd: exit status 0, and kvm_amd is not in /sys/module")
-    else:
-        quoted += from_modprobe(facts)
     if not lines:
         return Found(quoted, _FIND_INSTALL_LINE)
     file, number, _ = lines[0]
@@ -129,7 +124,7 @@ def mismatch(facts: Facts) -> Found | None:
         return None  # modprobe has one message for both
     kvm = facts.modules.get("kvm")
     old = kvm is not None and kvm["state"] == "live" and kvm["refcount"] == 0
-    return Found(from_log(*logged[-3:]) + from_modprobe(facts), unload="# modprobe -r kvm" if old else "")
+    return Found(from_log(*logged[-3:]), unload="# modprobe -r kvm" if old else "")
 
 
 _BAD_PARAMETER = rf"^{_MODULES}: [`'](?P<value>.*)' (?:invalid|too large) for parameter [`'](?P<name>[^']*)'"
@@ -147,7 +142,7 @@ def bad_parameter(facts: Facts) -> Found | None:
     name = match.group("name")
     lines = [line for line in _lines(facts, "options") if re.search(rf"\b{re.escape(name)}\b", line[2])]
     quoted = [f"{file}:{number}: {text}" for file, number, text in lines]
-    because = from_log(match.string) + quoted + from_modprobe(facts)
+    because = from_log(match.string) + quoted
     module = match.string.partition(":")[0].replace("-", "_")
     if lines:
         return Found(because, _EDIT_PARAMETER, file=lines[0][0], number=str(lines[0][1]), name=name, module=module)
@@ -180,7 +175,7 @@ def unsigned(facts: Facts) -> Found | None:
     at_boot = attempt_to_load(facts) is None and locked and bool(logged)
     if not (refused or denied or at_boot):
         return None
-    because = from_log(*logged[-2:]) + from_modprobe(facts)
+    because = from_log(*logged[-2:])
     return Found(because + ([f"/sys/kernel/security/lockdown: {lockdown}"] if locked else []))
 
 
@@ -188,7 +183,7 @@ def loading_disabled(facts: Facts) -> Found | None:
     files = module_files(facts)
     if not _absent(facts) or files is None or files["loading_disabled"] != "1":
         return None
-    return Found(["kernel.modules_disabled = 1", *from_modprobe(facts)])
+    return Found(["kernel.modules_disabled = 1"])
 
 
 def not_permitted(facts: Facts) -> Found | None:
@@ -198,8 +193,8 @@ def not_permitted(facts: Facts) -> Found | None:
     capabilities = found["capabilities"] if found else None
     lacks = isinstance(capabilities, str) and not int(capabilities, 16) >> _CAP_SYS_MODULE & 1
     if lacks:
-        return Found([f"CapEff: {capabilities}, without CAP_SYS_MODULE", *from_modprobe(facts)], _CAPABILITY)
-    return Found(from_modprobe(facts))
+        return Found([f"CapEff: {capabilities}, without CAP_SYS_MODULE"], _CAPABILITY)
+    return Found([])
 
 
 _CAPABILITY = (
@@ -209,7 +204,7 @@ _CAPABILITY = (
 
 
 def out_of_memory(facts: Facts) -> Found | None:
-    return Found(from_modprobe(facts)) if "Cannot allocate memory" in answer_of_modprobe(facts) else None
+    return Found([]) if "Cannot allocate memory" in answer_of_modprobe(facts) else None
 
 
 BLACKLISTED = Cause(
@@ -228,8 +223,10 @@ INSTALL_LINE = Cause(
     "another command, such as /bin/true, in place of loading the module. To load it once more changes nothing.",
     install_line,
     (
-        "Remove the install line that runs in place of loading kvm_amd: line {number} of {file}. The command makes a "
-        "comment of it:",
+        (
+            "Remove the install line that runs in place of loading kvm_amd: line {number} of {file}. The command "
+            "makes a comment of it:"
+        ),
         "# sed -i '{number}s/^/# /' {file}",
         *LOAD_AGAIN,
     ),
@@ -288,8 +285,10 @@ LOADER = (
             "Install the distribution's own signed modules of the running kernel again, on Debian and Ubuntu:",
             "# apt-get install --reinstall linux-image-$(uname -r)",
             *LOAD_AGAIN,
-            "For a kernel of your own: sign its modules with a key that is enrolled (mokutil --import), or disable "
-            "Secure Boot in the firmware's setup.",
+            (
+                "For a kernel of your own: sign its modules with a key that is enrolled (mokutil --import), or disable "
+                "Secure Boot in the firmware's setup."
+            ),
         ),
     ),
 )
@@ -304,7 +303,7 @@ POLICY = (
             "Have kvm_amd loaded at boot, before kernel.modules_disabled is set:",
             "# sh -c 'echo kvm_amd >/etc/modules-load.d/kvm_amd.conf'",
             "Only a reboot ends kernel.modules_disabled=1:",
-            "# reboot",
+            "# systemctl reboot",
         ),
     ),
     Cause(
@@ -313,9 +312,11 @@ POLICY = (
         "The kernel refused root to load kvm_amd (EPERM): a policy, not the CPU or the firmware.",
         not_permitted,
         (
-            "The kernel refused root to load kvm_amd. See which policy it is: kernel.modules_disabled (only a reboot "
-            "ends it), module_blacklist= on the kernel's command line (remove it), lockdown (signed modules only), or "
-            "a container without CAP_SYS_MODULE (load kvm_amd on the host):",
+            (
+                "The kernel refused root to load kvm_amd. See which policy it is: kernel.modules_disabled (only a "
+                "reboot ends it), module_blacklist= on the kernel's command line (remove it), lockdown (signed "
+                "modules only), or a container without CAP_SYS_MODULE (load kvm_amd on the host):"
+            ),
             "# sysctl kernel.modules_disabled",
             "$ grep -o 'module_blacklist=[^ ]*' /proc/cmdline",
             "# cat /sys/kernel/security/lockdown",

@@ -10,8 +10,8 @@ from kvmprobe.model.cpu_lists import cpu_names, fold
 
 _WRITE_REFUSED = r"unchecked MSR access error: WRMSR to 0xc0000080\b"
 _UPDATE = (
-    "update that hypervisor, and see whether it supports nested virtualization on AMD (nested SVM) at all. For VMs here "
-    "until then: bare metal, or another hypervisor."
+    "update that hypervisor, and see whether it supports nested virtualization on AMD (nested SVM) at all. For VMs "
+    "here until then: bare metal, or another hypervisor."
 )
 
 
@@ -22,8 +22,10 @@ def _without_svme(facts: Facts) -> list[str]:
     if not clear:
         return []
     return [
-        f"EFER = {fold({cpu: efer[cpu] for cpu in clear})} on {cpu_names(clear)} after KVM_CREATE_VM, although KVM wrote "
-        "VM_HSAVE_PA there"
+        (
+            f"EFER = {fold({cpu: efer[cpu] for cpu in clear})} on {cpu_names(clear)} after KVM_CREATE_VM, although "
+            "KVM wrote VM_HSAVE_PA there"
+        )
     ]
 
 
@@ -44,22 +46,27 @@ CAUSES = (
     Cause(
         "hypervisor-refuses-svme",
         ("svme-not-set",),
-        "The kernel wrote EFER.SVME and the write was refused (the log has 'unchecked MSR access error'): the hypervisor "
-        "outside does not let this VM switch SVM on, although it shows the SVM bit.",
+        "The kernel wrote EFER.SVME and the write was refused (the log has 'unchecked MSR access error'): the "
+        "hypervisor outside does not let this VM switch SVM on, although it shows the SVM bit.",
         refuses_svme,
         (
-            "The hypervisor outside refuses EFER.SVME; the kernel in this VM is not at fault. "
-            f"{OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}",
+            (
+                "The hypervisor outside refuses EFER.SVME; the kernel in this VM is not at fault. "
+                f"{OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}"
+            ),
         ),
     ),
     Cause(
         "hypervisor-loses-svme",
         ("svme-not-set",),
-        "In this VM KVM enabled SVM, and EFER.SVME reads 0: the hypervisor outside dropped the write, or lost it later.",
+        "In this VM KVM enabled SVM, and EFER.SVME reads 0: the hypervisor outside dropped the write, or lost it "
+        "later.",
         loses_svme,
         (
-            "The hypervisor outside drops EFER.SVME, most likely; the kernel in this VM only reads what it is given. "
-            f"{OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}",
+            (
+                "The hypervisor outside drops EFER.SVME, most likely; the kernel in this VM only reads what it is "
+                f"given. {OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}"
+            ),
         ),
     ),
     Cause(
@@ -68,8 +75,10 @@ CAUSES = (
         "The host is a VM, and the guest in it failed: nested SVM is the work of the hypervisor outside.",
         runs_guest_wrongly,
         (
-            "The host is a VM: the hypervisor outside carries out its guests' VMRUN, and is the first suspect. "
-            f"{OUTSIDE} to {_UPDATE}",
+            (
+                "The host is a VM: the hypervisor outside carries out its guests' VMRUN, and is the first suspect. "
+                f"{OUTSIDE} to {_UPDATE}"
+            ),
             "A defect there is reported to its makers, with this report:",
             "# kvmprobe --format json --output report.json",
         ),

@@ -7,7 +7,7 @@ import re
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.kernel_lines import attempt_to_load, log_texts
+from kvmprobe.judge.kernel_lines import log_texts
 from kvmprobe.model.registers import CPUID_HYPERVISOR, LEAF_FEATURES, word
 from kvmprobe.model.values import is_failure
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 _LAST_LINES = 5
 # Which lines of the log are about KVM on this host, for a verdict without a cause.
-_ABOUT_KVM = re.compile(r"^(kvm|kvm_amd|SVM|SEV|ccp)\b|\bkvm_amd\b|has_svm|MSR_VM_CR|virtualization on CPU", re.IGNORECASE)
+_ABOUT_KVM = re.compile(
+    r"^(kvm|kvm_amd|SVM|SEV|ccp)\b|\bkvm_amd\b|has_svm|MSR_VM_CR|virtualization on CPU", re.IGNORECASE
+)
 _NOT_ABOUT_KVM = re.compile(r"^kvm-(clock|guest)|^(kernel )?command line:", re.IGNORECASE)
 
 
 def log_matches(facts: Facts, pattern: str) -> list[re.Match[str]]:
-    """Where `pattern` is found in the log, one match a line, oldest first. Case matters, unless the pattern ends that."""
+    """The matches of a regular expression in the log, one for each line that has one, oldest first."""
     compiled = re.compile(pattern)
     return [found for text in log_texts(facts) if (found := compiled.search(text))]
 
@@ -35,14 +37,6 @@ def last_lines(facts: Facts) -> list[str]:
     """The last log lines about KVM, quoted: for a verdict whose cause the evidence does not show."""
     texts = [text for text in log_texts(facts) if _ABOUT_KVM.search(text) and not _NOT_ABOUT_KVM.search(text)]
     return from_log(*texts[-_LAST_LINES:])
-
-
-def from_modprobe(facts: Facts) -> list[str]:
-    """modprobe's answer as `because` has it."""
-    attempt = attempt_to_load(facts)
-    if attempt is None:
-        return []
-    return [f"modprobe kvm_amd: {attempt['output'] or 'exit status ' + str(attempt['status'])}"]
 
 
 def parameters(facts: Facts) -> list[str]:

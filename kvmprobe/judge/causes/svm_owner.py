@@ -16,14 +16,10 @@ _HELD = ("svm-held-by-another-owner",)
 _THROUGH_KVM = ("vm-not-created", "svme-owner-unknown", "interfered")
 _KEXEC = 0xD  # the boot loader's type that kexec gives (Documentation/arch/x86/boot.rst, type_of_loader)
 _TAKING_TURNS = (
-    "VirtualBox and KVM can take turns; they cannot run VMs at the same time. VirtualBox before 7.2.10, and any VirtualBox "
-    "on kernels from 6.12 to 6.15, needs kvm.enable_virt_at_load=0 on the kernel's command line. VirtualBox 7.2.10 and "
-    "later on 6.16 and later needs the opposite: no such parameter."
+    "VirtualBox and KVM can take turns; they cannot run VMs at the same time. VirtualBox before 7.2.10, and any "
+    "VirtualBox on kernels from 6.12 to 6.15, needs kvm.enable_virt_at_load=0 on the kernel's command line. "
+    "VirtualBox 7.2.10 and later on 6.16 and later needs the opposite: no such parameter."
 )
-
-
-def _because(facts: Facts) -> list[str]:
-    return [f"EFER.SVME = 1 on {cpu_names(facts.held_before())}, not set by KVM"]
 
 
 def _words(facts: Facts) -> dict[str, str]:
@@ -42,7 +38,7 @@ def _owner(facts: Facts, name: str, has_vms: bool) -> Found | None:
     text = f"{name}{' ' + version if version else ''} is loaded, refcount {module['refcount']}{holders}"
     turns = _TAKING_TURNS if facts.enables_at_load() is not None else ""
     unload = " ".join([*module["holders"], name])
-    return Found([*_because(facts), text], modules=unload, turns=turns, **_words(facts))
+    return Found([text], modules=unload, turns=turns, **_words(facts))
 
 
 def virtualbox_with_vms(facts: Facts) -> Found | None:
@@ -67,20 +63,20 @@ def kexec(facts: Facts) -> Found | None:
     if text is None or not text.isdigit() or int(text) >> 4 != _KEXEC:
         return None
     because = f"kernel.bootloader_type = {text}: this kernel was started by kexec"
-    return Found([*_because(facts), because], **_words(facts))
+    return Found([because], **_words(facts))
 
 
 def no_owner(facts: Facts) -> Found | None:
     if facts.evidence["modules"] is None:
         return None
     absent = "neither vboxdrv (VirtualBox) nor vmmon (VMware) is loaded"
-    return Found([*_because(facts), absent, *hypervisor_text(facts)], **_words(facts))
+    return Found([absent, *hypervisor_text(facts)], **_words(facts))
 
 
 def through_kvm(facts: Facts) -> Found | None:
     """kvm_enable_virtualization() (6.12 to 7.0) counts its users in kvm's refcount, not in kvm_amd's."""
     users = facts.users_of_kvm()
-    held = facts.held_before()
+    held = facts.svme_set_before()
     if users <= 0 or not held:
         return None
     kvm = facts.modules["kvm"]
@@ -146,11 +142,12 @@ CAUSES = (
     Cause(
         "svm-left-on-before-kexec",
         _HELD,
-        "This kernel was started by kexec. The kernel before it did not switch SVM off, and kexec does not reset the CPUs.",
+        "This kernel was started by kexec. The kernel before it did not switch SVM off, and kexec does not reset "
+        "the CPUs.",
         kexec,
         (
             "The kernel before this one left SVM on, and kexec does not reset the CPUs. Reboot through the firmware:",
-            "# reboot",
+            "# systemctl reboot",
             "Unload kvm_amd, or end all VMs, before the next kexec.",
         ),
     ),
@@ -161,12 +158,16 @@ CAUSES = (
         "before kexec, or something below this kernel left it on.",
         no_owner,
         (
-            "No module that can be the owner of SVM is loaded. Something that is gone by now left SVM on (another "
-            "hypervisor's module, a kernel before kexec), or something below this kernel did. A reboot resets the CPUs:",
-            "# reboot",
+            (
+                "No module that can be the owner of SVM is loaded. Something that is gone by now left SVM on "
+                "(another hypervisor's module, a kernel before kexec), or something below this kernel did. A reboot "
+                "resets the CPUs:"
+            ),
+            "# systemctl reboot",
             "{then}",
             "{load}",
-            "If SVME is 1 again right after a reboot, report it: kvmprobe --format json --output report.json",
+            "If SVME is 1 again right after a reboot, report that with this file:",
+            "# kvmprobe --format json --output report.json",
         ),
     ),
     Cause(
@@ -176,8 +177,10 @@ CAUSES = (
         "through KVM's own kvm_enable_virtualization(). KVM counts that, and KVM_CREATE_VM succeeds there.",
         through_kvm,
         (
-            "Nothing to do for KVM: SVM was switched on through KVM itself, and KVM_CREATE_VM can succeed. To see it, "
-            "create a VM:",
+            (
+                "Nothing to do for KVM: SVM was switched on through KVM itself, and KVM_CREATE_VM can succeed. To "
+                "see it, create a VM:"
+            ),
             "# kvmprobe",
         ),
     ),

@@ -14,24 +14,22 @@ _CAP_SYS_RAWIO = 17  # include/uapi/linux/capability.h
 
 def _errors(facts: Facts) -> set[str]:
     phases = [snapshot["phase"] for snapshot in facts.evidence["snapshots"]]
-    return {error for phase in phases for name in ("EFER", "VM_CR") for error in facts.register_errors(phase, name).values()}
-
-
-def _because(facts: Facts) -> list[str]:
-    return [f"reading EFER and VM_CR: {', '.join(sorted(_errors(facts)))}"]
+    return {
+        error for phase in phases for name in ("EFER", "VM_CR") for error in facts.register_errors(phase, name).values()
+    }
 
 
 def not_root(facts: Facts) -> Found | None:
     if is_root(facts) or not _errors(facts) & {"EACCES", "EPERM", "ENOENT"}:
         return None
-    return Found([*_because(facts), f"effective user id {facts.evidence['host']['euid']}"])
+    return Found([f"effective user id: {facts.evidence['host']['euid']}"])
 
 
 def in_container(facts: Facts) -> Found | None:
     kind = container(facts)
     if kind is None or not _errors(facts):
         return None
-    return Found([*_because(facts), f"kvmprobe ran in a container ({kind})"])
+    return Found([f"kvmprobe ran in a container ({kind})"])
 
 
 def no_capability(facts: Facts) -> Found | None:
@@ -40,7 +38,7 @@ def no_capability(facts: Facts) -> Found | None:
     found = rights(facts)
     capabilities = found["capabilities"] if found else None
     lacks = isinstance(capabilities, str) and not int(capabilities, 16) >> _CAP_SYS_RAWIO & 1
-    return Found([*_because(facts), *([f"CapEff: {capabilities}"] if lacks else [])])
+    return Found([f"CapEff: {capabilities}"] if lacks else [])
 
 
 def not_loaded(facts: Facts) -> Found | None:
@@ -49,10 +47,10 @@ def not_loaded(facts: Facts) -> Found | None:
     loads = {load["module"]: load for load in facts.evidence["loads"]}
     attempt = loads.get("msr")
     if attempt is None:
-        return Found([*_because(facts), "the module msr is not loaded, and kvmprobe was not to load it"])
+        return Found(["the module msr is not loaded, and kvmprobe did not try to load it"])
     if attempt["status"] == 0:
         return None
-    quoted = [*_because(facts), f"modprobe msr: {attempt['output'] or attempt['status']}"]
+    quoted = [f"`modprobe msr` failed: {attempt['output'] or attempt['status']}"]
     if re.search("not found", attempt["output"]):
         return Found(quoted, _NOT_FOUND)
     return Found(quoted, _REFUSED)
@@ -60,9 +58,11 @@ def not_loaded(facts: Facts) -> Found | None:
 
 _NOT_FOUND = (
     "The running kernel has no module msr. If an update replaced the kernel since the last boot, reboot:",
-    "# reboot",
-    "Else install the rest of the kernel's modules (Ubuntu: linux-modules-extra-$(uname -r)), or boot a kernel with "
-    "CONFIG_X86_MSR.",
+    "# systemctl reboot",
+    (
+        "Else install the rest of the kernel's modules (Ubuntu: linux-modules-extra-$(uname -r)), or boot a kernel "
+        "with CONFIG_X86_MSR."
+    ),
 )
 _REFUSED = ("The kernel refused the module msr. Its log has the reason:", "# dmesg")
 
@@ -70,7 +70,7 @@ _REFUSED = ("The kernel refused the module msr. Its log has the reason:", "# dme
 def refused_by_hypervisor(facts: Facts) -> Found | None:
     if "EIO" not in _errors(facts):
         return None
-    return Found([*_because(facts), *hypervisor_text(facts)])
+    return Found(hypervisor_text(facts))
 
 
 CAUSES = (
@@ -87,8 +87,10 @@ CAUSES = (
         "kvmprobe ran in a container without the devices /dev/cpu/N/msr or without CAP_SYS_RAWIO.",
         in_container,
         (
-            "Run kvmprobe on the host, or give the container the devices and the capability, after 'modprobe msr' on the "
-            "host:",
+            (
+                "Run kvmprobe on the host, or give the container the devices and the capability, after 'modprobe "
+                "msr' on the host:"
+            ),
             "$ docker run --privileged -v /dev/cpu:/dev/cpu IMAGE",
         ),
     ),
@@ -98,8 +100,10 @@ CAUSES = (
         "Root without CAP_SYS_RAWIO may not open /dev/cpu/N/msr (arch/x86/kernel/msr.c).",
         no_capability,
         (
-            "This process lacks CAP_SYS_RAWIO. Run kvmprobe outside its container or sandbox; in a systemd unit, add "
-            "CAP_SYS_RAWIO to CapabilityBoundingSet= and remove PrivateDevices=.",
+            (
+                "This process lacks CAP_SYS_RAWIO. Run kvmprobe outside its container or sandbox; in a systemd "
+                "unit, add CAP_SYS_RAWIO to CapabilityBoundingSet= and remove PrivateDevices=."
+            ),
         ),
     ),
     Cause(
@@ -115,8 +119,10 @@ CAUSES = (
         "The CPU, or the hypervisor outside, refuses to read the register (EIO).",
         refused_by_hypervisor,
         (
-            "The hypervisor outside does not let this VM read the register, so kvmprobe cannot confirm SVM here. Ask "
-            "whoever runs it to enable nested virtualization for this VM.",
+            (
+                "The hypervisor outside does not let this VM read the register, so kvmprobe cannot confirm SVM "
+                "here. Ask whoever runs it to enable nested virtualization for this VM."
+            ),
         ),
     ),
 )

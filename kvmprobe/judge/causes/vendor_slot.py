@@ -1,6 +1,7 @@
 """KVM has one slot for a vendor module: where another one has it, kvm_amd cannot load.
 
-kvm_x86_vendor_init() (until 6.1 kvm_arch_init()) in arch/x86/kvm/x86.c answers EEXIST, and modprobe reports success for that.
+kvm_x86_vendor_init() (until 6.1 kvm_arch_init()) in arch/x86/kvm/x86.c answers EEXIST, and modprobe
+reports success for that.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def other_vendor(facts: Facts) -> Found | None:
         names = []
     if not names:
         return None
-    because = from_log(refusal.text) if refusal else ["modprobe kvm_amd: exit status 0, and kvm_amd is not there"]
+    because = from_log(refusal.text) if refusal else []
     return _found(facts, names[0], because)
 
 
@@ -50,8 +51,10 @@ def _found(facts: Facts, name: str, because: list[str]) -> Found:
 
 
 _BUILT_IN = (
-    "{module} has KVM's one slot for a vendor module. A module that is built in cannot be unloaded: boot a kernel that has "
-    "kvm_amd and {module} as loadable modules, or one without {module}.",
+    (
+        "{module} has KVM's one slot for a vendor module. A module that is built in cannot be unloaded: boot a "
+        "kernel that has kvm_amd and {module} as loadable modules, or one without {module}."
+    ),
 )
 
 _IN_USE = (

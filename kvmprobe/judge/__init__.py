@@ -108,7 +108,9 @@ def _decide(facts: Facts, outcomes: list[Outcome]) -> Verdict:
 def _verdict(facts: Facts, reason: str, result: Result) -> Verdict:
     """The verdict of a reason, with its cause and that cause's hint where the evidence shows one."""
     status = REASONS[reason].status
-    cause, more, hint = None, [], None
+    cause: str | None = None
+    more: list[str] = []
+    hint: str | None = None
     if status in ("failed", "inconclusive"):
         from kvmprobe.judge import causes  # no host that is in order pays for their import
 

@@ -1,7 +1,7 @@
 """The kernel's log lines that decide: refusals of kvm_amd and signs of an SEV guest, in their old and new wording.
 
-Sources: has_svm(), is_disabled(), svm_hardware_setup() (5.10, 6.1), kvm_is_svm_supported() (6.2 to 6.11),
-__kvm_is_svm_supported() (6.12) in arch/x86/kvm/svm/svm.c; kvm_arch_init() (until 6.1), kvm_x86_vendor_init() in
+Sources: has_svm(), is_disabled(), svm_hardware_setup() (5.10, 6.1), kvm_is_svm_supported() (6.2 to 6.5),
+__kvm_is_svm_supported() (since 6.6) in arch/x86/kvm/svm/svm.c; kvm_arch_init() (until 6.1), kvm_x86_vendor_init() in
 arch/x86/kvm/x86.c; hardware_enable_nolock() in virt/kvm/kvm_main.c.
 """
 
@@ -36,13 +36,13 @@ _LOADED = re.compile(r"Nested (?:Virtualization|Paging) (?:en|dis)abled")
 _BEFORE_KVM = re.compile(
     r"not found|Key was rejected|Required key|Exec format|Unknown symbol|not permitted|install command"
 )
-# Logged of the CPUs at boot, so still true now; the line of the module's own refusal comes after it.
 _CLEARED = re.compile(r"^Clearing CPUID bits:.*\b(?:svm|6:2)\b|[Cc]ommand line:.*\bclearcpuid=\S*\bsvm\b")
+# Logged of the CPUs at boot, so still true now; the line of the module's own refusal comes after it.
 _AT_BOOT = re.compile(r"^SVM disabled \(by BIOS\) in MSR_VM_CR$")
 
 
-# arch/x86/mm/mem_encrypt.c, arch/x86/coco/sev/core.c, arch/x86/kernel/cpu/mshyperv.c (isolation type 2: SNP). Lines about
-# SME alone, and those of ccp and kvm_amd about guests of their own, are of a host.
+# arch/x86/mm/mem_encrypt.c, arch/x86/coco/sev/core.c, arch/x86/kernel/cpu/mshyperv.c (isolation type 2: SNP). Lines
+# about SME alone, and those of ccp and kvm_amd about guests of their own, are of a host.
 _SEV_GUEST = re.compile(
     r"Memory Encryption Features active:.*\bSEV\b|Secure Encrypted Virtualization \(SEV\) active|"
     r"unsupported when running as an SEV guest|^SEV: (?:Using SNP CPUID table|SNP running at VMPL|SNP guest platform)|"

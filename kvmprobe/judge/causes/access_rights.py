@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import container, is_root, known_text, rights
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import NO_RESOURCES, NOT_PERMITTED, error_of
+from kvmprobe.model.values import IOCTL_REFUSED, NO_RESOURCES, NOT_PERMITTED, error_of
 
 _REFUSED = ("kvm-not-permitted",)
 
@@ -37,7 +37,7 @@ def _mode(facts: Facts) -> int | None:
 
 def not_in_group(facts: Facts) -> Found | None:
     mode, group = _mode(facts), facts.evidence["device"]["group"]
-    if is_root(facts) or _opening(facts) not in NOT_PERMITTED or mode is None or not group or group == "root":
+    if is_root(facts) or _opening(facts) != "EACCES" or mode is None or not group or group == "root":
         return None
     if mode & 0o060 != 0o060 or mode & 0o006 == 0o006:
         return None
@@ -51,7 +51,7 @@ def not_in_group(facts: Facts) -> Found | None:
 
 def root_only(facts: Facts) -> Found | None:
     mode, group = _mode(facts), facts.evidence["device"]["group"]
-    if is_root(facts) or _opening(facts) not in NOT_PERMITTED or mode is None:
+    if is_root(facts) or _opening(facts) != "EACCES" or mode is None:
         return None
     if mode & 0o006 == 0o006 or (mode & 0o060 == 0o060 and group != "root"):
         return None
@@ -93,12 +93,13 @@ _USER_NAMESPACE = (
 def _answers(facts: Facts) -> dict[str, str]:
     """Errors of the ioctls that this verdict is about, by name."""
     ioctls = facts.evidence["ioctls"]
-    answers = {name: error_of(ioctls[name]) for name in ("KVM_GET_API_VERSION", "KVM_CREATE_VM")}  # type: ignore[literal-required]
-    return {name: error for name, error in answers.items() if error}
+    answers = {name: error_of(ioctls[name]) for name in ("KVM_GET_API_VERSION", "KVM_CREATE_VM")}
+    runs = {f"{run['detail']} on cpu{run['cpu']}": run["error"] for run in facts.evidence["guest"]}
+    return {name: error for name, error in {**answers, **runs}.items() if error}
 
 
 def ioctl_refused(facts: Facts) -> Found | None:
-    refused = {name: error for name, error in _answers(facts).items() if error in NOT_PERMITTED or error == "ENOSYS"}
+    refused = {name: error for name, error in _answers(facts).items() if error in IOCTL_REFUSED}
     if not refused:
         return None
     found = rights(facts)
@@ -119,7 +120,7 @@ def out_of_resource(facts: Facts) -> Found | None:
 CAUSES = (
     Cause(
         "out-of-resource",
-        (*_REFUSED, "create-vm-failed"),
+        (*_REFUSED, "create-vm-failed", "guest-not-run"),
         "The process or the machine ran out of descriptors or memory (EMFILE, ENFILE, ENOMEM), or was interrupted. "
         "That shows nothing about SVM.",
         out_of_resource,
@@ -136,7 +137,7 @@ CAUSES = (
     ),
     Cause(
         "ioctl-refused",
-        _REFUSED,
+        (*_REFUSED, "guest-not-run"),
         "/dev/kvm opened and an ioctl of KVM was refused with EACCES, EPERM or ENOSYS, which KVM itself does not "
         "answer there: a sandbox (Landlock, seccomp) or a security module (SELinux, AppArmor) refuses.",
         ioctl_refused,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import (
     family,
@@ -11,7 +12,6 @@ from kvmprobe.judge.causes.quotes import (
     hypervisor,
     hypervisor_text,
     in_vm,
-    known_text,
     leaf_word,
     product,
     surroundings,
@@ -19,6 +19,10 @@ from kvmprobe.judge.causes.quotes import (
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import refusals
 from kvmprobe.model.registers import LEAF_FEATURES
+from kvmprobe.model.values import as_int
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 _REASONS = ("cpu-lacks-svm",)
 _XENFEAT_DOM0 = 11  # include/xen/interface/features.h
@@ -28,11 +32,7 @@ _FIRST_FAMILY_WITH_SVM_IN_ALL = 0x10
 
 def _xen_features(facts: Facts) -> int | None:
     found = surroundings(facts)
-    text = known_text(found["xen_features"]) if found else None
-    try:
-        return int(text, 16) if text else None
-    except ValueError:
-        return None
+    return as_int(found["xen_features"]) if found else None
 
 
 def _is_xen(facts: Facts) -> bool:
@@ -95,7 +95,9 @@ def cloud(facts: Facts) -> Found | None:
     return Found([*hypervisor_text(facts), *quoted, *_lines(facts)], cloud=name or "the cloud")
 
 
-def _under(*names: str):  # type: ignore[no-untyped-def]
+def _under(*names: str) -> Callable[[Facts], Found | None]:
+    """The question whether the host is a VM of one of these hypervisors."""
+
     def ask(facts: Facts) -> Found | None:
         if not hypervisor(facts).startswith(names):
             return None
@@ -168,8 +170,8 @@ CAUSES = (
         xen_guest,
         (
             (
-                'This is a guest of Xen. Whoever runs Xen has to set nestedhvm=1 in the guest\'s configuration (type="hvm") '
-                "and start the guest again. Without that, no VM runs by KVM here. If this is dom0, boot without Xen."
+                "This is a guest of Xen. Whoever runs Xen has to set nestedhvm=1 and type='hvm' in the guest's "
+                "configuration and start the guest again. If this is dom0, boot the kernel without Xen."
             ),
         ),
     ),

@@ -9,6 +9,7 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.model.values import error_of
 
 _MISSING = ("kvm-device-missing",)
+_IN_PLACE = (*_MISSING, "api-version", "kvm-amd-not-loaded")
 _NUMBER = "10:232"  # MISC_MAJOR, KVM_MINOR (include/linux/miscdevice.h)
 _NOT_A_DEVICE = ("file", "symlink", "socket", "fifo", "block")
 
@@ -19,6 +20,9 @@ def _described(facts: Facts) -> str:
     return f"{device['path']}: {device['type'] or 'does not exist'}{number}"
 
 
+_THEN_LOAD = "Then load kvm_amd again, which makes the node:"
+
+
 def _registered(facts: Facts) -> str:
     return f"/sys/class/misc/kvm: {'exists' if facts.evidence['device']['registered'] else 'missing'}"
 
@@ -26,11 +30,14 @@ def _registered(facts: Facts) -> str:
 def _in_place(facts: Facts) -> Found | None:
     """What stands in the node's place is removed; then kvm_amd makes its node when it loads."""
     module = facts.modules.get("kvm_amd")
+    if facts.has_kvm_amd is False:
+        because = [_described(facts)]
+        return Found(because, path=facts.evidence["device"]["path"], then=_THEN_LOAD, first=LOAD[0], second="")
     path = facts.evidence["device"]["path"]
     because = [_described(facts), _registered(facts)]
     reload_works = module is not None and module["state"] != "builtin" and not module["refcount"]
     steps = ("# modprobe -r kvm_amd", LOAD[0]) if reload_works else (f"# mknod -m 0660 {path} c 10 232",)
-    then = "Then load kvm_amd again, which makes the node:" if reload_works else "Then make the node:"
+    then = _THEN_LOAD if reload_works else "Then make the node:"
     return Found(because, path=path, then=then, first=steps[0], second=steps[-1] if reload_works else "")
 
 
@@ -100,7 +107,7 @@ def no_driver(facts: Facts) -> Found | None:
 CAUSES = (
     Cause(
         "device-is-folder",
-        _MISSING,
+        _IN_PLACE,
         "A folder is in the place of /dev/kvm. A container's volume of a device that did not exist leaves one "
         "(docker -v /dev/kvm:/dev/kvm), and the kernel then cannot make the node.",
         folder,
@@ -115,14 +122,14 @@ CAUSES = (
     ),
     Cause(
         "device-is-file",
-        _MISSING,
+        _IN_PLACE,
         "A file that is no character device is in the place of /dev/kvm, and the kernel cannot make the node.",
         other_file,
         ("Remove the file in the node's place:", "# rm {path}", "{then}", "{first}", "{second}"),
     ),
     Cause(
         "device-has-wrong-number",
-        (*_MISSING, "api-version"),
+        _IN_PLACE,
         "/dev/kvm is a node of another device: KVM's number is 10, 232.",
         other_number,
         ("Remove the node, which is another device's:", "# rm {path}", "{then}", "{first}", "{second}"),

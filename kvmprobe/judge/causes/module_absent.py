@@ -39,9 +39,9 @@ def gone(facts: Facts) -> Found | None:
         if files["folder"] is not False:
             return None
         return Found([f"{_folder(facts)} does not exist"], folder=_folder(facts))
-    # Older evidence: where modprobe finds none of the modules, msr included, their folder is gone.
+    # Older evidence: where modprobe finds none of several modules, msr included, their folder is gone.
     missing = {match.group(1) for load in facts.evidence["loads"] if (match := _NOT_FOUND.search(load["output"]))}
-    if "kvm_amd" not in missing or not missing & {"msr", "cpuid"}:
+    if "msr" not in missing or len(missing) < 2 or (attempt_to_load(facts) and "kvm_amd" not in missing):
         return None
     others = [load["output"] for load in facts.evidence["loads"] if load["status"] and load["module"] != "kvm_amd"]
     return Found([f"modprobe: {output.removeprefix('modprobe: ')}" for output in others], folder=_folder(facts))
@@ -119,6 +119,7 @@ CAUSES = (
         (
             "The modules of the running kernel are gone ({folder}). Reboot into the installed kernel:",
             "# systemctl reboot",
+            "In a container, the modules are those of the host: load kvm_amd there.",
         ),
     ),
     Cause(

@@ -17,6 +17,7 @@ from kvmprobe.judge.causes.quotes import (
 from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN, OFF_COMMAND_LINE
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import answer_of_modprobe, attempt_to_load
+from kvmprobe.model.values import as_int
 
 _REFUSED = ("kvm-amd-not-loaded", "kvm-amd-load-failed", "msr-unreadable")
 _MODULES = r"(?:kvm|kvm[-_]amd|ccp|irqbypass)"
@@ -63,6 +64,8 @@ def install_line(facts: Facts) -> Found | None:
     attempt = attempt_to_load(facts)
     lines = _lines(facts, "install")
     ran = re.search(r"install command", answer_of_modprobe(facts)) is not None
+    # kvm_amd's symbols are kvm's: an install line kept kvm from being loaded before it.
+    ran = ran or ("Unknown symbol" in answer_of_modprobe(facts) and "kvm" not in facts.modules)
     succeeded = attempt is not None and attempt["status"] == 0
     if attempt is None:
         lines = [line for line in lines if _DOES_NOTHING.search(line[2])]
@@ -70,9 +73,9 @@ def install_line(facts: Facts) -> Found | None:
         return None
     quoted = [f"{file}:{number}: {text}" for file, number, text in lines]
     files = module_files(facts)
-    would = files["would"] if files else None
-    if would and "install" in would["output"]:
-        quoted.append(f"modprobe -n -v kvm_amd: {would['output']}")
+    would_run = files["would_run"] if files else None
+    if would_run and re.search(r"^install ", would_run["output"], re.MULTILINE):
+        quoted.append(f"modprobe -n -v kvm_amd: {would_run['output']}")
     if not lines:
         return Found(quoted, _FIND_INSTALL_LINE)
     file, number, _ = lines[0]
@@ -191,8 +194,8 @@ def not_permitted(facts: Facts) -> Found | None:
         return None
     found = rights(facts)
     capabilities = found["capabilities"] if found else None
-    lacks = isinstance(capabilities, str) and not int(capabilities, 16) >> _CAP_SYS_MODULE & 1
-    if lacks:
+    mask = as_int(capabilities)
+    if mask is not None and not mask >> _CAP_SYS_MODULE & 1:
         return Found([f"CapEff: {capabilities}, without CAP_SYS_MODULE"], _CAPABILITY)
     return Found([])
 

@@ -64,8 +64,8 @@ CAUSES = (
         loses_svme,
         (
             (
-                "The hypervisor outside drops EFER.SVME, most likely; the kernel in this VM only reads what it is "
-                f"given. {OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}"
+                "Most likely the hypervisor outside refuses or drops EFER.SVME, which the kernel in this VM wrote. "
+                f"{OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}"
             ),
         ),
     ),

@@ -10,7 +10,6 @@ from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import hypervisor_text, known_text, surroundings, users_beyond_holders
 from kvmprobe.judge.causes.steps import LOAD
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.cpu_lists import cpu_names
 
 _HELD = ("svm-held-by-another-owner",)
 _THROUGH_KVM = ("vm-not-created", "svme-owner-unknown", "interfered")
@@ -22,10 +21,11 @@ _TAKING_TURNS = (
 )
 
 
-def _words(facts: Facts) -> dict[str, str]:
+def _found(facts: Facts, because: list[str], **words: str) -> Found:
     """The last step is to load kvm_amd where it is not there: since 6.12 a foreign SVME keeps it from loading."""
     loaded = facts.has_kvm_amd is not False
-    return {"then": "" if loaded else "Then load kvm_amd:", "load": "" if loaded else LOAD[0]}
+    then, load = ("", "") if loaded else ("Then load kvm_amd:", LOAD[0])
+    return Found(because, None, then=then, load=load, **words)
 
 
 def _owner(facts: Facts, name: str, has_vms: bool) -> Found | None:
@@ -38,7 +38,7 @@ def _owner(facts: Facts, name: str, has_vms: bool) -> Found | None:
     text = f"{name}{' ' + version if version else ''} is loaded, refcount {module['refcount']}{holders}"
     turns = _TAKING_TURNS if facts.enables_at_load() is not None else ""
     unload = " ".join([*module["holders"], name])
-    return Found([text], modules=unload, turns=turns, **_words(facts))
+    return _found(facts, [text], modules=unload, turns=turns)
 
 
 def virtualbox_with_vms(facts: Facts) -> Found | None:
@@ -60,28 +60,26 @@ def vmware_without_vms(facts: Facts) -> Found | None:
 def kexec(facts: Facts) -> Found | None:
     found = surroundings(facts)
     text = known_text(found["bootloader_type"]) if found else None
-    if text is None or not text.isdigit() or int(text) >> 4 != _KEXEC:
+    if text is None or not (text.isascii() and text.isdigit()) or int(text) >> 4 != _KEXEC:
         return None
     because = f"kernel.bootloader_type = {text}: this kernel was started by kexec"
-    return Found([because], **_words(facts))
+    return _found(facts, [because])
 
 
 def no_owner(facts: Facts) -> Found | None:
     if facts.evidence["modules"] is None:
         return None
     absent = "neither vboxdrv (VirtualBox) nor vmmon (VMware) is loaded"
-    return Found([absent, *hypervisor_text(facts)], **_words(facts))
+    return _found(facts, [absent, *hypervisor_text(facts)])
 
 
 def through_kvm(facts: Facts) -> Found | None:
     """kvm_enable_virtualization() (6.12 to 7.0) counts its users in kvm's refcount, not in kvm_amd's."""
-    users = facts.users_of_kvm()
-    held = facts.svme_set_before()
-    if users <= 0 or not held:
+    if facts.users_of_kvm() <= 0 or not facts.svme_set_before():
         return None
     kvm = facts.modules["kvm"]
     count = f"kvm: refcount {kvm['refcount']}, of which modules {len(kvm['holders'])} ({', '.join(kvm['holders'])})"
-    return Found([f"EFER.SVME = 1 on {cpu_names(held)}", count])
+    return Found([count])
 
 
 CAUSES = (

@@ -7,6 +7,7 @@ import re
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import container, hypervisor_text, is_root, rights
 from kvmprobe.judge.facts import Facts
+from kvmprobe.model.values import as_int
 
 _REASONS = ("msr-unreadable",)
 _CAP_SYS_RAWIO = 17  # include/uapi/linux/capability.h
@@ -37,7 +38,8 @@ def no_capability(facts: Facts) -> Found | None:
         return None
     found = rights(facts)
     capabilities = found["capabilities"] if found else None
-    lacks = isinstance(capabilities, str) and not int(capabilities, 16) >> _CAP_SYS_RAWIO & 1
+    mask = as_int(capabilities)
+    lacks = mask is not None and not mask >> _CAP_SYS_RAWIO & 1
     return Found([f"CapEff: {capabilities}"] if lacks else [])
 
 

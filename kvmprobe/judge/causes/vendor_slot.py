@@ -23,14 +23,19 @@ def other_vendor(facts: Facts) -> Found | None:
         names = [refusal.word.replace("-", "_")]
         if facts.has_kvm_amd is not None and names[0] not in facts.modules:
             return None  # it was unloaded since
-    elif refusal is not None or _succeeded_in_vain(facts):
+    elif refusal is not None or _succeeded_in_vain(facts) or _answers_without_kvm_amd(facts):
         names = [name for name in loaded if not is_built_in(facts, name)] or loaded
     else:
-        names = []
-    if not names:
         return None
+    if not names:
+        return Found(from_log(refusal.text), _UNNAMED) if refusal else None
     because = from_log(refusal.text) if refusal else []
     return _found(facts, names[0], because)
+
+
+def _answers_without_kvm_amd(facts: Facts) -> bool:
+    """/dev/kvm is registered, which only a vendor module does, and kvm_amd is not there."""
+    return facts.has_kvm_amd is False and facts.evidence["device"]["registered"] is True
 
 
 def _succeeded_in_vain(facts: Facts) -> bool:
@@ -49,6 +54,13 @@ def _found(facts: Facts, name: str, because: list[str]) -> Found:
         return Found(because, _IN_USE, module=name)
     return Found(because, module=name)
 
+
+_UNNAMED = (
+    "Another vendor module has KVM's one slot. See which one, and unload it:",
+    "$ lsmod | grep ^kvm",
+    "# modprobe -r MODULE",
+    *LOAD_AGAIN,
+)
 
 _BUILT_IN = (
     (

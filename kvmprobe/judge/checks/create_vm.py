@@ -17,8 +17,7 @@ def create_vm(facts: Facts) -> Result:
 
     Reads the answer of KVM_CREATE_VM and EFER before it; of a passive probe also kvm_amd's reference count and uevents.
     Reasons: create-vm-failed; kvm-not-permitted where it is refused to this process, or exceeds its limits;
-    svm-held-by-another-owner; vm-not-created where it was not called;
-    msr-unreadable of a passive probe.
+    svm-held-by-another-owner; vm-not-created where it was not called; msr-unreadable of a passive probe.
     """
     if facts.vm_created:
         return Result(PASS, "KVM_CREATE_VM succeeded")

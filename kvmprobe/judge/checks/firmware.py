@@ -14,8 +14,9 @@ SVML_BIT = "CPUID 0x8000000A EDX.SVML"
 def firmware(facts: Facts) -> Result:
     """is_disabled(), since 6.12 __kvm_is_svm_supported(): VM_CR.SVMDIS.
 
-    Reads VM_CR (SVMDIS, LOCK) and CPUID 0x8000000A EDX.SVML; where no VM_CR could be read, the kernel's log. SVML says that the CPU knows SVM_KEY, not that a key was
-    set: every AMD CPU since family 0x10 has it (AMD APM volume 2, 15.4 and 15.31).
+    Reads VM_CR (SVMDIS, LOCK) and CPUID 0x8000000A EDX.SVML; where no VM_CR could be read, the kernel's log. SVML says
+    that the CPU knows SVM_KEY, not that a key was set: every AMD CPU since family 0x10 has it (AMD APM volume 2, 15.4
+    and 15.31).
     Reasons: firmware-disabled; cpus-disagree where SVMDIS differs.
     """
     values, disabled = facts.register("before", VM_CR.name), facts.svmdis()

@@ -44,8 +44,9 @@ def kvm_amd_module(facts: Facts) -> Result:
 
 
 def _is_allowed(facts: Facts) -> bool:
-    """Whether CPU and firmware are known to allow SVM, as KVM sees it: where a hypervisor refuses VM_CR (EIO), KVM takes
-    it for 0 (is_disabled(), rdmsrl() in arch/x86/include/asm/msr.h)."""
+    """Whether CPU and firmware are known to allow SVM, as KVM sees them.
+
+    Where a hypervisor refuses VM_CR (EIO), KVM takes it for 0: rdmsrl() in arch/x86/include/asm/msr.h."""
     errors, flag = facts.register_errors("before", "VM_CR"), facts.svm_flag()
     has_svm = all(flag[cpu] if bit is None else bit for cpu, bit in facts.svm().items())
     return has_svm and all(value is not None or errors.get(cpu) == "EIO" for cpu, value in _vm_cr(facts).items())

@@ -1,7 +1,7 @@
 """The CPUID of 142 real AMD and Hygon CPUs, judged with each value of VM_CR that firmware leaves.
 
-cpus.json has one CPU a line: model name, vendor, family, model, stepping, CPUID leaves (EAX, EBX, ECX, EDX). The figures
-are from public dumps.
+cpus.json has one CPU a line: model name, vendor, family, model, stepping, CPUID leaves (EAX, EBX, ECX, EDX). The
+figures are from public dumps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ def evidence_of(cpu: Any, vm_cr: str) -> Any:
     for number in ("0", "1"):
         evidence["cpus"]["cpuid"][number] = {hex(leaf): leaves.get(hex(leaf), ZERO) for leaf in LEAVES}
         evidence["cpus"]["cpuinfo"][number].update(
-            vendor_id=vendor, cpu_family=str(family), model=str(model), model_name=name, stepping=str(stepping), flags=[]
+            vendor_id=vendor,
+            cpu_family=str(family),
+            model=str(model),
+            model_name=name,
+            stepping=str(stepping),
+            flags=[],
         )
         evidence["snapshots"][0]["cpus"][number]["VM_CR"] = vm_cr
     return evidence

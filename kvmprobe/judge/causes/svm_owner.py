@@ -146,7 +146,9 @@ CAUSES = (
         (
             "The kernel before this one left SVM on, and kexec does not reset the CPUs. Reboot through the firmware:",
             "# systemctl reboot",
-            "Unload kvm_amd, or end all VMs, before the next kexec.",
+            "{then}",
+            "{load}",
+            "Before the next kexec, end all VMs and unload kvm_amd.",
         ),
     ),
     Cause(

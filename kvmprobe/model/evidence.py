@@ -252,20 +252,21 @@ class WouldRun(TypedDict):
 
 
 class ModuleFiles(TypedDict):
-    """The files that decide whether modprobe finds and loads kvm_amd."""
+    """The files that decide whether modprobe finds and loads kvm_amd, where it is missing."""
 
-    folder: bool | Failure | None  # /lib/modules/RELEASE exists; None: was not looked for, kvm_amd is there
-    index: bool | Failure | None  # it has modules.dep
+    folder: bool | Failure  # /lib/modules/RELEASE exists
+    index: bool | None  # it has modules.dep; None: no folder
     kvm_amd: str | None  # "module": in modules.dep; "builtin": in modules.builtin; None: in neither, or no index
     lines: list[ConfigurationLine] | Failure  # of modprobe's configuration, about KVM's modules
-    would_run: WouldRun | None  # None: was not asked, kvm_amd is there
+    would_run: WouldRun | None  # None: --sysroot, whose modprobe is not this machine's
+    in_force: list[str] | None  # the lines of `modprobe -c` about them; None as above, or modprobe could not be run
     loading_disabled: Reading  # "1": kernel.modules_disabled
 
 
 class Surroundings(TypedDict):
     """Where the host runs."""
 
-    container: str | None  # "docker", "podman", "lxc", "systemd-nspawn", "kubernetes", "wsl"; None: none found
+    container: str | None  # "docker", "podman", "lxc", "systemd-nspawn", "kubernetes"; None: none found
     hypervisor_type: Reading  # /sys/hypervisor/type: "xen"
     xen_features: Reading  # /sys/hypervisor/properties/features, hexadecimal: bit 11 is XENFEAT_dom0
     vendor: Reading  # of the machine, by DMI
@@ -287,7 +288,7 @@ class Rights(TypedDict):
     seccomp: Reading  # "0": no filter, "2": a filter
     user_namespace: bool | Failure  # user ids are mapped: root here is not the host's
     lsm: Reading  # "lockdown,capability,apparmor"; None: unknown
-    dev_mounts: list[Mount] | Failure  # on /dev and /dev/kvm
+    dev_mounts: list[Mount] | Failure | None  # on /dev and /dev/kvm; None: not needed, /dev/kvm opened
 
 
 class MoreEvidence(TypedDict, total=False):

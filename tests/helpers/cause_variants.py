@@ -109,7 +109,7 @@ def module_files(**found: Any) -> Change:
     """What modprobe would find."""
 
     def change(evidence: Evidence) -> None:
-        usual = {"folder": True, "index": True, "kvm_amd": "module", "lines": [], "would_run": None}
+        usual = {"folder": True, "index": True, "kvm_amd": "module", "lines": [], "would_run": None, "in_force": None}
         evidence["module_files"] = {**usual, "loading_disabled": "0", **found}
 
     return change

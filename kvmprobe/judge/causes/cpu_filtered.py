@@ -5,72 +5,30 @@ from __future__ import annotations
 import re
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.judge.causes import xen_domain
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import (
     family,
-    from_log,
     hypervisor,
     hypervisor_text,
     in_vm,
-    leaf_word,
+    no_svm_lines,
     product,
-    surroundings,
 )
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.kernel_lines import refusals
-from kvmprobe.model.registers import LEAF_FEATURES
-from kvmprobe.model.values import as_int
 
 if TYPE_CHECKING:
     from typing import Callable
 
 _REASONS = ("cpu-lacks-svm",)
-_XENFEAT_DOM0 = 11  # include/xen/interface/features.h
-_PGE = 13  # CPUID 1 EDX: Xen keeps it from paravirtualized domains
 _FIRST_FAMILY_WITH_SVM_IN_ALL = 0x10
-
-
-def _xen_features(facts: Facts) -> int | None:
-    found = surroundings(facts)
-    return as_int(found["xen_features"]) if found else None
-
-
-def _is_xen(facts: Facts) -> bool:
-    found = surroundings(facts)
-    named = found is not None and found["hypervisor_type"] == "xen"
-    return named or hypervisor(facts).startswith("XenVMMXenVMM")
-
-
-def _lines(facts: Facts) -> list[str]:
-    found = [refusal for refusal in refusals(facts) if refusal.kind == "no-svm"]
-    return from_log(found[-1].text) if found else []
-
-
-def xen_dom0(facts: Facts) -> Found | None:
-    features = _xen_features(facts)
-    if not _is_xen(facts) or features is None or not features >> _XENFEAT_DOM0 & 1:
-        return None
-    quoted = [f"/sys/hypervisor/properties/features: {features:08x} (bit 11, XENFEAT_dom0)"]
-    return Found([*hypervisor_text(facts), *quoted, *_lines(facts)])
-
-
-def xen_paravirtualized(facts: Facts) -> Found | None:
-    """Without the feature bits: a paravirtualized domain, which the usual dom0 is, sees no PGE."""
-    edx = leaf_word(facts, LEAF_FEATURES, 3)
-    if not _is_xen(facts) or edx is None or edx >> _PGE & 1:
-        return None
-    return Found([*hypervisor_text(facts), f"CPUID 1 EDX = {edx:#x}, without PGE: a PV domain", *_lines(facts)])
-
-
-def xen_guest(facts: Facts) -> Found | None:
-    return Found([*hypervisor_text(facts), *_lines(facts)]) if _is_xen(facts) else None
 
 
 def wsl(facts: Facts) -> Found | None:
     release = facts.evidence["kernel"]["release"]
     if not re.search(r"microsoft|WSL2", release, re.IGNORECASE):
         return None
-    return Found([f"kernel {release}", *hypervisor_text(facts), *_lines(facts)])
+    return Found([f"kernel {release}", *hypervisor_text(facts), *no_svm_lines(facts)])
 
 
 _CLOUDS = re.compile(
@@ -82,7 +40,7 @@ def azure(facts: Facts) -> Found | None:
     release = facts.evidence["kernel"]["release"]
     if not hypervisor(facts).startswith("Microsoft Hv") or "azure" not in release:
         return None
-    return Found([*hypervisor_text(facts), f"kernel {release}", *_lines(facts)])
+    return Found([*hypervisor_text(facts), f"kernel {release}", *no_svm_lines(facts)])
 
 
 def cloud(facts: Facts) -> Found | None:
@@ -92,7 +50,7 @@ def cloud(facts: Facts) -> Found | None:
     if in_vm(facts) is False or not (_CLOUDS.search(name) or by_kernel):
         return None
     quoted = [f"/sys/class/dmi/id: {name}"] if _CLOUDS.search(name) else [f"kernel {release}"]
-    return Found([*hypervisor_text(facts), *quoted, *_lines(facts)], cloud=name or "the cloud")
+    return Found([*hypervisor_text(facts), *quoted, *no_svm_lines(facts)], cloud=name or "the cloud")
 
 
 def _under(*names: str) -> Callable[[Facts], Found | None]:
@@ -101,7 +59,7 @@ def _under(*names: str) -> Callable[[Facts], Found | None]:
     def ask(facts: Facts) -> Found | None:
         if not hypervisor(facts).startswith(names):
             return None
-        return Found([*hypervisor_text(facts), *_lines(facts)])
+        return Found([*hypervisor_text(facts), *no_svm_lines(facts)])
 
     return ask
 
@@ -110,71 +68,25 @@ def any_vm(facts: Facts) -> Found | None:
     if not in_vm(facts):
         return None
     name = hypervisor(facts)
-    return Found([*hypervisor_text(facts), *_lines(facts)], name=f" ({name})" if name else "")
+    return Found([*hypervisor_text(facts), *no_svm_lines(facts)], name=f" ({name})" if name else "")
 
 
 def bare_metal(facts: Facts) -> Found | None:
     number = family(facts)
     if in_vm(facts) is not False or number is None or number < _FIRST_FAMILY_WITH_SVM_IN_ALL:
         return None
-    return Found([f"CPU family {number:#x}, no hypervisor by CPUID", *_lines(facts)])
+    return Found([f"CPU family {number:#x}, no hypervisor by CPUID", *no_svm_lines(facts)])
 
 
 def old_cpu(facts: Facts) -> Found | None:
     number = family(facts)
     if in_vm(facts) is not False or number is None or number >= _FIRST_FAMILY_WITH_SVM_IN_ALL:
         return None
-    return Found([f"CPU family {number:#x}", *_lines(facts)])
+    return Found([f"CPU family {number:#x}", *no_svm_lines(facts)])
 
 
 CAUSES = (
-    Cause(
-        "xen-dom0",
-        _REASONS,
-        "The host is Xen's dom0. Xen owns SVM, and shows dom0 a CPU without it. Source: feature bit 11, XENFEAT_dom0.",
-        xen_dom0,
-        (
-            (
-                "Xen owns SVM on this machine, and this is its dom0. To use KVM, boot the kernel without Xen: "
-                "choose the boot entry that does not begin with Xen. On Debian, make that the default:"
-            ),
-            "# sh -c 'echo XEN_OVERRIDE_GRUB_DEFAULT=0 >>/etc/default/grub.d/xen.cfg'",
-            "# update-grub",
-            "# systemctl reboot",
-            "To stay with Xen, run VMs with Xen's own tools (xl, or libvirt's xen:///system) in place of KVM.",
-        ),
-    ),
-    Cause(
-        "xen-pv-domain",
-        _REASONS,
-        "The host is a paravirtualized Xen domain: the usual dom0, or a PV guest. Xen owns SVM and never gives it "
-        "to one.",
-        xen_paravirtualized,
-        (
-            "Xen owns SVM on this machine, and this is a PV domain of it, dom0 or a guest. See which one:",
-            "$ cat /proc/xen/capabilities",
-            (
-                "If it shows control_d, this is dom0: boot the kernel without Xen (the boot entry that does not "
-                "begin with Xen) to use KVM, or run VMs with Xen's own tools (xl) in place of KVM."
-            ),
-            (
-                "Else this is a guest: a PV guest never has SVM. Whoever runs Xen has to make it an HVM guest with "
-                "nestedhvm=1."
-            ),
-        ),
-    ),
-    Cause(
-        "xen-guest-without-nested-svm",
-        _REASONS,
-        "The host is a guest of Xen without nested virtualization.",
-        xen_guest,
-        (
-            (
-                "This is a guest of Xen. Whoever runs Xen has to set nestedhvm=1 and type='hvm' in the guest's "
-                "configuration and start the guest again. If this is dom0, boot the kernel without Xen."
-            ),
-        ),
-    ),
+    *xen_domain.CAUSES,
     Cause(
         "wsl2-without-nested-svm",
         _REASONS,

@@ -1,122 +1,34 @@
-"""The kernel's module loader, or modprobe's configuration, refuses kvm_amd before KVM's own checks."""
+"""The kernel's module loader refuses kvm_amd before KVM's own checks, or a policy forbids to load modules."""
 
 from __future__ import annotations
 
 import re
 
 from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.modprobe_setup import CONFIGURATION, MODULES, REFUSED, configuration_lines, is_absent
 from kvmprobe.judge.causes.quotes import (
     from_log,
     is_root,
     log_matches,
     module_files,
-    parameter_values,
     rights,
-    same_name,
 )
-from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN, OFF_COMMAND_LINE
+from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import answer_of_modprobe, attempt_to_load
 from kvmprobe.model.values import as_int
 
-_REFUSED = ("kvm-amd-not-loaded", "kvm-amd-load-failed", "msr-unreadable")
-_MODULES = r"(?:kvm|kvm[-_]amd|ccp|irqbypass)"
 _CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
-_DOES_NOTHING = re.compile(r"\s(?:(?:/usr)?/bin/)?(?:true|false|:|echo)\b")
-_CONFIGURATION = "/etc/modprobe.d /run/modprobe.d /usr/local/lib/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d"
-
-
-def _absent(facts: Facts) -> bool:
-    return facts.has_kvm_amd is False
-
-
-def _lines(facts: Facts, command: str) -> list[tuple[str, int, str]]:
-    """The lines of modprobe's configuration that begin with `command` and name kvm_amd or what it needs."""
-    files = module_files(facts)
-    lines = files["lines"] if files and isinstance(files["lines"], list) else []
-    return [
-        (line["file"], line["number"], line["text"])
-        for line in lines
-        if re.match(rf"{command}\s+{_MODULES}(?:\s|$)", line["text"])
-    ]
-
-
-def blacklisted_in_kernel(facts: Facts) -> Found | None:
-    """module_blacklist= refuses the module in the kernel itself (blacklisted() in kernel/module/main.c)."""
-    if not _absent(facts):
-        return None
-    given = [
-        text
-        for text, values in parameter_values(facts, "module_blacklist")
-        if any(re.fullmatch(_MODULES, value) for value in values)
-    ]
-    logged = [match.string for match in log_matches(facts, rf"Module {_MODULES} is blacklisted")]
-    if not given and not logged:
-        return None
-    because = [f"kernel command line: {text}" for text in given] + from_log(*logged)
-    return Found(because, parameter=given[0] if given else "module_blacklist=kvm_amd")
-
-
-def install_line(facts: Facts) -> Found | None:
-    """An install line runs a command in place of loading (modprobe.d(5))."""
-    if not _absent(facts):
-        return None
-    attempt = attempt_to_load(facts)
-    lines = _lines(facts, "install")
-    ran = re.search(r"install command", answer_of_modprobe(facts)) is not None
-    # kvm_amd's symbols are kvm's: an install line kept kvm from being loaded before it.
-    ran = ran or ("Unknown symbol" in answer_of_modprobe(facts) and "kvm" not in facts.modules)
-    succeeded = attempt is not None and attempt["status"] == 0
-    if attempt is None:
-        lines = [line for line in lines if _DOES_NOTHING.search(line[2])]
-    if not (ran or succeeded or (attempt is None and lines)):
-        return None
-    quoted = [f"{file}:{number}: {text}" for file, number, text in lines]
-    files = module_files(facts)
-    would_run = files["would_run"] if files else None
-    if would_run and re.search(r"^install ", would_run["output"], re.MULTILINE):
-        quoted.append(f"modprobe -n -v kvm_amd: {would_run['output']}")
-    if not lines:
-        return Found(quoted, _FIND_INSTALL_LINE)
-    file, number, _ = lines[0]
-    return Found(quoted, file=file, number=str(number))
-
-
-_FIND_INSTALL_LINE = (
-    "An install line of modprobe's configuration runs another command in place of loading kvm_amd. Find the line:",
-    f"$ grep -rnE '^[[:space:]]*install[[:space:]]+kvm' {_CONFIGURATION}",
-    "Remove this install line from its file.",
-    *LOAD_AGAIN,
-)
-
-
-def blacklist_line(facts: Facts) -> Found | None:
-    """blacklist (modprobe.d(5)) and modprobe.blacklist= only keep a module from being loaded by its aliases at boot."""
-    if not _absent(facts) or attempt_to_load(facts) is not None:
-        return None
-    lines = [line for line in _lines(facts, "blacklist") if re.search(r"kvm[-_]amd", line[2])]
-    given = [
-        text
-        for text, values in parameter_values(facts, "modprobe.blacklist")
-        if any(same_name(value, "kvm_amd") for value in values)
-    ]
-    if lines:
-        file, number, text = lines[0]
-        return Found([f"{file}:{number}: {text}"], file=file, number=str(number))
-    if given:
-        steps = ("Load kvm_amd now:", *LOAD, "For the next boots:", *OFF_COMMAND_LINE[:-2])
-        return Found([f"kernel command line: {given[0]}"], steps, parameter=given[0])
-    return None
 
 
 _MISMATCH = (
-    rf"^{_MODULES}: (?:disagrees about version of symbol|Unknown symbol|version magic|no symbol version|"
+    rf"^{MODULES}: (?:disagrees about version of symbol|Unknown symbol|version magic|no symbol version|"
     r"exports duplicate symbol|Invalid relocation|overflow in relocation)|^Invalid ELF"
 )
 
 
 def mismatch(facts: Facts) -> Found | None:
-    if not _absent(facts):
+    if not is_absent(facts):
         return None
     logged = [match.string for match in log_matches(facts, _MISMATCH)]
     answered = re.search(r"Exec format error|Invalid module format|Unknown symbol", answer_of_modprobe(facts))
@@ -130,20 +42,20 @@ def mismatch(facts: Facts) -> Found | None:
     return Found(from_log(*logged[-3:]), unload="# modprobe -r kvm" if old else "")
 
 
-_BAD_PARAMETER = rf"^{_MODULES}: [`'](?P<value>.*)' (?:invalid|too large) for parameter [`'](?P<name>[^']*)'"
-_UNKNOWN_PARAMETER = rf"^{_MODULES}: Unknown parameter [`'](?P<name>[^']*)'"
+_BAD_PARAMETER = rf"^{MODULES}: [`'](?P<value>.*)' (?:invalid|too large) for parameter [`'](?P<name>[^']*)'"
+_UNKNOWN_PARAMETER = rf"^{MODULES}: Unknown parameter [`'](?P<name>[^']*)'"
 
 
 def bad_parameter(facts: Facts) -> Found | None:
     """parse_args() in kernel/params.c; "unknown parameter '…' ignored" is no refusal."""
-    if not _absent(facts):
+    if not is_absent(facts):
         return None
     matches = log_matches(facts, _BAD_PARAMETER) + log_matches(facts, _UNKNOWN_PARAMETER)
     if not matches:
         return None
     match = matches[-1]
     name = match.group("name")
-    lines = [line for line in _lines(facts, "options") if re.search(rf"\b{re.escape(name)}\b", line[2])]
+    lines = [line for line in configuration_lines(facts, "options") if re.search(rf"\b{re.escape(name)}\b", line[2])]
     quoted = [f"{file}:{number}: {text}" for file, number, text in lines]
     because = from_log(match.string) + quoted
     module = match.string.partition(":")[0].replace("-", "_")
@@ -162,7 +74,7 @@ _EDIT_PARAMETER = (
 
 def unsigned(facts: Facts) -> Found | None:
     """Secure Boot with lockdown, or module.sig_enforce (module_sig_check() in kernel/module/signing.c)."""
-    if not _absent(facts):
+    if not is_absent(facts):
         return None
     logged = [
         match.string
@@ -184,7 +96,7 @@ def unsigned(facts: Facts) -> Found | None:
 
 def loading_disabled(facts: Facts) -> Found | None:
     files = module_files(facts)
-    if not _absent(facts) or files is None or files["loading_disabled"] != "1":
+    if not is_absent(facts) or files is None or files["loading_disabled"] != "1":
         return None
     return Found(["kernel.modules_disabled = 1"])
 
@@ -210,49 +122,10 @@ def out_of_memory(facts: Facts) -> Found | None:
     return Found([]) if "Cannot allocate memory" in answer_of_modprobe(facts) else None
 
 
-BLACKLISTED = Cause(
-    "module-blacklisted",
-    _REFUSED,
-    "The kernel's command line has module_blacklist= with kvm_amd, or with a module that it needs. The kernel refuses "
-    "it whoever loads it.",
-    blacklisted_in_kernel,
-    OFF_COMMAND_LINE,
-)
-
-INSTALL_LINE = Cause(
-    "install-line",
-    _REFUSED,
-    "modprobe succeeded without loading kvm_amd, or ran an install command: an install line in its configuration runs "
-    "another command, such as /bin/true, in place of loading the module. To load it once more changes nothing.",
-    install_line,
-    (
-        (
-            "Remove the install line that runs in place of loading kvm_amd: line {number} of {file}. The command "
-            "makes a comment of it:"
-        ),
-        "# sed -i '{number}s/^/# /' {file}",
-        *LOAD_AGAIN,
-    ),
-)
-
-BLACKLIST_LINE = Cause(
-    "blacklist-line",
-    _REFUSED,
-    "A blacklist line of modprobe's configuration, or modprobe.blacklist= on the kernel's command line, keeps kvm_amd "
-    "from being loaded at boot. It does not keep root from loading it by name.",
-    blacklist_line,
-    (
-        "Load kvm_amd now:",
-        *LOAD,
-        "For the next boots, remove the blacklist line: line {number} of {file}. The command makes a comment of it:",
-        "# sed -i '{number}s/^/# /' {file}",
-    ),
-)
-
 LOADER = (
     Cause(
         "module-mismatch",
-        _REFUSED,
+        REFUSED,
         "The file of kvm_amd, or of a module that it needs, does not belong to the running kernel: version magic, "
         "symbol versions or symbols differ. Usually a partly installed update, or a kvm module from elsewhere.",
         mismatch,
@@ -268,19 +141,19 @@ LOADER = (
     ),
     Cause(
         "parameter-invalid",
-        _REFUSED,
+        REFUSED,
         "A parameter of kvm or kvm_amd has a value that the module does not accept.",
         bad_parameter,
         (
             "Find where {name}= is set for {module}:",
-            f"$ grep -rnE 'options[[:space:]]+kvm|kvm(_amd)?\\.' {_CONFIGURATION} /proc/cmdline",
+            f"$ grep -rnE 'options[[:space:]]+kvm|kvm(_amd)?\\.' {CONFIGURATION} /proc/cmdline",
             "Remove it, or correct its value. If it is on the kernel's command line ({module}.{name}=), reboot.",
             *LOAD_AGAIN,
         ),
     ),
     Cause(
         "module-unsigned",
-        _REFUSED,
+        REFUSED,
         "The kernel loads signed modules only (Secure Boot with lockdown, or module.sig_enforce), and the file of "
         "kvm_amd has no signature that it trusts.",
         unsigned,
@@ -299,7 +172,7 @@ LOADER = (
 POLICY = (
     Cause(
         "module-loading-disabled",
-        _REFUSED,
+        REFUSED,
         "kernel.modules_disabled is 1: until the next boot nobody can load a module.",
         loading_disabled,
         (
@@ -311,7 +184,7 @@ POLICY = (
     ),
     Cause(
         "load-not-permitted",
-        _REFUSED,
+        REFUSED,
         "The kernel refused root to load kvm_amd (EPERM): a policy, not the CPU or the firmware.",
         not_permitted,
         (
@@ -330,7 +203,7 @@ POLICY = (
     ),
     Cause(
         "load-out-of-memory",
-        _REFUSED,
+        REFUSED,
         "The kernel had no memory to load kvm_amd (ENOMEM).",
         out_of_memory,
         ("Free memory, then load the module:", *LOAD),

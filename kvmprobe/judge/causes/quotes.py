@@ -7,7 +7,7 @@ import re
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.kernel_lines import log_texts
+from kvmprobe.judge.kernel_lines import log_texts, refusals
 from kvmprobe.model.registers import CPUID_HYPERVISOR, LEAF_FEATURES, word
 from kvmprobe.model.values import is_failure
 
@@ -19,7 +19,11 @@ _LAST_LINES = 5
 _ABOUT_KVM = re.compile(
     r"^(kvm|kvm_amd|SVM|SEV|ccp)\b|\bkvm_amd\b|has_svm|MSR_VM_CR|virtualization on CPU", re.IGNORECASE
 )
-_NOT_ABOUT_KVM = re.compile(r"^kvm-(clock|guest)|^(kernel )?command line:", re.IGNORECASE)
+# Others of the name, and what KVM logs where nothing is wrong.
+_NOT_ABOUT_KVM = re.compile(
+    r"^kvm-(clock|guest)|^(kernel )?command line:|Nested (Virtualization|Paging)|(supported|enabled|is disabled)$",
+    re.IGNORECASE,
+)
 
 
 def log_matches(facts: Facts, pattern: str) -> list[re.Match[str]]:
@@ -31,6 +35,12 @@ def log_matches(facts: Facts, pattern: str) -> list[re.Match[str]]:
 def from_log(*texts: str) -> list[str]:
     """Log lines as `because` has them, each once."""
     return [f"kernel log: {text}" for text in dict.fromkeys(texts)]
+
+
+def no_svm_lines(facts: Facts) -> list[str]:
+    """The last line in which kvm_amd found no SVM, quoted."""
+    found = [refusal.text for refusal in refusals(facts) if refusal.kind == "no-svm"]
+    return from_log(*found[-1:])
 
 
 def last_lines(facts: Facts) -> list[str]:

@@ -13,6 +13,9 @@ from kvmprobe.model.cpu_lists import cpu_names
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import LoadAttempt
 
+# The parameters that decide how SVM is used (arch/x86/kvm/svm/svm.c, svm/sev.c).
+_DECISIVE = ("nested", "npt", "avic", "vnmi", "vgif", "sev", "sev_es", "sev_snp")
+
 
 def kvm_amd_module(facts: Facts) -> Result:
     """svm_init() in arch/x86/kvm/svm/svm.c, and the module loader before it.
@@ -25,7 +28,8 @@ def kvm_amd_module(facts: Facts) -> Result:
         return Result(UNKNOWN, "/sys/module could not be read, so whether kvm_amd is loaded is unknown")
     if facts.has_kvm_amd:
         kvm_amd = facts.modules["kvm_amd"]
-        parameters = [f"{name}={value}" for name, value in kvm_amd["parameters"].items() if isinstance(value, str)]
+        known = kvm_amd["parameters"]
+        parameters = [f"{name}={known[name]}" for name in _DECISIVE if isinstance(known.get(name), str)]
         return Result(PASS, f"kvm_amd is {kvm_amd['state']}" + (f" ({', '.join(parameters)})" if parameters else ""))
     attempt = attempt_to_load(facts)
     answer = _answer(attempt) if attempt else "kvm_amd is not loaded"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.collect.cause_evidence import take_cause_evidence
 from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.host import cpuid, cpus, kernel_log, modprobe, modules, msr
 from kvmprobe.host.sysroot import Sysroot
@@ -44,7 +45,8 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
     root = Sysroot(options.sysroot)
     online = cpus.online_cpus(root)
     load_kvm_amd = options.load_kvm and not modules.is_present(root, "kvm_amd")
-    loads = modprobe.load_modules(root, "kvm_amd") if load_kvm_amd else []
+    with kernel_log.LinesDuring(root if load_kvm_amd else None) as during:
+        loads = modprobe.load_modules(root, "kvm_amd") if load_kvm_amd else []
     may_load = options.load and root.is_real and os.geteuid() == 0
     with TemporaryModules(root, _register_devices(online[0]) if root.is_real else {}, may_load) as temporary:
         probe = make_probe(root)
@@ -53,11 +55,12 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         module_evidence = modules.read_modules(root)
         probe.run(modules.enables_virt_at_load(root))
     cpu_evidence["online_at_end"] = format_cpulist(cpus.online_cpus(root))
+    kernel = _kernel(root)
     return {
         "taken_at": taken_at,
         "duration_ms": round((time.monotonic() - started) * 1000, 1),
         "host": _host(root),
-        "kernel": _kernel(root),
+        "kernel": kernel,
         "modules": module_evidence,
         "loads": [*loads, *temporary.attempts, *probe.loads],
         "cpus": cpu_evidence,
@@ -67,7 +70,8 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         "guest": probe.guest,
         "uevents": probe.udev.evidence(),
         "vm_users": probe.vm_users,
-        "log": kernel_log.observe(root),
+        "log": kernel_log.read_log(root, during),
+        **take_cause_evidence(root, kernel["release"], module_evidence, probe.device),
         **probe.extra_evidence(),
     }
 

@@ -73,6 +73,8 @@ class VmProbe:
     def _open_device(self) -> kvm.Kvm | None:
         if self.device["registered"] is False:
             return None  # Opening a node without a driver would make the kernel load kvm.ko.
+        if not self.root.is_real and not self.root.exists("/dev"):
+            return None  # A folder without /dev is no running machine: whether /dev/kvm opens there is unknown.
         try:
             device = kvm.Kvm(self.root.path(self.device["path"]))
         except OSError as error:

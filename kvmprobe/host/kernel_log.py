@@ -1,10 +1,20 @@
-"""The kernel's log lines about KVM and SVM, from /dev/kmsg (Documentation/ABI/testing/dev-kmsg)."""
+"""The kernel's log lines that bear on SVM, from /dev/kmsg (Documentation/ABI/testing/dev-kmsg) or a stored copy.
+
+Lines are chosen by who printed them and what they state. A name is not enough: bridges (kvmbr0), USB switches ("USB
+KVM"), DMAR's and amdgpu's "SVM" (shared virtual memory), kvm-clock and kvm-guest are not about KVM on this host, and
+they can be so many that the lines that matter are lost.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import stat
+import time
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.sysroot import Sysroot, close_fd
@@ -13,48 +23,181 @@ from kvmprobe.model.values import failure
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Log, LogLine
 
+_MODULES = r"(?:kvm(?:[-_](?:amd|intel|pvm))?|ccp|irqbypass)"
+_CHOSEN = re.compile(
+    "|".join(
+        (
+            # KVM and its vendor modules, and the module loader about them. A bridge can have such a name, too.
+            rf"^(?:{_MODULES}|kvm_\w+)(?: \[\d+\])?:(?! port \d+\(| entered | left | topology )",
+            rf"^Module {_MODULES} is blacklisted",
+            r"^(?:has_svm|svm|SVM|SEV|SEV-ES|SEV-SNP|sev|snp):",
+            r"^SEV(?:-ES|-SNP)? (?:supported|enabled|disabled|unusable)",
+            r"^ccp [0-9a-f]{4}:",
+            r"^RT requires X86_FEATURE",
+            # what the kernel found of the CPUs, the firmware, the hypervisor outside
+            r"^SVM disabled",
+            r"^Clearing CPUID bits",
+            r"unchecked MSR access error: (?:RD|WR)MSR (?:from|to) 0x(?:c0000080|c0010114|c0010117)\b",
+            r"^Hypervisor detected",
+            r"Memory Encryption Features active|Secure (?:Encrypted Virtualization|Memory Encryption) \(",
+            r"^Hyper-V: Isolation Config",
+            r"^AMD-Vi: .*SNP",
+            # policies about modules and registers
+            r"^Kernel is locked down|^Lockdown: .*(?:module|MSR)",
+            r"^Loading of .*is rejected|signature not signed with a trusted key",
+            r'^audit: .*(?:name|path)="/dev/kvm"',
+            # other users of SVM
+            r"^(?:vboxdrv|VBoxDrv|vmmon|/dev/vmmon)\b",
+        )
+    )
+)
+# Most records have none of these and need no closer look.
+_PERHAPS = re.compile(
+    rb"kvm|svm|sev|snp|ccp|irqbypass|cpuid|0xc0|hyper|encrypt|lock|reject|sign|vbox|vmmon|RT req", re.IGNORECASE
+)
 
-_ABOUT_KVM = re.compile(rb"kvm|svm|\bsev\b|\bccp\b", re.IGNORECASE)
-# A host that starts and stops VMs all day logs little about it; this bounds what a faulty one may add to a report.
-_LINES = 100
-_RECORDS = 1_000_000
+# A host that starts and stops VMs all day logs little about it; this bounds what a faulty one may add to a report. The
+# first lines are of the boot, the last ones of now.
+_FIRST, _LAST, _AROUND = 40, 60, 40
+_RECORD_BYTES = 16384  # more than the longest record
+_FILE_BYTES = 64 << 20
+_DEADLINE_S = 2.0  # for a log that never ends
+
+# Stored copies, where /dev/kmsg is not a device.
+_STORED = ("/dev/kmsg", "/var/log/dmesg")
+_KMSG_LINE = re.compile(r"^(?P<prefix>\d+),(?P<number>\d+),(?P<microseconds>\d+),[^;]*;(?P<text>.*)")
+_DMESG_LINE = re.compile(r"^(?:<\d+>)?\[ *(?P<seconds>\d+\.\d+)\](?:\[[^\]]*\])? ?(?P<text>.*)")
+_OTHER_TIME = re.compile(r"^\[[^\]]*\] |^\S.{14,40}? kernel: (?:\[ *\d+\.\d+\] )?")
 
 
-def observe(root: Sysroot) -> Log:
-    """The last lines about KVM with their time since boot; needs CAP_SYSLOG where kernel.dmesg_restrict is 1."""
-    lines: list[LogLine] = []
-    try:
-        fd = os.open(root.path("/dev/kmsg"), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        return {"error": failure(error)["error"], "lines": []}
-    try:
-        for _ in range(_RECORDS):
+class LinesDuring:
+    """All the kernel's lines from entry to exit, whoever printed them: `lines`, by their numbers in the log.
+
+    For an attempt to load a module, whose refusal the module loader logs in words of its own.
+    """
+
+    def __init__(self, root: Sysroot | None) -> None:
+        """`root`: None where no attempt is made; then there are no lines."""
+        self.lines: dict[int, LogLine] = {}
+        self._root = root
+        self._fd = -1
+
+    def __enter__(self) -> LinesDuring:
+        if self._root and self._root.is_real:
             try:
-                record = os.read(fd, 16384)
-            except OSError as error:
-                if error.errno == errno.EPIPE:  # records were overwritten meanwhile; the next read goes on
-                    continue
-                if error.errno == errno.EAGAIN:  # the end
-                    break
-                return {"error": failure(error)["error"], "lines": lines[-_LINES:]}
-            if not record:
-                break
-            if _ABOUT_KVM.search(record):
-                line = _parse(record)
-                if line:
-                    lines.append(line)
+                self._fd = self._root.open("/dev/kmsg")
+                os.lseek(self._fd, 0, os.SEEK_END)
+            except OSError:  # read_log() reports it
+                pass
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd < 0:
+            return
+        try:
+            for number, line in _records(self._fd):
+                if len(self.lines) < _AROUND:
+                    self.lines[number] = line
+        except OSError:  # as above
+            pass
+        finally:
+            close_fd(self._fd)
+
+
+def read_log(root: Sysroot, during: LinesDuring | None = None) -> Log:
+    """Return the chosen lines with their time since boot, oldest first, and all lines of `during`.
+
+    Of too many, the first and the last are kept. Needs CAP_SYSLOG where kernel.dmesg_restrict is 1.
+    """
+    kept = _Kept()
+    kept.lines.update(during.lines if during else {})
+    error = None
+    try:
+        for number, line in _candidates(root):
+            if _CHOSEN.search(line["text"]):
+                kept.add(number, line)
+    except OSError as problem:
+        error = failure(problem)["error"]
+    return {"error": error, "lines": kept.all()}
+
+
+class _Kept:
+    """The first and the last lines, and those that are kept whatever comes."""
+
+    def __init__(self) -> None:
+        self.lines: dict[int, LogLine] = {}
+        self._first: list[tuple[int, LogLine]] = []
+        self._last: deque[tuple[int, LogLine]] = deque(maxlen=_LAST)
+
+    def add(self, number: int, line: LogLine) -> None:
+        (self._first if len(self._first) < _FIRST else self._last).append((number, line))
+
+    def all(self) -> list[LogLine]:
+        merged = {**dict(self._first), **dict(self._last), **self.lines}
+        return [merged[number] for number in sorted(merged)]
+
+
+def _candidates(root: Sysroot) -> Iterator[tuple[int, LogLine]]:
+    """The lines of the log that _PERHAPS are to be chosen, with their numbers. Raises OSError."""
+    fd = root.open(next(filter(root.exists, _STORED), _STORED[0]))
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISCHR(mode):
+            yield from _records(fd, _PERHAPS)
+        elif stat.S_ISREG(mode):
+            yield from _stored_lines(fd)
+        else:
+            raise OSError(errno.EINVAL, "neither a device nor a file")
     finally:
         close_fd(fd)
-    return {"error": None, "lines": lines[-_LINES:]}
 
 
-def _parse(record: bytes) -> LogLine | None:
-    """A record is "priority,sequence,microseconds,flags;text\\n KEY=value…"; only the kernel's own are kept."""
-    head, _, body = record.decode("utf-8", "replace").partition(";")
-    fields = head.split(",")
-    text = body.split("\n", 1)[0]
-    if len(fields) < 3 or not fields[0].isdigit() or not fields[2].isdigit():
-        return None
-    if int(fields[0]) >> 3:  # a facility other than 0: written by user space
-        return None
-    return {"seconds": int(fields[2]) / 1e6, "text": text}
+def _records(fd: int, wanted: re.Pattern[bytes] | None = None) -> Iterator[tuple[int, LogLine]]:
+    """The records of /dev/kmsg that have `wanted`, up to the newest one or until _DEADLINE_S. Raises OSError."""
+    ends = time.monotonic() + _DEADLINE_S
+    while time.monotonic() < ends:
+        try:
+            record = os.read(fd, _RECORD_BYTES)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # records were overwritten meanwhile; the next read goes on
+                continue
+            if error.errno == errno.EAGAIN:  # the newest record was read
+                return
+            raise
+        if not record:
+            return
+        if wanted and not wanted.search(record):
+            continue
+        found = _KMSG_LINE.match(record.decode("utf-8", "replace").partition("\n")[0])
+        if found:
+            yield from _kernels_own(found)
+
+
+def _kernels_own(found: re.Match[str]) -> Iterator[tuple[int, LogLine]]:
+    """A record, if its facility is 0: others are written by user space, which may write anything."""
+    if int(found["prefix"]) >> 3 == 0:
+        yield int(found["number"]), {"seconds": int(found["microseconds"]) / 1e6, "text": found["text"]}
+
+
+def _stored_lines(fd: int) -> Iterator[tuple[int, LogLine]]:
+    """The lines of a stored copy: of /dev/kmsg, of dmesg, or of journalctl. A line without a time since boot has that
+    of the line before. Raises OSError."""
+    ends = time.monotonic() + _DEADLINE_S
+    seconds, size = 0.0, 0
+    with open(fd, "rb", closefd=False) as file:
+        for number, raw in enumerate(iter(lambda: file.readline(_RECORD_BYTES), b"")):
+            size += len(raw)
+            if size > _FILE_BYTES or (number % 1024 == 0 and time.monotonic() > ends):
+                return
+            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            found = _KMSG_LINE.match(line)
+            if found:
+                yield from ((number, own) for _, own in _kernels_own(found))
+                continue
+            found = _DMESG_LINE.match(line)
+            if found:
+                seconds = float(found["seconds"])
+            text = found["text"] if found else _OTHER_TIME.sub("", line, count=1)
+            yield number, {"seconds": seconds, "text": text}

@@ -13,12 +13,8 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Module
 
 
-# The parameters that decide how SVM is used (kernel: virt/kvm/kvm_main.c, arch/x86/kvm/svm/svm.c, svm/sev.c).
-PARAMETERS = {
-    "kvm": ("enable_virt_at_load",),
-    "kvm_amd": ("nested", "npt", "avic", "vnmi", "vgif", "sev", "sev_es", "sev_snp"),
-    "kvm_intel": ("nested", "ept", "unrestricted_guest"),
-}
+# The modules whose parameters are recorded, all of them: what decides today is not all that may decide tomorrow.
+_WITH_PARAMETERS = ("kvm", "kvm_amd", "kvm_intel", "ccp")
 
 # Recorded where they are present, besides every module whose name begins with kvm_ and every holder of kvm.
 _RECORDED = ("kvm", "kvm_amd", "kvm_intel", "msr", "cpuid", "ccp", *OTHER_OWNERS)
@@ -40,16 +36,20 @@ def read_modules(root: Sysroot) -> dict[str, Module] | None:
 def _read_module(root: Sysroot, name: str) -> Module:
     folder = f"/sys/module/{name}"
     refcount = root.read_text_or_none(f"{folder}/refcnt") or ""
-    parameters = {
-        parameter: root.read_value(f"{folder}/parameters/{parameter}") for parameter in PARAMETERS.get(name, ())
-    }
-    return {
+    names = root.list_folder(f"{folder}/parameters") if name in _WITH_PARAMETERS else []
+    parameters = {parameter: root.read_value(f"{folder}/parameters/{parameter}") for parameter in names}
+    module: Module = {
         # Only loadable modules have initstate and refcnt.
         "state": root.read_text_or_none(f"{folder}/initstate") or "builtin",
         "refcount": int(refcount) if refcount.isascii() and refcount.isdigit() else None,
         "holders": root.list_folder(f"{folder}/holders"),
         "parameters": {key: value for key, value in parameters.items() if value is not None},
+        "taint": root.read_value(f"{folder}/taint"),
     }
+    version = root.read_value(f"{folder}/version")
+    if version is not None:  # of modules that are not in the kernel's tree
+        module["version"] = version
+    return module
 
 
 def is_present(root: Sysroot, name: str) -> bool:

@@ -20,17 +20,19 @@ _VENDOR = "vendor"  # the check that decides whether the checks about SVM are ma
 
 def judge(evidence: Evidence) -> Report:
     """The report for evidence (of evidence.py), which it contains: see judgement.py and report.schema.json."""
-    outcomes = examine(evidence)
+    facts = Facts(evidence)
+    outcomes = _examine(facts)
+    verdict = _decide(facts, outcomes)
     return {
         "schema": SCHEMA,
         "tool": {"name": "kvmprobe", "version": __version__},
-        "verdict": _decide(outcomes),
+        "verdict": verdict,
         "checks": [
             {
                 "id": outcome.check.id,
                 "status": outcome.result.status,
                 "message": outcome.result.message,
-                "hint": outcome.result.hint,
+                "hint": verdict["hint"] if outcome.result.reason == verdict["reason"] else outcome.result.hint,
                 "blocked_by": outcome.blocked_by,
             }
             for outcome in outcomes
@@ -41,7 +43,10 @@ def judge(evidence: Evidence) -> Report:
 
 def examine(evidence: Evidence) -> list[Outcome]:
     """The outcome of each check that applies to this evidence, in the kernel's order."""
-    facts = Facts(evidence)
+    return _examine(Facts(evidence))
+
+
+def _examine(facts: Facts) -> list[Outcome]:
     works = facts.works()
     stopped: dict[str, Outcome] = {}  # check id -> the outcome that stops what comes after it
     outcomes = []
@@ -88,24 +93,33 @@ def _not_failed(part: CpuResult) -> CpuResult:
     return CpuResult(WARN if part.status == FAIL else part.status, part.message)
 
 
-def _decide(outcomes: list[Outcome]) -> Verdict:
+def _decide(facts: Facts, outcomes: list[Outcome]) -> Verdict:
     """The first failure decides, else the first thing that had to be known and is not, else what was confirmed."""
     for status in (FAIL, UNKNOWN, PASS):
         for outcome in outcomes:
             if outcome.result.status == status and outcome.result.reason:
-                return _verdict(outcome.result.reason, outcome.result)
+                return _verdict(facts, outcome.result.reason, outcome.result)
     # No check had anything decisive: the registers were never reached.
     unknown = [outcome.result for outcome in outcomes if outcome.result.status == UNKNOWN]
     first = unknown[0].message if unknown else "nothing could be read"
-    return _verdict("msr-unreadable", Result(UNKNOWN, first, because=[result.message for result in unknown]))
+    return _verdict(facts, "msr-unreadable", Result(UNKNOWN, first, because=[result.message for result in unknown]))
 
 
-def _verdict(reason: str, result: Result) -> Verdict:
+def _verdict(facts: Facts, reason: str, result: Result) -> Verdict:
+    """The verdict of a reason, with its cause and that cause's hint where the evidence shows one."""
+    status = REASONS[reason].status
+    cause: str | None = None
+    more: list[str] = []
+    hint: str | None = None
+    if status in ("failed", "inconclusive"):
+        from kvmprobe.judge import causes  # no host that is in order pays for their import
+
+        cause, more, hint = causes.find(facts, reason)
     return {
-        "status": REASONS[reason].status,
+        "status": status,
         "reason": reason,
-        "cause": None,
+        "cause": cause,
         "summary": result.message,
-        "because": result.because,
-        "hint": result.hint or REASONS[reason].hint,
+        "because": [*result.because, *(text for text in more if text not in result.because)],
+        "hint": hint or result.hint or REASONS[reason].hint,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, CpuResult, Result, by_cpu, quote
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import OTHER_OWNERS
 
 _HELD = {
     True: CpuResult(FAIL, "EFER.SVME was 1, and KVM had not set it"),
@@ -18,15 +17,6 @@ def svm_is_held(facts: Facts, message: str, answer: str) -> Result:
 
     `answer`: what the kernel answered, for `because`.
     """
-    owners = [name for name in (*OTHER_OWNERS, *facts.backends()) if name in facts.modules]
-    hint = _hint(owners) if owners else None
     because = [*quote(facts.register_texts("before", "EFER"), "EFER"), answer]
     parts = by_cpu(facts.svme("before"), lambda _, value: _HELD[value])
-    return Result(FAIL, message, "svm-held-by-another-owner", hint, because, parts)
-
-
-def _hint(owners: list[str]) -> str:
-    them = "it" if len(owners) == 1 else "them"
-    return (
-        f"Stop the VMs of {' and '.join(owners)}, which may hold SVM. Unload {them}: `modprobe -r {' '.join(owners)}`."
-    )
+    return Result(FAIL, message, "svm-held-by-another-owner", because=because, by_cpu=parts)

@@ -58,7 +58,14 @@ class Cpus(TypedDict):
     sev_status: Reading  # MSR SEV_STATUS, read only in a VM whose CPUID has SEV
 
 
-class Module(TypedDict):
+class MoreOfModule(TypedDict, total=False):
+    """Missing in evidence of older versions."""
+
+    taint: Reading  # as /sys/module/NAME/taint: "OE" is out of tree and unsigned; "": none
+    version: Reading  # as /sys/module/NAME/version, which modules from outside of the kernel's tree have
+
+
+class Module(MoreOfModule):
     state: str  # "live", "coming", "going", "builtin"
     refcount: int | None
     holders: list[str]
@@ -231,13 +238,70 @@ class Soak(TypedDict):
     memory_kb: list[int]  # resident memory at the beginning and at the end
 
 
+class ConfigurationLine(TypedDict):
+    file: str
+    number: int  # from 1
+    text: str
+
+
+class WouldRun(TypedDict):
+    """What `modprobe -n -v kvm_amd` (which changes nothing) gave."""
+
+    status: int | None  # None: modprobe could not be run
+    output: str
+
+
+class ModuleFiles(TypedDict):
+    """The files that decide whether modprobe finds and loads kvm_amd, where it is missing."""
+
+    folder: bool | Failure  # /lib/modules/RELEASE exists
+    index: bool | None  # it has modules.dep; None: no folder
+    kvm_amd: str | None  # "module": in modules.dep; "builtin": in modules.builtin; None: in neither, or no index
+    lines: list[ConfigurationLine] | Failure  # of modprobe's configuration, about KVM's modules
+    would_run: WouldRun | None  # None: --sysroot, whose modprobe is not this machine's
+    in_force: list[str] | None  # the lines of `modprobe -c` about them; None as above, or modprobe could not be run
+    loading_disabled: Reading  # "1": kernel.modules_disabled
+
+
+class Surroundings(TypedDict):
+    """Where the host runs."""
+
+    container: str | None  # "docker", "podman", "lxc", "systemd-nspawn", "kubernetes"; None: none found
+    hypervisor_type: Reading  # /sys/hypervisor/type: "xen"
+    xen_features: Reading  # /sys/hypervisor/properties/features, hexadecimal: bit 11 is XENFEAT_dom0
+    vendor: Reading  # of the machine, by DMI
+    product: Reading
+    bootloader_type: Reading  # kernel.bootloader_type, decimal: 208 to 223 is kexec
+
+
+class Mount(TypedDict):
+    path: str
+    type: str
+    options: str
+
+
+class Rights(TypedDict):
+    """What decides whether this process may use /dev/kvm and the registers."""
+
+    groups: list[str] | Failure  # of the process, by name
+    capabilities: Reading  # CapEff, hexadecimal
+    seccomp: Reading  # "0": no filter, "2": a filter
+    user_namespace: bool | Failure  # user ids are mapped: root here is not the host's
+    lsm: Reading  # "lockdown,capability,apparmor"; None: unknown
+    dev_mounts: list[Mount] | Failure | None  # on /dev and /dev/kvm; None: not needed, /dev/kvm opened
+
+
 class MoreEvidence(TypedDict, total=False):
-    """Of commands other than check: missing where they were not run."""
+    """Of some commands only, or missing in evidence of older versions."""
 
     trace: Trace
     watch: Watch
     soak: Soak
     passive: bool  # --passive: /dev/kvm was not opened, no VM was created
+    command_line: list[str] | Failure  # the parameters of /proc/cmdline that bear on KVM
+    module_files: ModuleFiles
+    surroundings: Surroundings
+    rights: Rights
 
 
 class Evidence(MoreEvidence):

@@ -37,6 +37,7 @@ _ENABLING = (LOAD, CREATE)
 STEPS = (
     # Load kvm_amd.
     Step("kvm_amd", (LOAD,), "svm_init"),
+    Step("kvm", (LOAD,), "kvm_arch_init"),  # calls has_svm() and is_disabled() until 6.1; gone since 6.3
     Step("kvm", (LOAD,), "kvm_x86_vendor_init"),
     Step("kvm_amd", (LOAD,), "has_svm", "kvm_is_svm_supported", "__kvm_is_svm_supported"),
     Step("kvm_amd", (LOAD,), "is_disabled"),
@@ -45,6 +46,7 @@ STEPS = (
     Step("kvm", (LOAD,), "kvm_init"),
     # Create the first VM.
     Step("kvm", (CREATE,), "kvm_dev_ioctl"),
+    Step("kvm", (CREATE,), "kvm_dev_ioctl_create_vm"),  # Debian's kernels have it inlined in kvm_dev_ioctl()
     Step("kvm", (CREATE,), "kvm_create_vm"),
     # Enable SVM on every CPU.
     Step("kvm", _ENABLING, "hardware_enable_all", "kvm_enable_virtualization"),

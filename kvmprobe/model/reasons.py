@@ -36,7 +36,15 @@ class Reason:
 
 
 _NO_LOG = "No line."
-_REPORT_HINT = "Save the report with `kvmprobe --format json --output report.json` and attach it."
+_REPORT_HINT = (
+    "Make the file to attach: `kvmprobe --format json --output report.json`. Report it to the distribution whose "
+    "kernel it is (Debian: `reportbug linux-image-$(uname -r)`), or, for a kernel of your own, to "
+    "kvm@vger.kernel.org."
+)
+_RELOAD_HINT = (
+    "At once, if no VM is alive, it may help to load kvm_amd again: `modprobe -r kvm_amd`, then `modprobe kvm_amd`. "
+    "Else reboot: `systemctl reboot`. Install the distribution's newest kernel and microcode."
+)
 
 _TABLE = (
     Reason(
@@ -57,9 +65,9 @@ _TABLE = (
         "Since 6.12 kvm_init() sets EFER.SVME on every CPU when kvm_amd is loaded and clears it when kvm_amd is "
         "unloaded (kvm_enable_virtualization() in virt/kvm/kvm_main.c).",
         "No line. This is the normal case since 6.12.",
-        "Nothing to do: KVM can use SVM on this host. If another hypervisor needs SVM while no VM of KVM is alive, add "
-        "kvm.enable_virt_at_load=0 to the kernel's command line, or the line 'options kvm enable_virt_at_load=0' to a "
-        "file in /etc/modprobe.d.",
+        "Nothing to do: KVM can use SVM on this host. If another hypervisor needs SVM while no VM of KVM is alive, it "
+        "may need kvm.enable_virt_at_load=0 on the kernel's command line: VirtualBox before 7.2.10 does, and every "
+        "VirtualBox on kernels before 6.16. VirtualBox 7.2.10 and later on 6.16 and later needs the default, Y.",
     ),
     Reason(
         "svme-set-by-another-vm",
@@ -77,15 +85,17 @@ _TABLE = (
         "process may use.",
         "VMRUN raises #UD where EFER.SVME is 0 (AMD APM volume 2, 15.5), so a guest that ran shows that SVME was 1.",
         _NO_LOG,
-        "Nothing to do: KVM can use SVM on the CPUs that the report names. To read the registers of every CPU, run "
-        "`kvmprobe` as root.",
+        "Nothing to do: KVM can use SVM on the CPUs that the report names. To read the registers of every CPU, "
+        "kvmprobe needs root's rights (CAP_SYS_RAWIO) and the module msr.",
     ),
     Reason(
         "vendor-not-amd",
         "not applicable",
         "The CPU vendor is neither AuthenticAMD nor HygonGenuine.",
-        "has_svm() (since 6.12: __kvm_is_svm_supported()) checks the vendor first (arch/x86/kvm/svm/svm.c).",
-        "If kvm_amd was loaded: 'has_svm: not amd or hygon' (5.10, 6.1) or 'kvm_amd: CPU N isn't AMD or Hygon' (6.12).",
+        "has_svm() (since 6.2: kvm_is_svm_supported(); since 6.6: __kvm_is_svm_supported()) checks the vendor first "
+        "(arch/x86/kvm/svm/svm.c).",
+        "If kvm_amd was loaded: 'has_svm: not amd or hygon' (until 6.1), 'kvm_amd: SVM not supported by CPU N, not "
+        "amd or hygon' (6.2 to 6.5) or 'kvm_amd: CPU N isn't AMD or Hygon' (since 6.6).",
         "Nothing to do: only AMD and Hygon CPUs have SVM. On an Intel CPU, KVM uses VMX and kvm_intel.",
     ),
     Reason(
@@ -101,9 +111,10 @@ _TABLE = (
         "cpu-lacks-svm",
         "failed",
         "Raw CPUID 0x80000001 ECX has no SVM bit (bit 2), or the CPU has no such leaf.",
-        "has_svm() refuses. The kernel does not change raw CPUID. A missing svm flag in /proc/cpuinfo is not enough: "
-        "since 6.7 the kernel also removes it where the firmware disabled SVM.",
-        "'has_svm: svm not available' (5.10, 6.1) or 'kvm_amd: SVM not supported by CPU N' (6.12).",
+        "has_svm() (since 6.2: kvm_is_svm_supported()) refuses. The kernel does not change raw CPUID. A missing svm "
+        "flag in /proc/cpuinfo is not enough: since 6.7 the kernel also removes it where the firmware disabled SVM.",
+        "'has_svm: svm not available' (until 6.1), 'kvm_amd: SVM not supported by CPU N, svm not available' (6.2 to "
+        "6.5) or 'kvm_amd: SVM not supported by CPU N' (since 6.6).",
         "In a VM, enable nested virtualization in the hypervisor below: set `kvm_amd.nested=1` there and give the VM "
         "`-cpu host` or `+svm` (QEMU). On bare metal, use another CPU model: this one cannot run VMs with KVM.",
     ),
@@ -111,12 +122,13 @@ _TABLE = (
         "firmware-disabled",
         "failed",
         "VM_CR.SVMDIS (bit 4) is 1: SVM is disabled.",
-        "is_disabled() reads VM_CR (AMD APM volume 2, 15.4 and 15.30.1). Since 6.7 the kernel reads it at boot and "
-        "removes svm from /proc/cpuinfo. LOCK = 1 means that nobody can clear SVMDIS before a reset, except with a key "
-        "where CPUID 0x8000000A EDX.SVML is 1. Every AMD CPU since family 0x10 has SVML = 1, so SVML does not show "
-        "that a key was set, and SVM_KEY cannot be read.",
-        "'kvm: disabled by bios' (5.10), 'kvm: support for 'kvm_amd' disabled by bios' (6.1), or 'SVM disabled (by "
-        "BIOS) in MSR_VM_CR' followed by 'kvm_amd: SVM not supported by CPU N' (6.12), although the CPU supports SVM.",
+        "is_disabled() (6.2 to 6.6: kvm_is_svm_supported()) reads VM_CR (AMD APM volume 2, 15.4 and 15.30.1). Since "
+        "6.7 the kernel reads it at boot and removes svm from /proc/cpuinfo. LOCK = 1 means that nobody can clear "
+        "SVMDIS before a reset, except with a key where CPUID 0x8000000A EDX.SVML is 1. Every AMD CPU since family "
+        "0x10 has SVML = 1, so SVML does not show that a key was set, and SVM_KEY cannot be read.",
+        "'kvm: disabled by bios' (5.10), 'kvm: support for 'kvm_amd' disabled by bios' (6.1), 'kvm_amd: SVM "
+        "disabled (by BIOS) in MSR_VM_CR on CPU N' (6.2 to 6.6), or, since 6.7, 'SVM disabled (by BIOS) in "
+        "MSR_VM_CR' at boot, followed by 'kvm_amd: SVM not supported by CPU N', although the CPU supports SVM.",
         "Enable SVM in the firmware's setup: the entry is named 'SVM Mode', 'SVM', 'AMD-V', 'Secure Virtual Machine', "
         "'Virtualization Technology' or 'Virtualization Extensions', usually below Advanced > CPU Configuration. Then "
         "switch the machine off and on again.",
@@ -124,10 +136,12 @@ _TABLE = (
     Reason(
         "sev-guest",
         "failed",
-        "This host is a memory-encrypted guest: SEV_STATUS.SEV (MSR 0xC0010131 bit 0) is 1.",
-        "kvm_amd refuses because an SEV guest cannot run nested guests: has_svm() (since 6.12: "
-        "__kvm_is_svm_supported()) checks cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT).",
-        "'KVM is unsupported when running as an SEV guest'.",
+        "This host is a memory-encrypted guest: SEV_STATUS.SEV (MSR 0xC0010131 bit 0) is 1, or the kernel's log "
+        "shows it.",
+        "kvm_amd refuses because an SEV guest cannot run nested guests: has_svm() (since 6.2: kvm_is_svm_supported()) "
+        "checks cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT). Behind a paravisor, as in Azure, CPUID does not show SEV.",
+        "'Memory Encryption Features active: AMD SEV' at boot, and 'KVM is unsupported when running as an SEV "
+        "guest' of kvm_amd.",
         "Use an instance type without memory encryption (no SEV, SEV-ES, SEV-SNP), or bare metal.",
     ),
     Reason(
@@ -196,8 +210,8 @@ _TABLE = (
         "kvm_dev_ioctl_create_vm() and kvm_create_vm() (virt/kvm/kvm_main.c).",
         "The lines of kvm at that time.",
         "ENOMEM: free memory. EMFILE, ENFILE: raise the limit of open files. EPERM, EACCES: check the security module "
-        "and the seccomp filter (container). EBUSY, EIO: another owner may hold SVM; run `kvmprobe` as root so that "
-        "EFER.SVME can be read.",
+        "and the seccomp filter (container). EBUSY, EIO: another owner may hold SVM, which EFER.SVME shows where it "
+        "can be read (root's rights, module msr).",
     ),
     Reason(
         "svme-not-set",
@@ -205,8 +219,8 @@ _TABLE = (
         "A VM was alive, or kvm.enable_virt_at_load=Y, and EFER.SVME was 0 on some online CPU.",
         "svm_hardware_enable() must set SVME on every online CPU: VMRUN raises #UD where it is 0.",
         "No line before a guest runs on that CPU; then an oops.",
-        "Do not run VMs on this host. Report it as a defect of the kernel, or of what cleared EFER.SVME. "
-        f"{_REPORT_HINT}",
+        f"Do not run VMs on this host. {_RELOAD_HINT} If it stays, it is a defect of the kernel, or of what cleared "
+        f"EFER.SVME. {_REPORT_HINT}",
     ),
     Reason(
         "svme-not-cleared",
@@ -215,7 +229,7 @@ _TABLE = (
         "With the last VM, kvm_destroy_vm() calls hardware_disable_all() and svm_hardware_disable(), which clear SVME, "
         "unless kvm.enable_virt_at_load=Y.",
         "No line. A later KVM_CREATE_VM may fail there: 'kvm: enabling virtualization on CPU1 failed'.",
-        f"Report it as a defect of the kernel, or of what set EFER.SVME. {_REPORT_HINT}",
+        f"{_RELOAD_HINT} If it stays, it is a defect of the kernel, or of what set EFER.SVME. {_REPORT_HINT}",
     ),
     Reason(
         "register-corrupted",
@@ -244,8 +258,8 @@ _TABLE = (
         "KVM_RUN calls svm_vcpu_run(), which executes VMRUN (arch/x86/kvm/svm/svm.c). The guest adds two numbers, "
         "writes a byte to a port and halts.",
         "The lines of kvm_amd at that time, such as a failed VMRUN.",
-        "Report it as a defect of the kernel, of the microcode or of the nested SVM of an outer hypervisor. "
-        f"{_REPORT_HINT}",
+        f"Do not run VMs on this host. {_RELOAD_HINT} If it stays, it is a defect of the kernel or of the microcode; "
+        f"in a VM, of the nested SVM of the hypervisor outside. {_REPORT_HINT}",
     ),
     Reason(
         "observers-disagree",
@@ -273,8 +287,8 @@ _TABLE = (
         "EFER or VM_CR (or raw CPUID, where it decides) could not be read.",
         "/dev/cpu/N/msr needs the module msr and CAP_SYS_RAWIO (arch/x86/kernel/msr.c).",
         _NO_LOG,
-        "Run `kvmprobe` as root and without --no-load, so that it can temporarily load the module msr. In a container, "
-        "pass in /dev/cpu and CAP_SYS_RAWIO.",
+        "Reading MSRs needs root's rights (CAP_SYS_RAWIO) and the module msr: do not give --no-load, so that "
+        "kvmprobe can temporarily load it. In a container, pass in /dev/cpu and CAP_SYS_RAWIO.",
     ),
     Reason(
         "vm-not-created",
@@ -303,7 +317,7 @@ _TABLE = (
         "EFER.SVME belongs to the CPU, not to a VM. KVM's uevents, kvm_amd's reference count and the files of other "
         "processes show other VMs; a container may see none of them.",
         _NO_LOG,
-        "Run `kvmprobe` as root on the host, outside of containers, with pyudev installed (`apt-get install "
+        "Run `kvmprobe` on the host, outside of containers, with root's rights and pyudev (`apt-get install "
         "python3-pyudev`), while no VM is starting or stopping.",
     ),
     Reason(

@@ -22,6 +22,12 @@ HELD_ERRORS = ("EBUSY", "EIO")
 # /dev/kvm cannot be opened because of who this process is.
 NOT_PERMITTED = ("EACCES", "EPERM")
 
+# An ioctl of KVM is refused to this process with these, by a security module, Landlock or seccomp.
+IOCTL_REFUSED = (*NOT_PERMITTED, "ENOSYS")
+
+# This process, or the machine, is short of something at the moment; that shows nothing about SVM.
+NO_RESOURCES = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
+
 # Modules of hypervisors out of the kernel's tree that set EFER.SVME themselves: VirtualBox, VMware.
 OTHER_OWNERS = ("vboxdrv", "vmmon")
 

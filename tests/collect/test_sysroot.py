@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,19 @@ def test_all_files_are_read_below_the_root(host: Host) -> None:
     assert check(report, "svm-bit")["status"] == "pass"
     # There is no /dev/kvm below this root, and the real one is not touched.
     assert report["verdict"]["reason"] == "kvm-device-missing"
+
+
+def test_a_folder_without_dev_is_no_running_machine(host: Host) -> None:
+    """What is not there is unknown, not failed; a stored kernel log still counts."""
+    shutil.rmtree(host.path / "dev")
+    report = host.probe()
+    assert report["evidence"]["device"]["opened"] is None
+    assert check(report, "kvm-device")["status"] == "unknown"
+    assert report["verdict"]["status"] == "inconclusive"
+    host.write("/var/log/dmesg", "[    1.5] kvm: disabled by bios\n")
+    report = host.probe()
+    assert report["verdict"]["reason"] == "firmware-disabled"
+    assert "kernel log: kvm: disabled by bios" in report["verdict"]["because"]
 
 
 def test_a_file_in_the_place_of_the_node(host: Host) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 EVIDENCE = Path(__file__).parents[1] / "evidence"
 
 
-RECORDED = sorted(path for path in EVIDENCE.rglob("*.json") if path.name != "summary.json")
+RECORDED = sorted(
+    path for path in EVIDENCE.rglob("*.json") if path.name != "summary.json" and path.parent.name != "cases"
+)
 
 
 def recorded(name: str) -> Any:

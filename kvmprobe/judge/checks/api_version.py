@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, Result
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import KVM_API_VERSION, error_of
+from kvmprobe.model.values import IOCTL_REFUSED, KVM_API_VERSION, NO_RESOURCES, error_of
 
 
 def api_version(facts: Facts) -> Result:
     """kvm_dev_ioctl() in virt/kvm/kvm_main.c: KVM_GET_API_VERSION.
 
-    Reads its answer. Reason: api-version.
+    Reads its answer. Reasons: api-version; kvm-not-permitted where a sandbox or security module refuses the ioctl.
     """
     answer = facts.evidence["ioctls"]["KVM_GET_API_VERSION"]
     if answer == KVM_API_VERSION:
@@ -21,6 +21,10 @@ def api_version(facts: Facts) -> Result:
         return Result(SKIP, "--passive: KVM_GET_API_VERSION not called")
     if answer is None:
         return Result(UNKNOWN, "KVM_GET_API_VERSION was not called")
-    text = error_of(answer) or str(answer)
+    error = error_of(answer)
+    if error in IOCTL_REFUSED or error in NO_RESOURCES:
+        message = f"KVM_GET_API_VERSION was refused to this process: {error}"
+        return Result(UNKNOWN, message, "kvm-not-permitted", because=[f"KVM_GET_API_VERSION: {error}"])
+    text = error or str(answer)
     message = f"KVM_GET_API_VERSION = {text}, not {KVM_API_VERSION}"
     return Result(FAIL, message, "api-version", because=[f"KVM_GET_API_VERSION = {text}"])

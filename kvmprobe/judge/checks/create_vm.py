@@ -6,8 +6,9 @@ from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, Result, quote, why_
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.model.cpu_lists import cpu_names, fold
-from kvmprobe.model.values import HELD_ERRORS, error_of
+from kvmprobe.model.values import HELD_ERRORS, IOCTL_REFUSED, error_of
 
+_LIMITS = ("EMFILE", "ENFILE", "EINTR", "EAGAIN")  # of this process; out of memory is the host
 _PASSIVE = "--passive: no VM created"
 
 
@@ -15,8 +16,8 @@ def create_vm(facts: Facts) -> Result:
     """kvm_dev_ioctl_create_vm() and kvm_create_vm() in virt/kvm/kvm_main.c.
 
     Reads the answer of KVM_CREATE_VM and EFER before it; of a passive probe also kvm_amd's reference count and uevents.
-    Reasons: create-vm-failed; svm-held-by-another-owner; vm-not-created where it was not called;
-    msr-unreadable of a passive probe.
+    Reasons: create-vm-failed; kvm-not-permitted where it is refused to this process, or exceeds its limits;
+    svm-held-by-another-owner; vm-not-created where it was not called; msr-unreadable of a passive probe.
     """
     if facts.vm_created:
         return Result(PASS, "KVM_CREATE_VM succeeded")
@@ -35,6 +36,8 @@ def create_vm(facts: Facts) -> Result:
     if set_before and error in HELD_ERRORS and not facts.kvm_holds_svm():
         message += f"; EFER.SVME was 1 on {cpu_names(set_before)} before it, and KVM had not set it"
         return svm_is_held(facts, message, answer)
+    if error in IOCTL_REFUSED or error in _LIMITS:
+        return Result(UNKNOWN, message, "kvm-not-permitted", because=[answer])
     because = [answer, *quote(facts.register_texts("before", "EFER"), "EFER")]
     return Result(FAIL, message, "create-vm-failed", because=because)
 
@@ -44,7 +47,8 @@ def _passive(facts: Facts) -> Result:
     set_before = facts.svme_set_before()
     # A VM that came and went unnoticed, or one that this process cannot see, may be why SVME is set.
     seen = facts.evidence["uevents"]["source"] and not facts.foreign_events()
-    unused = "kvm_amd" in facts.modules and facts.modules["kvm_amd"]["refcount"] == 0
+    # A module that uses kvm_enable_virtualization() counts in kvm's references, and KVM_CREATE_VM succeeds beside it.
+    unused = "kvm_amd" in facts.modules and facts.modules["kvm_amd"]["refcount"] == 0 and facts.users_of_kvm() <= 0
     if set_before and seen and unused and not facts.enabled_at_load() and facts.other_vms() is None:
         message = f"no VM is alive, and EFER.SVME is 1 on {cpu_names(set_before)}: KVM_CREATE_VM would fail"
         return svm_is_held(facts, message, "kvm_amd: reference count 0")

@@ -15,23 +15,19 @@ from kvmprobe.judge.check_result import (
     why_unread,
 )
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.kernel_lines import refusal_texts
 from kvmprobe.model.cpu_lists import cpu_names, fold
-from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.registers import VM_CR
 
 SVML_BIT = "CPUID 0x8000000A EDX.SVML"
-
-_KEY_HINT = (
-    "Where the setup shows it enabled already, the vendor or a boot-time security product may hold a key (SVM_KEY "
-    "cannot be read): ask there."
-)
 
 
 def firmware(facts: Facts) -> Result:
     """is_disabled(), since 6.12 __kvm_is_svm_supported(): VM_CR.SVMDIS.
 
-    Reads VM_CR (SVMDIS, LOCK) and CPUID 0x8000000A EDX.SVML. SVML says that the CPU knows SVM_KEY, not that a key was
-    set: every AMD CPU since family 0x10 has it (AMD APM volume 2, 15.4 and 15.31).
+    Reads VM_CR (SVMDIS, LOCK) and CPUID 0x8000000A EDX.SVML; where no VM_CR could be read, the kernel's log. SVML says
+    that the CPU knows SVM_KEY, not that a key was set: every AMD CPU since family 0x10 has it (AMD APM volume 2, 15.4
+    and 15.31).
     Reasons: firmware-disabled; cpus-disagree where SVMDIS differs.
     """
     texts, disabled, svml = facts.register_texts("before", VM_CR.name), facts.svmdis(), facts.svml()
@@ -47,11 +43,12 @@ def firmware(facts: Facts) -> Result:
         lock_bits, svml_bits = (bits({cpu: bit[cpu] for cpu in off}) for bit in (lock, svml))
         message = f"{value}: SVMDIS = 1, LOCK = {fold(lock_bits)}; SVML = {fold(svml_bits)}"
         because += quote(svml_bits, SVML_BIT)
-        hint = REASONS["firmware-disabled"].hint
-        if any(lock[cpu] and svml[cpu] for cpu in off):
-            hint = f"{hint} {_KEY_HINT}"
-        return Result(FAIL, message, "firmware-disabled", hint, because, parts)
+        return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
     unread = [cpu for cpu, bit in disabled.items() if bit is None]
+    logged = refusal_texts(facts, "svmdis")
+    if logged and len(unread) == len(disabled):
+        message = f"VM_CR could not be read, and the kernel found SVM disabled: {logged[-1]}"
+        return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
     if unread:
         why = why_unread(facts.register_errors("before", VM_CR.name))
         return Result(UNKNOWN, f"VM_CR could not be read on {cpu_names(unread)}{why}", by_cpu=parts)

@@ -7,13 +7,10 @@ from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, Result
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.model.cpu_lists import cpu_names
-from kvmprobe.model.values import NOT_PERMITTED, error_of
+from kvmprobe.model.values import NO_RESOURCES, NOT_PERMITTED, error_of
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Device
-
-_NO_RESOURCES = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
-_NO_RESOURCES_HINT = "Raise the limits of this process (`ulimit -n`), free memory, and run `kvmprobe` again."
 
 
 def was_tried(facts: Facts) -> bool:
@@ -47,10 +44,8 @@ def kvm_device(facts: Facts) -> Result:
     mode = f" ({_mode(device)})" if device["mode"] else ""
     message = f"{path} cannot be opened: {error}"
     because = [f"{path}: {error}{mode}"]
-    if error in NOT_PERMITTED:
+    if error in NOT_PERMITTED or error in NO_RESOURCES:
         return Result(UNKNOWN, f"{message}{mode}", "kvm-not-permitted", because=because)
-    if error in _NO_RESOURCES:
-        return Result(UNKNOWN, message, "kvm-not-permitted", _NO_RESOURCES_HINT, because)
     return Result(FAIL, message, "kvm-device-missing", because=because)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, CpuResult, Result, bits, by_cpu, quote
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.kernel_lines import bit_clear_lines, is_confidential
 from kvmprobe.model.cpu_lists import cpu_names, fold, text_of
 
 SVM_BIT = "CPUID 0x80000001 ECX.SVM"
@@ -13,7 +14,7 @@ _FLAG = "svm in the flags of /proc/cpuinfo"
 def svm_bit(facts: Facts) -> Result:
     """has_svm(), since 6.12 __kvm_is_svm_supported(): the CPU's SVM bit.
 
-    Reads raw CPUID 0x80000001 ECX bit 2; where that could not be read, the flags of /proc/cpuinfo.
+    Reads raw CPUID 0x80000001 ECX bit 2; where that could not be read, the flags of /proc/cpuinfo and the kernel's log.
     Reasons: cpu-lacks-svm; kvm-without-svm where KVM answers through another backend; cpus-disagree.
     """
     svm, flag = facts.svm(), facts.svm_flag()
@@ -39,8 +40,11 @@ def svm_bit(facts: Facts) -> Result:
         return Result(FAIL, message, "kvm-without-svm", because=because, by_cpu=parts)
     if lacking:
         # In an SEV guest the hypervisor leaves SVM out on purpose: the check sev-guest gives the reason.
-        reason = None if facts.is_sev_guest() else "cpu-lacks-svm"
+        reason = None if is_confidential(facts) else "cpu-lacks-svm"
         return Result(FAIL, message, reason, because=because, by_cpu=parts)
+    logged = [] if any(flag.values()) else bit_clear_lines(facts)
+    if logged and not is_confidential(facts):
+        return Result(FAIL, f"{message}; the kernel found no SVM: {logged[-1]}", "cpu-lacks-svm", by_cpu=parts)
     return Result(PASS if flag and all(flag.values()) else UNKNOWN, message, by_cpu=parts)
 
 

@@ -1,0 +1,221 @@
+"""This process may not use /dev/kvm (file mode, mount, device cgroup, sandbox, security module) or lacks a resource."""
+
+from __future__ import annotations
+
+from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.quotes import container, is_root, known_text, rights
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.values import IOCTL_REFUSED, NO_RESOURCES, NOT_PERMITTED, error_of
+
+_REFUSED = ("kvm-not-permitted",)
+
+
+def _opening(facts: Facts) -> str | None:
+    return error_of(facts.evidence["device"]["opened"])
+
+
+def _user(facts: Facts) -> str:
+    return f"effective user id: {facts.evidence['host']['euid']}"
+
+
+def nodev(facts: Facts) -> Found | None:
+    found = rights(facts)
+    mounts = found["dev_mounts"] if found else None
+    if _opening(facts) != "EACCES" or not isinstance(mounts, list):
+        return None
+    bad = [mount for mount in mounts if "nodev" in mount["options"].split(",")]
+    if not bad:
+        return None
+    mount = bad[-1]
+    return Found([f"{mount['path']} is mounted with {mount['options']}"], path=mount["path"])
+
+
+def _mode(facts: Facts) -> int | None:
+    text = facts.evidence["device"]["mode"]
+    return int(text, 8) if text and set(text) <= set("01234567") else None
+
+
+def not_in_group(facts: Facts) -> Found | None:
+    mode, group = _mode(facts), facts.evidence["device"]["group"]
+    if is_root(facts) or _opening(facts) != "EACCES" or mode is None or not group or group == "root":
+        return None
+    if mode & 0o060 != 0o060 or mode & 0o006 == 0o006:
+        return None
+    found = rights(facts)
+    groups = found["groups"] if found else None
+    if isinstance(groups, list) and group in groups:
+        return None
+    mine = [f"groups of this process: {', '.join(groups)}"] if isinstance(groups, list) else []
+    return Found([_user(facts), *mine], group=group)
+
+
+def root_only(facts: Facts) -> Found | None:
+    mode, group = _mode(facts), facts.evidence["device"]["group"]
+    if is_root(facts) or _opening(facts) != "EACCES" or mode is None:
+        return None
+    if mode & 0o006 == 0o006 or (mode & 0o060 == 0o060 and group != "root"):
+        return None
+    return Found([_user(facts)])
+
+
+def device_cgroup(facts: Facts) -> Found | None:
+    """The device cgroup answers EPERM; a file's mode and a nodev mount answer EACCES."""
+    kind = container(facts)
+    if _opening(facts) != "EPERM":
+        return None
+    return Found([f"kvmprobe ran in a container ({kind})"] if kind else [])
+
+
+def security_module(facts: Facts) -> Found | None:
+    if _opening(facts) not in NOT_PERMITTED:
+        return None
+    found = rights(facts)
+    lsm = known_text(found["lsm"]) if found else None
+    mapped = found["user_namespace"] if found else None
+    because = [_user(facts)]
+    because += [f"security modules: {lsm}"] if lsm else []
+    if mapped is True:
+        return Found([*because, "in a user namespace (/proc/self/uid_map)"], _USER_NAMESPACE)
+    return Found(because)
+
+
+_USER_NAMESPACE = (
+    (
+        "This process is in a user namespace, where user id 0 is not the host's root, and the node's mode decides. "
+        "Give the host's user, or a group of the container, the right to the node on the host, for instance:"
+    ),
+    "$ sudo setfacl -m u:USER:rw /dev/kvm",
+    "With podman, keep the user's groups:",
+    "$ podman run --device /dev/kvm --group-add keep-groups IMAGE",
+)
+
+
+def _answers(facts: Facts) -> dict[str, str]:
+    """Errors of the ioctls that this verdict is about, by name."""
+    ioctls = facts.evidence["ioctls"]
+    answers = {name: error_of(ioctls[name]) for name in ("KVM_GET_API_VERSION", "KVM_CREATE_VM")}
+    runs = {f"{run['detail']} on cpu{run['cpu']}": run["error"] for run in facts.evidence["guest"]}
+    return {name: error for name, error in {**answers, **runs}.items() if error}
+
+
+def ioctl_refused(facts: Facts) -> Found | None:
+    refused = {name: error for name, error in _answers(facts).items() if error in IOCTL_REFUSED}
+    if not refused:
+        return None
+    found = rights(facts)
+    lsm = known_text(found["lsm"]) if found else None
+    seccomp = known_text(found["seccomp"]) if found else None
+    because = [f"{facts.evidence['device']['path']}: opened"]
+    because += [f"security modules: {lsm}"] if lsm else []
+    because += ["a seccomp filter is on (/proc/self/status: Seccomp 2)"] if seccomp == "2" else []
+    return Found(because)
+
+
+def out_of_resource(facts: Facts) -> Found | None:
+    answers = {"opening " + facts.evidence["device"]["path"]: _opening(facts), **_answers(facts)}
+    short = {name: error for name, error in answers.items() if error in NO_RESOURCES}
+    return Found([f"{name}: {error}" for name, error in short.items()]) if short else None
+
+
+CAUSES = (
+    Cause(
+        "out-of-resource",
+        (*_REFUSED, "create-vm-failed", "guest-not-run"),
+        "The process or the machine ran out of descriptors or memory (EMFILE, ENFILE, ENOMEM), or was interrupted. "
+        "That shows nothing about SVM.",
+        out_of_resource,
+        (
+            (
+                "Run kvmprobe again. For EMFILE, raise the limit of open files of the process (ulimit -n); for "
+                "ENFILE, that of the machine (sysctl fs.file-max); for ENOMEM, free memory or raise the cgroup's "
+                "limit:"
+            ),
+            "$ ulimit -n",
+            "$ sysctl fs.file-max",
+            "$ free -m",
+        ),
+    ),
+    Cause(
+        "ioctl-refused",
+        (*_REFUSED, "guest-not-run"),
+        "/dev/kvm opened and an ioctl of KVM was refused with EACCES, EPERM or ENOSYS, which KVM itself does not "
+        "answer there: a sandbox (Landlock, seccomp) or a security module (SELinux, AppArmor) refuses.",
+        ioctl_refused,
+        (
+            (
+                "A sandbox or security module refuses KVM's ioctls to this process. Run kvmprobe outside of it, or "
+                "allow ioctls on /dev/kvm in its policy. To see which one it is (Seccomp: 2 is a filter):"
+            ),
+            "$ grep Seccomp /proc/self/status",
+            "# journalctl -k -b -g 'avc|apparmor|seccomp'",
+            "# ausearch -m avc,seccomp -ts recent",
+        ),
+    ),
+    Cause(
+        "nodev-mount",
+        _REFUSED,
+        "The file system of /dev/kvm is mounted with nodev: nobody, root included, can open a device there.",
+        nodev,
+        ("The file system is mounted with nodev. Mount it again without:", "# mount -o remount,dev {path}"),
+    ),
+    Cause(
+        "not-in-group",
+        _REFUSED,
+        "/dev/kvm is for its owner and its group, and the user is in neither.",
+        not_in_group,
+        (
+            "Add the user to the group of /dev/kvm, then log out and in again:",
+            '$ sudo usermod -aG {group} "$USER"',
+            "For this once, run kvmprobe as root:",
+            "$ sudo kvmprobe",
+        ),
+    ),
+    Cause(
+        "device-for-root-only",
+        _REFUSED,
+        "/dev/kvm has no group that may use it: udev's rule for KVM is missing, or did not run.",
+        root_only,
+        (
+            "Run kvmprobe as root:",
+            "$ sudo kvmprobe",
+            "To give a group the right for good, make the group and a rule for udev:",
+            "$ sudo groupadd --system --force kvm",
+            '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',
+            "$ sudo udevadm trigger --action=change /dev/kvm",
+            '$ sudo usermod -aG kvm "$USER"',
+        ),
+    ),
+    Cause(
+        "device-cgroup-refuses",
+        _REFUSED,
+        "Opening /dev/kvm was refused with EPERM: the device cgroup of a container or a systemd unit does not allow "
+        "it.",
+        device_cgroup,
+        (
+            (
+                "The device cgroup does not allow /dev/kvm. Allow it where the process is started: docker run "
+                "--device /dev/kvm, DeviceAllow=/dev/kvm rw in a systemd unit (PrivateDevices=no), or a Kubernetes "
+                "device plugin. See which cgroup it is:"
+            ),
+            "$ cat /proc/self/cgroup",
+        ),
+    ),
+    Cause(
+        "open-refused-by-policy",
+        _REFUSED,
+        "Opening /dev/kvm was refused although user id, mode and group allow it: a nodev mount, a device cgroup, a "
+        "user namespace or a security module.",
+        security_module,
+        (
+            (
+                "The node's mode is not what refuses. See whether /dev is mounted with nodev (then: mount -o "
+                "remount,dev /dev), whether a security module denied it (SELinux, AppArmor), and whether this is a "
+                "container without the device (docker run --device /dev/kvm):"
+            ),
+            "$ findmnt -no TARGET,OPTIONS -T /dev/kvm",
+            "# journalctl -k -b -g 'avc|apparmor'",
+            "# ausearch -m avc -ts recent",
+            "$ cat /proc/self/cgroup",
+        ),
+    ),
+)

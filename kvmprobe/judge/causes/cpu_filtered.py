@@ -1,0 +1,230 @@
+"""No SVM bit: who filters it, by where the host runs."""
+
+from __future__ import annotations
+
+import re
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.judge.causes import xen_domain
+from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.quotes import (
+    family,
+    hypervisor,
+    hypervisor_text,
+    in_vm,
+    no_svm_lines,
+    product,
+)
+from kvmprobe.judge.facts import Facts
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+_REASONS = ("cpu-lacks-svm",)
+_FIRST_FAMILY_WITH_SVM_IN_ALL = 0x10
+
+
+def wsl(facts: Facts) -> Found | None:
+    release = facts.evidence["kernel"]["release"]
+    if not re.search(r"microsoft|WSL2", release, re.IGNORECASE):
+        return None
+    return Found([f"kernel {release}", *hypervisor_text(facts), *no_svm_lines(facts)])
+
+
+_CLOUDS = re.compile(
+    r"Amazon EC2|Google|OpenStack|Alibaba|Tencent|DigitalOcean|Hetzner|Vultr|Oracle|OVH", re.IGNORECASE
+)
+
+
+def azure(facts: Facts) -> Found | None:
+    release = facts.evidence["kernel"]["release"]
+    if not hypervisor(facts).startswith("Microsoft Hv") or "azure" not in release:
+        return None
+    return Found([*hypervisor_text(facts), f"kernel {release}", *no_svm_lines(facts)])
+
+
+def cloud(facts: Facts) -> Found | None:
+    name = product(facts)
+    release = facts.evidence["kernel"]["release"]
+    by_kernel = re.search(r"-(?:aws|gcp|gke|oracle|amzn2|amzn2023)\b|\.amzn\d", release)
+    if in_vm(facts) is False or not (_CLOUDS.search(name) or by_kernel):
+        return None
+    quoted = [f"/sys/class/dmi/id: {name}"] if _CLOUDS.search(name) else [f"kernel {release}"]
+    return Found([*hypervisor_text(facts), *quoted, *no_svm_lines(facts)], cloud=name or "the cloud")
+
+
+def _under(*names: str) -> Callable[[Facts], Found | None]:
+    """The question whether the host is a VM of one of these hypervisors."""
+
+    def ask(facts: Facts) -> Found | None:
+        if not hypervisor(facts).startswith(names):
+            return None
+        return Found([*hypervisor_text(facts), *no_svm_lines(facts)])
+
+    return ask
+
+
+def any_vm(facts: Facts) -> Found | None:
+    if not in_vm(facts):
+        return None
+    name = hypervisor(facts)
+    return Found([*hypervisor_text(facts), *no_svm_lines(facts)], name=f" ({name})" if name else "")
+
+
+def bare_metal(facts: Facts) -> Found | None:
+    number = family(facts)
+    if in_vm(facts) is not False or number is None or number < _FIRST_FAMILY_WITH_SVM_IN_ALL:
+        return None
+    return Found([f"CPU family {number:#x}, no hypervisor by CPUID", *no_svm_lines(facts)])
+
+
+def old_cpu(facts: Facts) -> Found | None:
+    number = family(facts)
+    if in_vm(facts) is not False or number is None or number >= _FIRST_FAMILY_WITH_SVM_IN_ALL:
+        return None
+    return Found([f"CPU family {number:#x}", *no_svm_lines(facts)])
+
+
+CAUSES = (
+    *xen_domain.CAUSES,
+    Cause(
+        "wsl2-without-nested-svm",
+        _REASONS,
+        "The kernel is that of WSL2, whose virtual machine was not given SVM.",
+        wsl,
+        (
+            "In Windows, write these two lines to %UserProfile%\\.wslconfig:",
+            "$ [wsl2]",
+            "$ nestedVirtualization=true",
+            "Then, in PowerShell, start WSL again. Windows 11 is needed for nested virtualization on AMD:",
+            "$ wsl --shutdown",
+        ),
+    ),
+    Cause(
+        "azure-size-without-nested-svm",
+        _REASONS,
+        "The host is a virtual machine in Azure of a size without nested virtualization.",
+        azure,
+        (
+            (
+                "Resize the VM to a size that supports nested virtualization and is not confidential (Azure's "
+                "documentation lists it for each size), for instance:"
+            ),
+            "$ az vm resize --resource-group GROUP --name VM --size Standard_D4as_v5",
+            "A security type 'Trusted Launch' can also take it away: use 'Standard'.",
+        ),
+    ),
+    Cause(
+        "cloud-instance-without-nested-svm",
+        _REASONS,
+        "The host is a cloud instance whose hypervisor does not give SVM to its guests.",
+        cloud,
+        (
+            (
+                "This instance type does not offer SVM to its guests, and nothing inside the instance can change "
+                "that. Use a bare-metal instance type (Amazon EC2: the types whose name ends in .metal), or a type "
+                "for which the provider documents nested virtualization on AMD."
+            ),
+        ),
+    ),
+    Cause(
+        "kvm-guest-without-nested-svm",
+        _REASONS,
+        "The host is a VM of KVM, and its hypervisor does not give it SVM.",
+        _under("KVMKVMKVM", "Linux KVM Hv"),
+        (
+            "On the hypervisor outside, see whether kvm_amd allows nested virtualization (1 or Y):",
+            "$ cat /sys/module/kvm_amd/parameters/nested",
+            "If it is 0, end all VMs there, and load kvm_amd again:",
+            "$ sudo modprobe -r kvm_amd",
+            "$ sudo modprobe kvm_amd nested=1",
+            (
+                "Give the VM the host's CPU: QEMU -cpu host (or -cpu MODEL,+svm); libvirt, in virsh edit VM: <cpu "
+                "mode='host-passthrough'/>; Proxmox: qm set VMID --cpu host."
+            ),
+            "Power the VM off and on: a reboot from inside does not change its CPU.",
+        ),
+    ),
+    Cause(
+        "qemu-without-svm",
+        _REASONS,
+        "The host is a machine that QEMU emulates without KVM (TCG), with a CPU model without SVM.",
+        _under("TCGTCGTCGTCG"),
+        ("Start QEMU with a CPU model that has SVM:", "$ qemu-system-x86_64 -accel tcg -cpu EPYC,+svm"),
+    ),
+    Cause(
+        "hyperv-guest-without-nested-svm",
+        _REASONS,
+        "The host is a virtual machine of Hyper-V without nested virtualization.",
+        _under("Microsoft Hv"),
+        (
+            (
+                "On the Windows host, with the VM off, in PowerShell as administrator (Windows 11 or Server 2022 is "
+                "needed for AMD):"
+            ),
+            "$ Set-VMProcessor -VMName NAME -ExposeVirtualizationExtensions $true",
+            "Then start the VM again.",
+        ),
+    ),
+    Cause(
+        "vmware-guest-without-nested-svm",
+        _REASONS,
+        "The host is a virtual machine of VMware without nested virtualization.",
+        _under("VMwareVMware"),
+        (
+            (
+                "Power the VM off. In its settings, under Processors, select 'Virtualize Intel VT-x/EPT or AMD-V/RVI' "
+                "(vSphere: 'Expose hardware assisted virtualization to the guest OS'), or add to its .vmx file:"
+            ),
+            '$ vhv.enable = "TRUE"',
+            "On a Windows host this needs Hyper-V and memory integrity off. Then power the VM on.",
+        ),
+    ),
+    Cause(
+        "virtualbox-guest-without-nested-svm",
+        _REASONS,
+        "The host is a virtual machine of VirtualBox without nested virtualization.",
+        _under("VBoxVBoxVBox"),
+        (
+            "Power the VM off, then, on the machine that runs VirtualBox:",
+            "$ VBoxManage modifyvm NAME --nested-hw-virt on",
+        ),
+    ),
+    Cause(
+        "vm-without-nested-svm",
+        _REASONS,
+        "The host is a virtual machine, and its hypervisor does not give it SVM.",
+        any_vm,
+        (
+            (
+                "The hypervisor outside{name} does not offer SVM to this VM, and nothing inside can change that. "
+                "Ask whoever runs it to enable nested virtualization for this VM (AMD-V inside the guest), then "
+                "power the VM off and on. If it has no nested virtualization, use bare metal."
+            ),
+        ),
+    ),
+    Cause(
+        "svm-filtered-on-bare-metal",
+        _REASONS,
+        "CPUID shows no hypervisor and no SVM, on a CPU of family 0x10 or later. Every such CPU has SVM: something "
+        "filters it.",
+        bare_metal,
+        (
+            (
+                "Every AMD CPU of this family has SVM, so something hides it: a firmware that masks the CPUID bit, "
+                "or a hypervisor that hides itself. Enable 'SVM Mode' (AMD-V) in the firmware's setup, and update "
+                "the firmware:"
+            ),
+            *("# systemctl reboot --firmware-setup",),
+            "See whether a hypervisor is below:",
+            "$ systemd-detect-virt",
+        ),
+    ),
+    Cause(
+        "cpu-too-old",
+        _REASONS,
+        "The CPU is older than family 0x10 (2007) and of a model without SVM.",
+        old_cpu,
+        ("This CPU model has no SVM, and no setting can change that: KVM needs another machine.",),
+    ),
+)

@@ -1,0 +1,196 @@
+"""kvm_amd is there, and /dev/kvm is not what it should be."""
+
+from __future__ import annotations
+
+from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.quotes import container, is_built_in, last_lines, rights
+from kvmprobe.judge.causes.steps import LOAD
+from kvmprobe.judge.facts import Facts
+from kvmprobe.model.values import error_of
+
+_MISSING = ("kvm-device-missing",)
+_IN_PLACE = (*_MISSING, "api-version", "kvm-amd-not-loaded")
+_NUMBER = "10:232"  # MISC_MAJOR, KVM_MINOR (include/linux/miscdevice.h)
+_NOT_A_DEVICE = ("file", "symlink", "socket", "fifo", "block")
+
+
+def _described(facts: Facts) -> str:
+    device = facts.evidence["device"]
+    number = f" {device['number']}" if device["number"] else ""
+    return f"{device['path']}: {device['type'] or 'does not exist'}{number}"
+
+
+_THEN_LOAD = "Then load kvm_amd again, which makes the node:"
+
+
+def _registered(facts: Facts) -> str:
+    return f"/sys/class/misc/kvm: {'exists' if facts.evidence['device']['registered'] else 'missing'}"
+
+
+def _in_place(facts: Facts) -> Found | None:
+    """What stands in the node's place is removed; then kvm_amd makes its node when it loads."""
+    module = facts.modules.get("kvm_amd")
+    if facts.has_kvm_amd is False:
+        because = [_described(facts)]
+        return Found(because, path=facts.evidence["device"]["path"], then=_THEN_LOAD, first=LOAD[0], second="")
+    path = facts.evidence["device"]["path"]
+    because = [_described(facts), _registered(facts)]
+    reload_works = module is not None and module["state"] != "builtin" and not module["refcount"]
+    steps = ("# modprobe -r kvm_amd", LOAD[0]) if reload_works else (f"# mknod -m 0660 {path} c 10 232",)
+    then = _THEN_LOAD if reload_works else "Then make the node:"
+    return Found(because, path=path, then=then, first=steps[0], second=steps[-1] if reload_works else "")
+
+
+def folder(facts: Facts) -> Found | None:
+    return _in_place(facts) if facts.evidence["device"]["type"] == "folder" else None
+
+
+def other_file(facts: Facts) -> Found | None:
+    return _in_place(facts) if facts.evidence["device"]["type"] in _NOT_A_DEVICE else None
+
+
+def other_number(facts: Facts) -> Found | None:
+    device = facts.evidence["device"]
+    if device["type"] != "char" or device["number"] in (None, _NUMBER):
+        return None
+    return _in_place(facts)
+
+
+def built_in_refused(facts: Facts) -> Found | None:
+    if not is_built_in(facts, "kvm_amd") or facts.evidence["device"]["registered"] is not False:
+        return None
+    return Found(["kvm_amd is built in, and /sys/class/misc/kvm does not exist", *last_lines(facts)])
+
+
+def not_in_container(facts: Facts) -> Found | None:
+    kind = container(facts)
+    if kind is None or facts.evidence["device"]["registered"] is False:
+        return None
+    steps = {"docker": _DOCKER, "podman": _DOCKER, "lxc": _LXC, "kubernetes": _KUBERNETES}.get(kind)
+    return Found([f"kvmprobe ran in a container ({kind})", _described(facts)], steps)
+
+
+_DOCKER = ("Start the container with the device:", "$ docker run --device /dev/kvm IMAGE")
+_LXC = (
+    "On the host, give the container the device:",
+    "$ lxc config device add CONTAINER kvm unix-char source=/dev/kvm",
+)
+_KUBERNETES = ("Give the pod the device: a device plugin for /dev/kvm (KubeVirt has one), or a privileged pod.",)
+
+
+def no_devtmpfs(facts: Facts) -> Found | None:
+    found = rights(facts)
+    device = facts.evidence["device"]
+    mounts = found["dev_mounts"] if found else None
+    if device["type"] is not None or device["registered"] is not True or not isinstance(mounts, list):
+        return None
+    if any(mount["type"] == "devtmpfs" for mount in mounts):
+        return None
+    on_dev = ", ".join(f"{mount['path']} {mount['type']}" for mount in mounts) or "nothing is mounted on /dev"
+    return Found([_described(facts), f"no devtmpfs on /dev ({on_dev})"], path=device["path"])
+
+
+def node_missing(facts: Facts) -> Found | None:
+    device = facts.evidence["device"]
+    if device["type"] is not None or device["registered"] is not True:
+        return None
+    return Found([_described(facts), "/sys/class/misc/kvm exists"], path=device["path"])
+
+
+def no_driver(facts: Facts) -> Found | None:
+    device = facts.evidence["device"]
+    if device["type"] != "char" or error_of(device["opened"]) not in ("ENXIO", "ENODEV"):
+        return None
+    return Found([_described(facts), f"opening it: {error_of(device['opened'])}"])
+
+
+CAUSES = (
+    Cause(
+        "device-is-folder",
+        _IN_PLACE,
+        "A folder is in the place of /dev/kvm. A container's volume of a device that did not exist leaves one "
+        "(docker -v /dev/kvm:/dev/kvm), and the kernel then cannot make the node.",
+        folder,
+        (
+            "A folder is in the node's place, left by a container's volume. Stop that container and remove the folder:",
+            "# rmdir {path}",
+            "{then}",
+            "{first}",
+            "{second}",
+            "Start the container with --device /dev/kvm in place of a volume.",
+        ),
+    ),
+    Cause(
+        "device-is-file",
+        _IN_PLACE,
+        "A file that is no character device is in the place of /dev/kvm, and the kernel cannot make the node.",
+        other_file,
+        ("Remove the file in the node's place:", "# rm {path}", "{then}", "{first}", "{second}"),
+    ),
+    Cause(
+        "device-has-wrong-number",
+        _IN_PLACE,
+        "/dev/kvm is a node of another device: KVM's number is 10, 232.",
+        other_number,
+        ("Remove the node, which is another device's:", "# rm {path}", "{then}", "{first}", "{second}"),
+    ),
+    Cause(
+        "built-in-kvm-amd-refused",
+        _MISSING,
+        "kvm_amd is built into the kernel, and refused this CPU when the kernel started. The kernel's log has the "
+        "line.",
+        built_in_refused,
+        (
+            (
+                "kvm_amd is built in and refused when the kernel started, so only a reboot has it try again. The "
+                "kernel's log names the reason:"
+            ),
+            "# journalctl -k -b -g 'kvm|svm'",
+        ),
+    ),
+    Cause(
+        "container-without-device",
+        _MISSING,
+        "kvmprobe ran in a container to which /dev/kvm was not given.",
+        not_in_container,
+        (
+            (
+                "Give the container the device: docker run --device /dev/kvm, lxc config device add CONTAINER kvm "
+                "unix-char source=/dev/kvm, systemd-nspawn --bind=/dev/kvm --property=DeviceAllow='/dev/kvm rw'."
+            ),
+        ),
+    ),
+    Cause(
+        "no-devtmpfs",
+        _MISSING,
+        "KVM is registered, and no devtmpfs is mounted on /dev: the kernel made the node where nobody sees it.",
+        no_devtmpfs,
+        (
+            "/dev is no devtmpfs, so the kernel's nodes are not in it. Make the node:",
+            "# mknod -m 0660 {path} c 10 232",
+            "In a container, give it the device in place of that: docker run --device /dev/kvm.",
+        ),
+    ),
+    Cause(
+        "node-missing",
+        _MISSING,
+        "KVM is registered and /dev/kvm does not exist: removed by somebody, or a container to which it was not given.",
+        node_missing,
+        (
+            "In a container, give it the device: docker run --device /dev/kvm. On a host, make the node again:",
+            "# mknod -m 0660 {path} c 10 232",
+        ),
+    ),
+    Cause(
+        "node-without-driver",
+        _MISSING,
+        "/dev/kvm exists and no driver is behind it: a node that somebody made, or that stayed when kvm_amd was "
+        "unloaded.",
+        no_driver,
+        (
+            "The node has no driver behind it. Load kvm_amd, or see why it is not loaded:",
+            LOAD[0],
+            "# kvmprobe --load-kvm",
+        ),
+    ),
+)

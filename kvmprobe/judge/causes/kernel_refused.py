@@ -1,0 +1,291 @@
+"""KVM's own code refuses the CPU when kvm_amd is loaded, or starts as a built-in module: the kernel's line decides."""
+
+from __future__ import annotations
+
+import re
+
+from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.quotes import (
+    from_log,
+    hypervisor_text,
+    in_vm,
+    log_matches,
+    parameter_values,
+    parameters,
+)
+from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, LOAD, OFF_COMMAND_LINE, OUTSIDE, REBOOT
+from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.kernel_lines import answer_of_modprobe, last_refusal, log_texts
+from kvmprobe.model.cpu_lists import fold
+from kvmprobe.model.registers import VM_CR
+
+_REFUSED = ("kvm-amd-load-failed", "kvm-amd-not-loaded", "kvm-device-missing")
+_SVM_BY_NUMBER = ("194", "6:2")  # X86_FEATURE_SVM is bit 2 of word 6 (arch/x86/include/asm/cpufeatures.h)
+_CLEARED_AT_BOOT = r"^Clearing CPUID bits:(?P<names>.*)"
+
+
+def _cleared(facts: Facts, *names: str) -> list[str]:
+    """That clearcpuid= took a feature from the kernel, quoted; [] where it did not."""
+    given = [text for text, values in parameter_values(facts, "clearcpuid") if set(names) & set(values)]
+    logged = [
+        match.string
+        for match in log_matches(facts, _CLEARED_AT_BOOT)
+        if set(names) & set(match.group("names").replace(",", " ").split())
+    ]
+    return [f"kernel command line: {text}" for text in given] + from_log(*logged)
+
+
+def _flag_is_absent(facts: Facts) -> bool:
+    flags = facts.svm_flag()
+    return bool(flags) and all(flag is False for flag in flags.values())
+
+
+def _raw_bit(facts: Facts) -> list[str]:
+    return ["CPUID 0x80000001 ECX.SVM = 1, and /proc/cpuinfo has no svm"] if all(facts.svm().values()) else []
+
+
+def clearcpuid(facts: Facts) -> Found | None:
+    quoted = _cleared(facts, "svm", *_SVM_BY_NUMBER)
+    if not quoted or not _flag_is_absent(facts) or False in facts.svm().values():
+        return None
+    given = [text for text, values in parameter_values(facts, "clearcpuid") if {"svm", *_SVM_BY_NUMBER} & set(values)]
+    refusal = last_refusal(facts, "no-svm")
+    because = quoted + _raw_bit(facts) + (from_log(refusal.text) if refusal else [])
+    return Found(because, parameter=given[0] if given else "clearcpuid=svm")
+
+
+def hidden_since_boot(facts: Facts) -> Found | None:
+    """SVMDIS was set when the kernel started, which then dropped svm for good, and is clear now."""
+    logged = [text for text in log_texts(facts) if re.search(r"^SVM disabled \(by BIOS\) in MSR_VM_CR$", text)]
+    values = facts.register("before", "VM_CR")
+    clear = bool(values) and all(value is not None and not VM_CR.bit(value, "SVMDIS") for value in values.values())
+    if not logged or not clear or not _flag_is_absent(facts):
+        return None
+    return Found([*from_log(*logged), *_raw_bit(facts), f"VM_CR = {fold(values)}"])
+
+
+def hidden_flag(facts: Facts) -> Found | None:
+    if not all(facts.svm().values()) or not facts.svm() or not _flag_is_absent(facts):
+        return None
+    refusal = last_refusal(facts, "no-svm")
+    return Found(_raw_bit(facts) + (from_log(refusal.text) if refusal else []))
+
+
+def no_nx(facts: Facts) -> Found | None:
+    refusal = last_refusal(facts, "no-nx")
+    if refusal is None:
+        return None
+    cleared = _cleared(facts, "nx", "52", "1:20")  # X86_FEATURE_NX is bit 20 of word 1
+    off = [text for text in parameters(facts) if text in ("noexec=off", "noexec32=off")]
+    because = from_log(refusal.text) + cleared + [f"kernel command line: {text}" for text in off]
+    if cleared or off:
+        given = [text for text, values in parameter_values(facts, "clearcpuid") if "nx" in values]
+        return Found(because, OFF_COMMAND_LINE, parameter=(given + off + ["clearcpuid=nx"])[0])
+    if in_vm(facts):
+        return Found(because + hypervisor_text(facts), (f"{OUTSIDE} to give this VM the CPU feature nx.",))
+    return Found(because)
+
+
+def five_level(facts: Facts) -> Found | None:
+    return _by_line(facts, "five-level")
+
+
+def hygon(facts: Facts) -> Found | None:
+    refusal = last_refusal(facts, "hygon")
+    if refusal is None or "HygonGenuine" not in facts.vendors().values():
+        return None
+    release = facts.evidence["kernel"]["release"]
+    return Found([*from_log(refusal.text), f"vendor HygonGenuine, kernel {release}"], release=release)
+
+
+def cpuid_leaf(facts: Facts) -> Found | None:
+    found = _by_line(facts, "cpuid-leaf")
+    if found is not None:
+        found.because.append(f"CPUID 0x80000000 EAX: {fold(facts.highest_extended())}")
+    return found
+
+
+def constant_tsc(facts: Facts) -> Found | None:
+    return _by_line(facts, "constant-tsc")
+
+
+def fpu(facts: Facts) -> Found | None:
+    found = _by_line(facts, "fpu")
+    if found is not None:
+        off = [text for text in parameters(facts) if text in ("nofxsr", "no387")]
+        found.because += [*_cleared(facts, "fpu", "fxsr"), *(f"kernel command line: {text}" for text in off)]
+    return found
+
+
+def pat(facts: Facts) -> Found | None:
+    return _by_line(facts, "pat")
+
+
+def held_at_load(facts: Facts) -> Found | None:
+    """Since 6.12 kvm_amd fails to load where EFER.SVME is 1; by now it is 0."""
+    refusal = last_refusal(facts, "held")
+    if refusal is None or facts.has_kvm_amd is not False:
+        return None
+    return Found([*from_log(refusal.text), f"EFER = {fold(facts.register('before', 'EFER'))}"])
+
+
+def _by_line(facts: Facts, kind: str) -> Found | None:
+    refusal = last_refusal(facts, kind)
+    return Found(from_log(refusal.text) + _where(facts)) if refusal else None
+
+
+def _where(facts: Facts) -> list[str]:
+    return hypervisor_text(facts) if in_vm(facts) else []
+
+
+def unexplained(facts: Facts) -> Found | None:
+    """EOPNOTSUPP is what KVM's own checks answer, and without the log nobody knows which one."""
+    if "Operation not supported" not in answer_of_modprobe(facts) or facts.evidence["log"]["error"] is None:
+        return None
+    return Found([f"the kernel's log could not be read: {facts.evidence['log']['error']}"])
+
+
+CAUSES = (
+    Cause(
+        "svm-cleared-by-clearcpuid",
+        (*_REFUSED, "msr-unreadable"),
+        "The kernel's command line has clearcpuid= with svm. The CPU has SVM and the firmware allows it; the kernel "
+        "takes the feature away and kvm_amd finds none.",
+        clearcpuid,
+        OFF_COMMAND_LINE,
+    ),
+    Cause(
+        "svm-hidden-since-boot",
+        _REFUSED,
+        "VM_CR.SVMDIS was 1 when the kernel started and is 0 now. Since 6.7 the kernel then drops svm until the next "
+        "boot, and kvm_amd goes by that.",
+        hidden_since_boot,
+        (
+            (
+                "The firmware had SVM disabled at boot, and the kernel dropped svm until the next boot. "
+                "Enable 'SVM Mode' in the firmware's setup:"
+            ),
+            *FIRMWARE_SETUP[1:],
+        ),
+    ),
+    Cause(
+        "svm-hidden-by-kernel",
+        _REFUSED,
+        "Raw CPUID has SVM, VM_CR does not forbid it, and the kernel shows no svm in /proc/cpuinfo, so kvm_amd "
+        "refuses. Something took the feature away at boot.",
+        hidden_flag,
+        (
+            (
+                "The CPU has SVM, and the kernel does not use it. See whether the kernel's command line takes it away "
+                "(clearcpuid=), and remove that:"
+            ),
+            "$ grep -oE '(clearcpuid|nosvm|cpuid)[^ ]*' /proc/cmdline",
+            "See what the kernel logged about it at boot:",
+            "# journalctl -k -b -g 'CPUID|SVM|kvm'",
+            *REBOOT,
+        ),
+    ),
+    Cause(
+        "no-nx",
+        _REFUSED,
+        "The kernel finds no NX (no-execute), which kvm_amd needs since 5.14: disabled in the firmware's setup, by the "
+        "kernel's command line, or not given to this VM.",
+        no_nx,
+        (
+            "Enable NX (also called 'NX Mode', 'No-Execute Memory Protection', 'XD') in the firmware's setup. "
+            + FIRMWARE_SETUP[0],
+            *FIRMWARE_SETUP[1:],
+        ),
+    ),
+    Cause(
+        "five-level-paging",
+        _REFUSED,
+        "The kernel runs with 5-level paging (LA57), and its kvm_amd does not support that yet.",
+        five_level,
+        (
+            (
+                "Boot with 4-level paging: add no5lvl to the kernel's command line. With GRUB, add it to "
+                "GRUB_CMDLINE_LINUX in /etc/default/grub, then run"
+            ),
+            "# update-grub",
+            "or, where grubby is installed (Fedora, RHEL):",
+            "# grubby --update-kernel=ALL --args=no5lvl",
+            *REBOOT,
+            "Or install a newer kernel, whose kvm_amd supports 5-level paging.",
+        ),
+    ),
+    Cause(
+        "kernel-too-old-for-hygon",
+        _REFUSED,
+        "The CPU is a Hygon, and this kernel's kvm_amd accepts AuthenticAMD only. Linux 4.20 added Hygon.",
+        hygon,
+        ("Boot a newer kernel: Linux 4.20 or later supports SVM on Hygon CPUs, and this one is {release}.",),
+    ),
+    Cause(
+        "cpuid-leaf-missing",
+        _REFUSED,
+        "The highest extended CPUID leaf is below 0x8000000A, and this kernel's kvm_amd refuses such a CPU.",
+        cpuid_leaf,
+        (
+            (
+                f"In a VM: {OUTSIDE[0].lower()}{OUTSIDE[1:]} for a CPU model with leaf 0x8000000A (QEMU: -cpu host, "
+                "or xlevel=0x8000001e). On bare metal: update the firmware, or boot a newer kernel, which does not "
+                "ask for this leaf."
+            ),
+        ),
+    ),
+    Cause(
+        "rt-without-constant-tsc",
+        _REFUSED,
+        "The kernel is a PREEMPT_RT one, and the CPU has no constant TSC, which its KVM needs.",
+        constant_tsc,
+        (
+            (
+                "Boot a kernel without PREEMPT_RT. In a VM, the hypervisor outside can give it a constant TSC instead "
+                "(QEMU: -cpu host,+invtsc; libvirt: <feature policy='require' name='invtsc'/>)."
+            ),
+        ),
+    ),
+    Cause(
+        "fpu-inadequate",
+        _REFUSED,
+        "The kernel has no FPU or no FXSR to use, without which KVM refuses: disabled by the kernel's command line "
+        "(nofxsr, no387, clearcpuid=) or not given to this VM.",
+        fpu,
+        (
+            (
+                "Remove nofxsr, no387 and clearcpuid= with fxsr or fpu from the kernel's command line and reboot; "
+                "in a VM, have the hypervisor outside give the CPU features fpu and fxsr."
+            ),
+        ),
+    ),
+    Cause(
+        "pat-not-write-back",
+        _REFUSED,
+        "The first entry of the register PAT is not write-back. The kernel sets it so; a firmware or a hypervisor "
+        "outside that changes or refuses it is at fault.",
+        pat,
+        (
+            (
+                "Update the firmware; in a VM, update the hypervisor outside. The kernel's own value of PAT begins "
+                "with 06. If the firmware is current, report it to its vendor with the line above."
+            ),
+        ),
+    ),
+    Cause(
+        "svm-held-at-load",
+        _REFUSED,
+        "When kvm_amd was last loaded, EFER.SVME was 1 on a CPU without KVM's doing, and since 6.12 kvm_amd then fails "
+        "to load. By now it is 0.",
+        held_at_load,
+        ("Another user of SVM kept kvm_amd from loading, and is gone by now. Load kvm_amd again:", *LOAD),
+    ),
+)
+
+UNEXPLAINED = Cause(
+    "kernel-log-unreadable",
+    ("kvm-amd-load-failed",),
+    "KVM's own checks refused kvm_amd (EOPNOTSUPP), and the kernel's log, which names the check, could not be read.",
+    unexplained,
+    ("See which check of KVM refused: read the kernel's log as root, right after an attempt.", *LOAD, "# dmesg"),
+)

@@ -1,0 +1,211 @@
+"""The kernel's module loader refuses kvm_amd before KVM's own checks, or a policy forbids to load modules."""
+
+from __future__ import annotations
+
+import re
+
+from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.modprobe_setup import CONFIGURATION, MODULES, REFUSED, configuration_lines, is_absent
+from kvmprobe.judge.causes.quotes import (
+    from_log,
+    is_root,
+    log_matches,
+    module_files,
+    rights,
+)
+from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN
+from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.kernel_lines import answer_of_modprobe, attempt_to_load
+from kvmprobe.model.values import as_int
+
+_CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
+
+
+_MISMATCH = (
+    rf"^{MODULES}: (?:disagrees about version of symbol|Unknown symbol|version magic|no symbol version|"
+    r"exports duplicate symbol|Invalid relocation|overflow in relocation)|^Invalid ELF"
+)
+
+
+def mismatch(facts: Facts) -> Found | None:
+    if not is_absent(facts):
+        return None
+    logged = [match.string for match in log_matches(facts, _MISMATCH)]
+    answered = re.search(r"Exec format error|Invalid module format|Unknown symbol", answer_of_modprobe(facts))
+    attempt = attempt_to_load(facts)
+    if not answered and not (logged and (attempt is None or attempt["status"] not in (0, None))):
+        return None
+    if log_matches(facts, _BAD_PARAMETER) and not logged:
+        return None  # modprobe has one message for both
+    kvm = facts.modules.get("kvm")
+    old = kvm is not None and kvm["state"] == "live" and kvm["refcount"] == 0
+    return Found(from_log(*logged[-3:]), unload="# modprobe -r kvm" if old else "")
+
+
+_BAD_PARAMETER = rf"^{MODULES}: [`'](?P<value>.*)' (?:invalid|too large) for parameter [`'](?P<name>[^']*)'"
+_UNKNOWN_PARAMETER = rf"^{MODULES}: Unknown parameter [`'](?P<name>[^']*)'"
+
+
+def bad_parameter(facts: Facts) -> Found | None:
+    """parse_args() in kernel/params.c; "unknown parameter '…' ignored" is no refusal."""
+    if not is_absent(facts):
+        return None
+    matches = log_matches(facts, _BAD_PARAMETER) + log_matches(facts, _UNKNOWN_PARAMETER)
+    if not matches:
+        return None
+    match = matches[-1]
+    name = match.group("name")
+    lines = [line for line in configuration_lines(facts, "options") if re.search(rf"\b{re.escape(name)}\b", line[2])]
+    quoted = [f"{file}:{number}: {text}" for file, number, text in lines]
+    because = from_log(match.string) + quoted
+    module = match.string.partition(":")[0].replace("-", "_")
+    if lines:
+        return Found(because, _EDIT_PARAMETER, file=lines[0][0], number=str(lines[0][1]), name=name, module=module)
+    return Found(because, name=name, module=module)
+
+
+_EDIT_PARAMETER = (
+    "Remove or correct {name}= in line {number} of {file}. The command makes a comment of the line:",
+    "# sed -i '{number}s/^/# /' {file}",
+    "Also remove {module}.{name}= from the kernel's command line, if it is there.",
+    *LOAD_AGAIN,
+)
+
+
+def unsigned(facts: Facts) -> Found | None:
+    """Secure Boot with lockdown, or module.sig_enforce (module_sig_check() in kernel/module/signing.c)."""
+    if not is_absent(facts):
+        return None
+    logged = [
+        match.string
+        for match in log_matches(
+            facts, r"Lockdown: .*: unsigned module loading is restricted|(?i:loading of .*module.* is rejected)"
+        )
+    ]
+    answer = answer_of_modprobe(facts)
+    lockdown = facts.evidence["kernel"]["lockdown"]
+    locked = lockdown in ("integrity", "confidentiality")
+    refused = re.search(r"Key was rejected|Required key not available|Key has (?:expired|been revoked)", answer)
+    denied = "not permitted" in answer and (locked or bool(logged)) and is_root(facts)
+    at_boot = attempt_to_load(facts) is None and locked and bool(logged)
+    if not (refused or denied or at_boot):
+        return None
+    because = from_log(*logged[-2:])
+    return Found(because + ([f"/sys/kernel/security/lockdown: {lockdown}"] if locked else []))
+
+
+def loading_disabled(facts: Facts) -> Found | None:
+    files = module_files(facts)
+    if not is_absent(facts) or files is None or files["loading_disabled"] != "1":
+        return None
+    return Found(["kernel.modules_disabled = 1"])
+
+
+def not_permitted(facts: Facts) -> Found | None:
+    if not is_root(facts) or "not permitted" not in answer_of_modprobe(facts):
+        return None
+    found = rights(facts)
+    capabilities = found["capabilities"] if found else None
+    mask = as_int(capabilities)
+    if mask is not None and not mask >> _CAP_SYS_MODULE & 1:
+        return Found([f"CapEff: {capabilities}, without CAP_SYS_MODULE"], _CAPABILITY)
+    return Found([])
+
+
+_CAPABILITY = (
+    "This process lacks CAP_SYS_MODULE. Load kvm_amd outside its container or sandbox:",
+    "$ sudo modprobe kvm_amd",
+)
+
+
+def out_of_memory(facts: Facts) -> Found | None:
+    return Found([]) if "Cannot allocate memory" in answer_of_modprobe(facts) else None
+
+
+LOADER = (
+    Cause(
+        "module-mismatch",
+        REFUSED,
+        "The file of kvm_amd, or of a module that it needs, does not belong to the running kernel: version magic, "
+        "symbol versions or symbols differ. Usually a partly installed update, or a kvm module from elsewhere.",
+        mismatch,
+        (
+            "Install the modules that belong to the running kernel again, on Debian and Ubuntu:",
+            "# apt-get install --reinstall linux-image-$(uname -r)",
+            "{unload}",
+            "Then make modprobe's index, and load the module:",
+            "# depmod -a",
+            *LOAD,
+            "Where an update installed another kernel since the last boot, reboot in place of that.",
+        ),
+    ),
+    Cause(
+        "parameter-invalid",
+        REFUSED,
+        "A parameter of kvm or kvm_amd has a value that the module does not accept.",
+        bad_parameter,
+        (
+            "Find where {name}= is set for {module}:",
+            f"$ grep -rnE 'options[[:space:]]+kvm|kvm(_amd)?\\.' {CONFIGURATION} /proc/cmdline",
+            "Remove it, or correct its value. If it is on the kernel's command line ({module}.{name}=), reboot.",
+            *LOAD_AGAIN,
+        ),
+    ),
+    Cause(
+        "module-unsigned",
+        REFUSED,
+        "The kernel loads signed modules only (Secure Boot with lockdown, or module.sig_enforce), and the file of "
+        "kvm_amd has no signature that it trusts.",
+        unsigned,
+        (
+            "Install the distribution's own signed modules of the running kernel again, on Debian and Ubuntu:",
+            "# apt-get install --reinstall linux-image-$(uname -r)",
+            *LOAD_AGAIN,
+            (
+                "For a kernel of your own: sign its modules with a key that is enrolled (mokutil --import), or disable "
+                "Secure Boot in the firmware's setup."
+            ),
+        ),
+    ),
+)
+
+POLICY = (
+    Cause(
+        "module-loading-disabled",
+        REFUSED,
+        "kernel.modules_disabled is 1: until the next boot nobody can load a module.",
+        loading_disabled,
+        (
+            "Have kvm_amd loaded at boot, before kernel.modules_disabled is set:",
+            "# sh -c 'echo kvm_amd >/etc/modules-load.d/kvm_amd.conf'",
+            "Only a reboot ends kernel.modules_disabled=1:",
+            "# systemctl reboot",
+        ),
+    ),
+    Cause(
+        "load-not-permitted",
+        REFUSED,
+        "The kernel refused root to load kvm_amd (EPERM): a policy, not the CPU or the firmware.",
+        not_permitted,
+        (
+            (
+                "The kernel refused root to load kvm_amd. See which policy it is: kernel.modules_disabled (only a "
+                "reboot ends it), module_blacklist= on the kernel's command line (remove it), lockdown (signed "
+                "modules only), or a container without CAP_SYS_MODULE (load kvm_amd on the host):"
+            ),
+            "# sysctl kernel.modules_disabled",
+            "$ grep -o 'module_blacklist=[^ ]*' /proc/cmdline",
+            "# cat /sys/kernel/security/lockdown",
+            "$ grep CapEff /proc/self/status",
+            "The kernel's log has its reason:",
+            "# dmesg",
+        ),
+    ),
+    Cause(
+        "load-out-of-memory",
+        REFUSED,
+        "The kernel had no memory to load kvm_amd (ENOMEM).",
+        out_of_memory,
+        ("Free memory, then load the module:", *LOAD),
+    ),
+)

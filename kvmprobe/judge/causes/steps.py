@@ -1,0 +1,27 @@
+"""Steps that several causes share."""
+
+from __future__ import annotations
+
+LOAD = ("# modprobe kvm_amd",)
+
+LOAD_AGAIN = ("Then load the module:", *LOAD)
+
+REBOOT = ("Then reboot:", "# systemctl reboot")
+
+OFF_COMMAND_LINE = (
+    (
+        "Remove {parameter} from the kernel's command line. With GRUB, edit GRUB_CMDLINE_LINUX and "
+        "GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub, then run"
+    ),
+    "# update-grub",
+    "or, where grubby is installed (Fedora, RHEL):",
+    "# grubby --update-kernel=ALL --remove-args='{parameter}'",
+    *REBOOT,
+)
+
+FIRMWARE_SETUP = (
+    "Reboot into the firmware's setup:",
+    "# systemctl reboot --firmware-setup",
+)
+
+OUTSIDE = "Ask whoever runs the hypervisor outside"

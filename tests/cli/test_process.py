@@ -67,33 +67,55 @@ def test_only_a_terminal_gets_colours(environment: dict[str, str], coloured: boo
     assert "\x1b" not in kvmprobe("judge", CONFIRMED, env=variables).stdout
 
 
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with a value beyond ASCII."""
+    report = json.loads(CONFIRMED.read_text())
+    report["evidence"]["host"]["name"] = "hôte→1"
+    path = tmp_path_factory.mktemp("foreign") / "report.json"
+    path.write_text(json.dumps(report))
+    return path
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
 @pytest.mark.parametrize("utf8", [{}, {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}, {"PYTHONUTF8": "1"}])
-def test_a_locale_of_ascii_gets_ascii(locale: str, utf8: dict[str, str]) -> None:
-    done = kvmprobe("judge", CONFIRMED, env={**os.environ, "LC_ALL": locale, **utf8})
+def test_a_locale_of_ascii_gets_ascii(locale: str, utf8: dict[str, str], foreign: Path) -> None:
+    done = kvmprobe("judge", foreign, env={**os.environ, "LC_ALL": locale, **utf8})
     assert done.returncode == 0
-    assert "0xd01 -> 0x1d01" in done.stdout
+    assert "h\\xf4te->1: Linux" in done.stdout
     assert done.stdout.isascii()
 
 
-@pytest.mark.parametrize("name", ["text", "ktap", "junit"])
-def test_every_output_for_people_is_ascii_there(name: str) -> None:
-    ascii_text = kvmprobe("judge", CONFIRMED, "--format", name, env={**os.environ, "LC_ALL": "C"}).stdout
-    assert ascii_text.isascii()
-    assert ascii_text == kvmprobe("judge", CONFIRMED, "--format", name).stdout.replace("→", "->").replace("…", "...")
+def test_another_encoding_gets_ascii_too(foreign: Path) -> None:
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "latin-1"}
+    assert "h\\xf4te->1: Linux" in kvmprobe("judge", foreign, env=environment).stdout
+
+
+@pytest.mark.parametrize("name", ["text", "ktap"])
+def test_all_text_is_ascii_there(name: str, foreign: Path) -> None:
+    utf8 = kvmprobe("judge", foreign, "--format", name, env={**os.environ, "LC_ALL": "C.UTF-8"}).stdout
+    assert "hôte→1" in utf8
+    ascii_text = kvmprobe("judge", foreign, "--format", name, env={**os.environ, "LC_ALL": "C"}).stdout
+    assert ascii_text == utf8.replace("ô", "\\xf4").replace("→", "->")
+
+
+def test_a_page_is_utf_8_in_every_locale(foreign: Path) -> None:
+    """Programs read it, and an escape is no character to them."""
+    for variables in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}):
+        environment = {**os.environ, **variables}
+        assert "hôte→1" in kvmprobe("judge", foreign, "--format", "html", encoding="utf-8", env=environment).stdout
+
+
+def test_a_file_is_utf_8_in_every_locale(foreign: Path, tmp_path: Path) -> None:
+    kvmprobe("judge", foreign, "-o", tmp_path / "a.txt", env={**os.environ, "LC_ALL": "C"})
+    assert "hôte→1" in (tmp_path / "a.txt").read_text(encoding="utf-8")
 
 
 def test_messages_are_ascii_there(tmp_path: Path) -> None:
     path = tmp_path / "Bericht-für-→"
-    environment = {**os.environ, "LC_ALL": "C"}
-    done = kvmprobe("judge", path, env=environment)
+    done = kvmprobe("judge", path, env={**os.environ, "LC_ALL": "C"})
     assert done.returncode == 65
     assert done.stderr.startswith(f"kvmprobe: {tmp_path}/Bericht-f\\xfcr-->: ")
-
-
-def test_a_file_is_utf_8_in_every_locale(tmp_path: Path) -> None:
-    kvmprobe("judge", CONFIRMED, "-o", tmp_path / "a.txt", env={**os.environ, "LC_ALL": "C"})
-    assert "0xd01 → 0x1d01" in (tmp_path / "a.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

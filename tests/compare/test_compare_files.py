@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvmprobe.compare.comparison_json import comparison_data
 from kvmprobe.compare import AREAS, comparison_cases, comparison_text, report_pairs
+from kvmprobe.compare.comparison_json import comparison_data
 from kvmprobe.compare.difference import SAME, WORSE
 from kvmprobe.model.errors import DataProblem
 from tests.helpers import strict_ktap

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,9 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with a value beyond ASCII."""
     report = json.loads(CONFIRMED.read_text())
     report["evidence"]["host"]["name"] = "hôte→1"
+    report["evidence"]["kernel"]["release"] = "6.1.0-ô"
+    for info in report["evidence"]["cpus"]["cpuinfo"].values():
+        info["model_name"] = "Prozessor ô"
     path = tmp_path_factory.mktemp("foreign") / "report.json"
     path.write_text(json.dumps(report))
     return path
@@ -99,11 +103,14 @@ def test_all_text_is_ascii_there(name: str, foreign: Path) -> None:
     assert ascii_text == utf8.replace("ô", "\\xf4").replace("→", "->")
 
 
-def test_a_page_is_utf_8_in_every_locale(foreign: Path) -> None:
-    """Programs read it, and an escape is no character to them."""
-    for variables in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}):
-        environment = {**os.environ, **variables}
-        assert "hôte→1" in kvmprobe("judge", foreign, "--format", "html", encoding="utf-8", env=environment).stdout
+@pytest.mark.parametrize("name", ["json", "html", "prometheus", "nagios", "nfd", "junit"])
+def test_what_programs_read_is_ascii_in_every_locale(name: str, foreign: Path) -> None:
+    """Else an escape would stand in it where the locale is C."""
+    options = ("--format", name, "--max-age", "99999d")
+    outputs = [kvmprobe("judge", foreign, *options, env={**os.environ, "LC_ALL": x}).stdout for x in ("C", "C.UTF-8")]
+    assert outputs[0].isascii()
+    # The age of the evidence is of the moment.
+    assert len({re.sub(r"\bage=\d+", "", output) for output in outputs}) == 1
 
 
 def test_a_file_is_utf_8_in_every_locale(foreign: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
         if not in_suites:
             rendered.append(_rendered(booted, options))
             if options.output is None:
-                output.write(rendered[-1], None, exact=not FORMATS[options.format].for_people)
+                output.write(rendered[-1], None)
     if in_suites:
         output.write_result(SUITE_FORMATS[options.format](lab_cases.of_run(results)), options)
     elif options.output is not None:

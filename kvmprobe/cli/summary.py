@@ -11,7 +11,8 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import add_arguments as add_result_arguments
 from kvmprobe.cli.report_arguments import duration
 from kvmprobe.model.errors import DataProblem
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 
 if TYPE_CHECKING:
     from kvmprobe.summary.fleet import Fleet

@@ -84,8 +84,8 @@ def _watch(options: argparse.Namespace) -> tuple[Evidence, Follower]:
         what = f"watch knows the system calls of x86-64 only, and this host is {os.uname().machine}"
         raise Problem(what, "Use 'kvmprobe check'.")
     try:
-        from kvmprobe.collect.watch.targets import Command, OwnGuest, RunningProcess
         from kvmprobe.collect.watch.watch_probe import WatchProbe
+        from kvmprobe.collect.watch.watch_targets import Command, OwnGuest, RunningProcess
     except (ImportError, NotImplementedError) as error:
         hint = "Install it: apt-get install python3-ptrace, or pip install python-ptrace."
         raise Problem(f"watch needs python-ptrace, which cannot be used: {error}", hint) from error

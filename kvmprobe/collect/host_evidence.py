@@ -19,7 +19,7 @@ from kvmprobe.model import times
 from kvmprobe.model.cpu_lists import format_cpulist
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Evidence, Host, Kernel
+    from kvmprobe.model.evidence import Evidence, HostInfo, KernelInfo
 
 
 class CollectOptions:
@@ -81,7 +81,7 @@ def _register_devices(cpu: int) -> dict[str, str]:
     return {"msr": msr.device_path(cpu), "cpuid": cpuid.device_path(cpu)}
 
 
-def _host(root: Sysroot) -> Host:
+def _host(root: Sysroot) -> HostInfo:
     return {
         "name": _uname(root, "hostname", os.uname().nodename),
         "machine": os.uname().machine,
@@ -90,7 +90,7 @@ def _host(root: Sysroot) -> Host:
     }
 
 
-def _kernel(root: Sysroot) -> Kernel:
+def _kernel(root: Sysroot) -> KernelInfo:
     lockdown = root.read_value("/sys/kernel/security/lockdown")
     if isinstance(lockdown, str):  # "none [integrity] confidentiality"
         lockdown = lockdown.partition("[")[2].partition("]")[0] or lockdown

@@ -15,16 +15,7 @@ from kvmprobe.model.registers import EFER, svme
 from kvmprobe.model.values import KVM_API_VERSION, failure
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import (
-        Answer,
-        Device,
-        GuestRun,
-        Ioctls,
-        LoadAttempt,
-        MoreEvidence,
-        Snapshot,
-        VmUser,
-    )
+    from kvmprobe.model.evidence import Answer, Device, GuestRun, Ioctls, LoadAttempt, MoreEvidence, Snapshot, VmUser
 
 
 _SETTLE_S = 0.02

@@ -13,7 +13,7 @@ from kvmprobe.model.registers import VM_HSAVE_PA
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Trace
+    from kvmprobe.model.command_evidence import Trace
 
 _AREA = "trace"
 

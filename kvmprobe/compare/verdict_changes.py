@@ -16,7 +16,7 @@ from kvmprobe.compare.difference import (
 )
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.check_table import CHECKS
-from kvmprobe.model.reasons import BEST_FIRST, GOOD
+from kvmprobe.model.verdict_status import BEST_FIRST, GOOD
 
 _CHECKS_BEST_FIRST = (PASS, UNKNOWN, FAIL)
 _NOT_APPLIED = "not applied"  # the status of a check that a report does not have

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.model.reasons import EXIT_STATUS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 
 if TYPE_CHECKING:
     from typing import Any

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from kvmprobe.formats.hint_steps import steps
 from kvmprobe.model.printable import columns, joined, wrap
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 
 _WIDTH = 80
 

@@ -15,10 +15,10 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import parse_cpulist
 from kvmprobe.model.printable import ascii_only, clean
-from kvmprobe.model.reasons import EXIT_STATUS
 from kvmprobe.model.registers import VM_CR
 from kvmprobe.model.times import parse_time
 from kvmprobe.model.values import SNAPSHOT_PHASES
+from kvmprobe.model.verdict_status import EXIT_STATUS
 
 if TYPE_CHECKING:
     from kvmprobe.model.judgement import Report

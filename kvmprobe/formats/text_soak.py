@@ -9,7 +9,7 @@ from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.model.printable import columns, counted
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Soak
+    from kvmprobe.model.command_evidence import Soak
 
 _COLUMNS = ("min", "p50", "p90", "p99", "p99_9", "max")
 _CELL = 9  # characters of a number, which stands at the right of its column

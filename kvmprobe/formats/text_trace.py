@@ -12,7 +12,7 @@ from kvmprobe.model.registers import VM_HSAVE_PA
 from kvmprobe.model.values import as_int, error_of
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Trace, TraceEntry
+    from kvmprobe.model.command_evidence import Trace, TraceEntry
 
 _TITLES = {
     kernel_steps.LOAD: "Loading kvm_amd",

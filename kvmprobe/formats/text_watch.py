@@ -13,7 +13,8 @@ from kvmprobe.model.printable import columns, counted
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Reading, Watch, WatchedCall
+    from kvmprobe.model.command_evidence import Watch, WatchedCall
+    from kvmprobe.model.evidence import Reading
 
 
 def section(watch: Watch) -> Iterator[Line]:

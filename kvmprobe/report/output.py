@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     import argparse
 
 
-def write(text: str, path: str | None, mode: int | None = None, exact: bool = False) -> None:
+def write(text: str, path: str | None, mode: int | None = None) -> None:
     """Write `text` to `path`, or to standard output (None). Raises Problem where that fails.
 
-    `mode`: the permissions of a file, whatever the umask is and whatever they were.
-    `exact`: a program reads it, so standard output gets UTF-8 in any locale. Otherwise a locale of ASCII gets ASCII.
+    `mode`: the permissions of a file, whatever the umask is and whatever they were. A file is UTF-8; standard output
+    gets ASCII where the locale has no more. (What the formats for programs give is ASCII anyway.)
     """
     if path in STANDARD_OUTPUT:
         path = None
     try:
         if path is None:
-            _write_standard_output(text, exact)
+            _write_standard_output(text)
         elif is_special(path):
             with open(path if is_descriptor(path) else open_special(path), "a", encoding="utf-8") as file:
                 file.write(text)
@@ -48,8 +48,7 @@ def write_result(text: str, options: argparse.Namespace) -> None:
 
     A file is reported on standard error, with its format: that may follow from the file's name. Not with -q.
     """
-    chosen = FORMATS[options.format]
-    write(text, options.output, chosen.file_mode, exact=not (chosen.for_people or chosen.of_suites))
+    write(text, options.output, FORMATS[options.format].file_mode)
     report_written(options)
 
 
@@ -60,14 +59,11 @@ def report_written(options: argparse.Namespace) -> None:
         say(f"kvmprobe: wrote {path} ({options.format})")
 
 
-def _write_standard_output(text: str, exact: bool) -> None:
+def _write_standard_output(text: str) -> None:
     if sys.stdout is None:
         raise OSError(errno.EBADF, "it is closed")
-    if exact:
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    else:
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        if terminal.is_ascii() or sys.stdout.encoding.lower() != "utf-8":
-            text = ascii_only(text)
+    if terminal.is_ascii() or sys.stdout.encoding.lower() != "utf-8":
+        text = ascii_only(text)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.stdout.write(text)
     sys.stdout.flush()

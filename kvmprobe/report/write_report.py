@@ -96,7 +96,7 @@ def _write_all(report: Report, targets: Sequence[Target], options: argparse.Name
         colour, width = (terminal.wants_colour(), terminal.width()) if path is None else (False, None)
         try:
             text = chosen.render(report, verbose, colour, width)
-            output.write(text, path, chosen.file_mode, exact=not (chosen.for_people or chosen.of_suites))
+            output.write(text, path, chosen.file_mode)
             if path is not None and path == options.output:
                 output.report_written(options)
         except Problem as problem:

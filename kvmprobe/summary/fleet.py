@@ -11,7 +11,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import host_row
 from kvmprobe.formats.host_row import HostRow, Profile
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
-from kvmprobe.model.reasons import GOOD
+from kvmprobe.model.verdict_status import GOOD
 
 if TYPE_CHECKING:
     from typing import Any

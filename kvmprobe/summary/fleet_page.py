@@ -8,7 +8,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import html
 from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.printable import counted
-from kvmprobe.model.reasons import GOOD
+from kvmprobe.model.verdict_status import GOOD
 from kvmprobe.summary.fleet_summary import Summary, hint
 from kvmprobe.summary.summary_text import where
 

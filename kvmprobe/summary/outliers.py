@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.host_row import CHECK_IDS, MARKS, UNKNOWN, HostRow, Profile
-from kvmprobe.model.reasons import BEST_FIRST
+from kvmprobe.model.verdict_status import BEST_FIRST
 from kvmprobe.summary.fleet import row_order
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
 from kvmprobe.model.printable import BOLD, COLOURS, YELLOW, clean, counted, joined, paint, wrap
-from kvmprobe.model.reasons import BEST_FIRST, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import BEST_FIRST
 from kvmprobe.summary.fleet_summary import Summary, hint
 
 # The first word of the last line, by the exit status.

@@ -13,7 +13,8 @@ import shtab
 from kvmprobe.cli import parser as command_line
 from kvmprobe.lab.kernels import DEBIAN
 from kvmprobe.lab.scenarios import SCENARIOS
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from scripts.generators import parser_text
 
 Hook = dict[str, str]  # by shell: the code that completes a value, in the terms of shtab's `.complete`

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kvmprobe import __version__
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS, Reason
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS, Reason
 from scripts.generators.markdown_to_man import convert, escape
 from scripts.generators.parser_text import ParserText
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from kvmprobe.lab.scenarios import Scenario
-from kvmprobe.model.reasons import EXIT_STATUS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 
 TOOLS = ("kvm-ok", "virt-host-validate", "kvmprobe")
 

@@ -12,7 +12,7 @@ import pytest
 
 import kvmprobe as package
 from kvmprobe.cli import parser
-from kvmprobe.model.reasons import EXIT_STATUS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from tests.helpers import help_pages
 from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded_name
 from tests.helpers.run_kvmprobe import kvmprobe

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kvmprobe.formats import explanation
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 
 
 @pytest.mark.parametrize("name", REASONS)

@@ -12,7 +12,7 @@ import pytest
 
 from kvmprobe.formats import FORMATS, REPORT_FORMATS, RESULT_FORMATS, SUITE_FORMATS, format_of_file, render
 from kvmprobe.formats.harness_cases import Case, Suite
-from kvmprobe.model.reasons import EXIT_STATUS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded_name
 from tests.helpers.run_kvmprobe import PROJECT
 

@@ -15,7 +15,7 @@ import xmlschema
 from kvmprobe.formats import SUITE_FORMATS, junit, ktap, render
 from kvmprobe.formats.harness_cases import ERROR, Case, Suite
 from kvmprobe.judge import judge
-from kvmprobe.model.reasons import EXIT_STATUS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from tests.helpers import strict_ktap
 from tests.helpers.judged_reports import all_reports
 from tests.helpers.judged_variants import VARIANTS, variant

@@ -18,7 +18,8 @@ import pytest
 from kvmprobe.formats import render
 from kvmprobe.judge import judge
 from kvmprobe.judge.check_table import CHECKS
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from tests.helpers import monitoring, strict_prometheus
 from tests.helpers.judged_reports import all_reports
 from tests.helpers.recorded_evidence import EVIDENCE, recorded

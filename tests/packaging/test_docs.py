@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kvmprobe.formats import text_watch
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from tests.helpers.recorded_evidence import EVIDENCE
 from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 

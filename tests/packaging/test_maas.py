@@ -24,7 +24,8 @@ import pytest
 import yaml
 
 from kvmprobe import __version__
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from tests.helpers.recorded_evidence import RECORDED
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT
 

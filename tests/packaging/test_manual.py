@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from kvmprobe.model import errors
-from kvmprobe.model.reasons import EXIT_STATUS, REASONS
+from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from scripts.generators.markdown_to_man import convert
 from tests.helpers import help_pages, written_share
 from tests.helpers.run_kvmprobe import PROJECT, kvmprobe

@@ -23,7 +23,8 @@ from kvmprobe.model.registers import EFER, svme
 if TYPE_CHECKING:
     from typing import Callable
 
-    from kvmprobe.model.evidence import MoreEvidence, SoakFailure, Uevent
+    from kvmprobe.model.command_evidence import SoakFailure
+    from kvmprobe.model.evidence import MoreEvidence, Uevent
 
 _MOST_FAILURES = 100  # That are described in the evidence; all are counted.
 

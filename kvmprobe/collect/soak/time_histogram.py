@@ -7,7 +7,7 @@ import math
 from kvmprobe import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Percentiles
+    from kvmprobe.model.command_evidence import Percentiles
 
 _BUCKET_WIDTH = math.log(1.01)
 _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999))

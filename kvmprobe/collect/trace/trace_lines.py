@@ -11,7 +11,7 @@ from kvmprobe.model.registers import EFER, VM_HSAVE_PA
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kvmprobe.model.evidence import TraceEntry
+    from kvmprobe.model.command_evidence import TraceEntry
 
 # The registers whose writes are traced: names by number.
 REGISTERS = {register.number: register.name for register in (EFER, VM_HSAVE_PA)}

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvmprobe.collect.trace.trace_instance import TraceInstance
-    from kvmprobe.model.evidence import MoreEvidence, Reading, TraceEntry
+    from kvmprobe.model.command_evidence import TraceEntry
+    from kvmprobe.model.evidence import MoreEvidence, Reading
 
 
 class TracedProbe(VmProbe):

@@ -7,7 +7,8 @@ from kvmprobe import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from kvmprobe.model.evidence import Answer, Snapshot, WatchedCall
+    from kvmprobe.model.command_evidence import WatchedCall
+    from kvmprobe.model.evidence import Answer, Snapshot
 
     class Observer(Protocol):
         """Called by a Follower. While a method runs, the thread it is about stands still."""

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from typing import Union
 
     from kvmprobe.collect.watch.follower import Follower
-    from kvmprobe.collect.watch.targets import Command, OwnGuest, RunningProcess
-    from kvmprobe.model.evidence import Answer, MoreEvidence, OwnView, Reading, Snapshot, Watch, WatchedCall
+    from kvmprobe.collect.watch.watch_targets import Command, OwnGuest, RunningProcess
+    from kvmprobe.model.command_evidence import OwnView, Watch, WatchedCall
+    from kvmprobe.model.evidence import Answer, MoreEvidence, Reading, Snapshot
 
     Target = Union[Command, OwnGuest, RunningProcess]
 

@@ -8,7 +8,7 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.model.reasons import REASONS
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Soak, SoakFailure
+    from kvmprobe.model.command_evidence import Soak, SoakFailure
 
 
 def soak_cycles(facts: Facts) -> Result:

@@ -11,7 +11,8 @@ from kvmprobe.model.cpu_lists import cpu_names, fold
 from kvmprobe.model.values import as_int, error_of
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Answer, OwnView, Watch
+    from kvmprobe.model.command_evidence import OwnView, Watch
+    from kvmprobe.model.evidence import Answer
 
 
 _NO_VM_HINT = "Watch a command that creates a VM, or run `kvmprobe watch` without one: it then watches its own guest."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kvmprobe.collect.watch.blocked_signals import BlockedSignals
     from kvmprobe.collect.watch.tracees import Observer
     from kvmprobe.host.sysroot import Sysroot
-    from kvmprobe.model.evidence import OwnView
+    from kvmprobe.model.command_evidence import OwnView
 
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 

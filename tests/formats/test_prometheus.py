@@ -99,6 +99,13 @@ def test_the_numbers_of_a_confirmed_report() -> None:
     ]
 
 
+def test_a_usable_host_has_a_verdict_of_its_own() -> None:
+    report = judge(recorded("matrix/bookworm/user-of-kvm"))
+    report["verdict"].update({"status": "usable", "reason": "guest-ran"})
+    verdicts = _of(strict_prometheus.parse(render(report, "prometheus")), "kvmprobe_verdict")
+    assert {name for (name,), value in verdicts.items() if value} == {"usable"}
+
+
 def test_what_is_unknown_is_not_zero() -> None:
     """A host without the msr device and /proc/cpuinfo, probed at an unknown time."""
     evidence = recorded("matrix/bookworm/no-msr-device")

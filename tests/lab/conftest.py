@@ -15,6 +15,10 @@ from kvmprobe.lab.qemu import DEADLINE_S, Boot, Machine
 from kvmprobe.model.errors import Problem
 from tests.helpers.real_kernels import Guest, unavailable
 
+_VERDICT = """\
+verdict() { lines=$($kvmprobe "$@" -q); status=$?; echo "$lines" | head -n 1; return $status; }
+"""
+
 
 @pytest.fixture(scope="session")
 def real_kernel() -> Callable[[str], Kernel]:
@@ -74,7 +78,11 @@ def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
 
 @pytest.fixture
 def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
-    """A function that runs a script of sh in a guest and returns its stdout. $kvmprobe in it is the program."""
+    """A function that runs a script of sh in a guest and returns its stdout.
+
+    In the script $kvmprobe is the program. `verdict ARGUMENT...` runs it, prints only the line with the verdict, and
+    has kvmprobe's exit status.
+    """
 
     def run(
         script: str,
@@ -86,7 +94,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         python = guest_program.python(Path("/"))
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))
         added = guest_program.archive(python, payload.LAB, cache.default(), print)
-        added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{script}'])
+        added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{_VERDICT}{script}'])
         plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline)
         result = qemu.boot(plan, tmp_path)
         if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again

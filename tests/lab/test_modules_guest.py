@@ -14,10 +14,10 @@ _STATE = "grep -E '^(msr|cpuid|kvm_amd|kvm) ' /proc/modules | cut -d' ' -f1 | so
 def test_temporarily_loaded_modules_are_unloaded_and_others_stay(guest: Guest) -> None:
     output = guest(
         f"""
-        $kvmprobe -q; echo status $?; {_STATE}; echo
-        modprobe msr; $kvmprobe -q; echo status $?; {_STATE}; echo
-        $kvmprobe -q --no-load; echo status $?; {_STATE}; echo
-        modprobe -r msr; $kvmprobe -q --no-load; echo status $?; {_STATE}; echo
+        verdict check; echo status $?; {_STATE}; echo
+        modprobe msr; verdict check; echo status $?; {_STATE}; echo
+        verdict check --no-load; echo status $?; {_STATE}; echo
+        modprobe -r msr; verdict check --no-load; echo status $?; {_STATE}; echo
         """
     )
     lines = output.splitlines()
@@ -39,7 +39,7 @@ def test_temporarily_loaded_modules_are_unloaded_when_kvmprobe_is_killed(signal:
     """The moments are spread over the whole run. After SIGKILL the child that unloads needs some time."""
     output = guest(
         f"""
-        $kvmprobe -q
+        verdict check
         for moment in 3 7 11 15 19; do
             $kvmprobe -q >/dev/null 2>&1 & probe=$!
             sleep $((moment / 10)).$((moment % 10))
@@ -72,7 +72,7 @@ def test_simultaneous_probes_do_not_unload_each_others_modules(guest: Guest) -> 
     output = guest(
         f"""
         for number in 1 2 3 4; do
-            $kvmprobe -q >/answer$number 2>&1 &
+            verdict check >/answer$number 2>&1 &
             sleep 0.$((number * 3))
         done
         wait
@@ -117,11 +117,11 @@ time.sleep(1000)
 END
         python3 /lock.py >/locked & user=$!
         until grep -q locked /locked; do sleep 0.1; done
-        timeout 50 $kvmprobe -q; echo status $?; {_STATE}; echo
+        timeout 50 $kvmprobe -q >/answer; echo status $?; head -n 1 /answer; {_STATE}; echo
         kill $user
         """
     )
-    verdict, status, modules = output.splitlines()
+    status, verdict, modules = output.splitlines()
     assert verdict.startswith("CONFIRMED")
     assert (status, modules.split()) == ("status 0", ["kvm", "kvm_amd"])
 
@@ -129,8 +129,8 @@ END
 def test_load_kvm_loads_kvm_amd_and_leaves_it(guest: Guest) -> None:
     output = guest(
         f"""
-        $kvmprobe -q; echo status $?
-        $kvmprobe -q --load-kvm; echo status $?; {_STATE}; echo
+        verdict check; echo status $?
+        verdict check --load-kvm; echo status $?; {_STATE}; echo
         """,
         prepare=(),
     )

@@ -93,7 +93,7 @@ def test_kvm_amd_that_cannot_be_reloaded_is_a_failure(guest: Guest) -> None:
         mkdir -p /etc/modprobe.d
         for command in 'soak --reload --keep-going --cycles 5' 'trace --mount --reload'; do
             rm -f /etc/modprobe.d/no.conf; modprobe kvm_amd; echo 'install kvm_amd /bin/false' >/etc/modprobe.d/no.conf
-            $kvmprobe $command -q; echo status $?
+            verdict $command; echo status $?
         done
         """
     )

@@ -56,7 +56,7 @@ def test_a_killed_trace_leaves_nothing_and_kvm_amd_loaded(guest: Guest) -> None:
     output = guest(
         f"""
         {_MOUNT}
-        $kvmprobe trace -q
+        verdict trace
         for moment in 5 8 11 14 17 20 24 28; do
             $kvmprobe trace -q --reload >/dev/null 2>&1 & probe=$!
             sleep $((moment / 10)).$((moment % 10)); kill -KILL $probe 2>/dev/null; wait $probe
@@ -66,7 +66,7 @@ def test_a_killed_trace_leaves_nothing_and_kvm_amd_loaded(guest: Guest) -> None:
             done
             ls /sys/kernel/tracing/instances; grep -o '^kvm_amd ' /proc/modules
         done
-        $kvmprobe trace -q --reload
+        verdict trace --reload
         """
     )
     lines = output.splitlines()
@@ -116,7 +116,7 @@ while True: fcntl.ioctl(kvm, 0xAE00, 0)' >/r$cpu & done
 
 def test_lockdown_closes_tracefs(guest: Guest) -> None:
     output = guest(
-        "$kvmprobe trace --mount 2>&1; echo status $?; $kvmprobe -q; echo status $?",
+        "$kvmprobe trace --mount 2>&1; echo status $?; verdict check; echo status $?",
         parameters="lockdown=confidentiality",
     )
     lines = output.splitlines()

@@ -91,7 +91,7 @@ END
         watch held-own
         echo 3 >/proc/sys/kernel/yama/ptrace_scope
         $kvmprobe watch -- true 2>/yama; echo yama $? >>/status
-        grep -q 'refuses to trace a child of ours: Operation not permitted' /yama || cat /yama
+        grep -q 'refuses to let kvmprobe trace its own child: Operation not permitted' /yama || cat /yama
         cat /status; for name in none killed alive held held-own; do cat /$name; echo; done
     """
     output = guest(script, kernel="bookworm")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,10 @@ from hypothesis import strategies as st
 from kvmprobe.compare import comparison_text, report_pairs
 from kvmprobe.compare.comparison_json import comparison_data
 from kvmprobe.model.errors import DataProblem
-from tests.helpers.compared_reports import CONFIRMED, FAILED, NAMES
+from tests.helpers.compared_reports import COMPARE_SCHEMA, CONFIRMED, FAILED, NAMES, write_json
 from tests.helpers.recorded_evidence import EVIDENCE, recorded
 from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 from tests.helpers.stored_files import ANYTHING, BAD, paths
-
-SCHEMA = json.loads((PROJECT / "kvmprobe/model/compare.schema.json").read_text())
-
-
-def write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
 
 
 @pytest.mark.parametrize(
@@ -47,11 +38,11 @@ def write(path: Path, content: Any) -> Path:
 )
 def test_wrong_arguments(arguments: tuple[str, ...], status: int, message: str, tmp_path: Path) -> None:
     for name in ("a.json", "folder/epyc.json", "other/x.json"):
-        write(tmp_path / name, recorded(CONFIRMED))
+        write_json(tmp_path / name, recorded(CONFIRMED))
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.json").write_text("?")
     run = {"kernel": "trixie", "scenario": "epyc", "verdict": "lost", "reason": "timed out"}
-    write(tmp_path / "summary/summary.json", [run])
+    write_json(tmp_path / "summary/summary.json", [run])
     environment = {"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"}
     done = kvmprobe("compare", *arguments, cwd=tmp_path, env=environment, input="")
     assert (done.returncode, done.stdout) == (status, "")
@@ -69,7 +60,7 @@ def test_damaged_files(data: bytes, tmp_path: Path) -> None:
 
 
 def test_standard_input_bare_evidence_and_a_file_for_the_result(tmp_path: Path) -> None:
-    new = write(tmp_path / "new.json", recorded(FAILED))
+    new = write_json(tmp_path / "new.json", recorded(FAILED))
     text = (EVIDENCE / f"{CONFIRMED}.json").read_text()
     done = kvmprobe("compare", "-", new, "-q", "-o", tmp_path / "result", input=text)
     assert (done.returncode, done.stdout) == (1, "")
@@ -96,7 +87,7 @@ def test_changed_evidence_is_compared_or_rejected(place: Any, value: Any, other:
         del within[path[-1]]
     else:
         within[path[-1]] = value
-    file = str(write(tmp_path_factory.getbasetemp() / "compared.json", evidence))
+    file = str(write_json(tmp_path_factory.getbasetemp() / "compared.json", evidence))
     against = str(EVIDENCE / f"{other}.json")
     try:
         found = [report_pairs.read(file, against), report_pairs.read(against, file)]
@@ -104,5 +95,5 @@ def test_changed_evidence_is_compared_or_rejected(place: Any, value: Any, other:
         return
     for comparison in found:
         assert comparison.exit_status() in (0, 1)
-        jsonschema.validate(comparison_data(comparison, True), SCHEMA)
+        jsonschema.validate(comparison_data(comparison, True), COMPARE_SCHEMA)
         assert comparison_text.render(comparison, 1).replace("\n", "").isprintable()

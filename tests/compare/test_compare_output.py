@@ -12,11 +12,10 @@ import pytest
 from kvmprobe.compare import AREAS, comparison_cases, comparison_text, report_pairs
 from kvmprobe.compare.difference import SAME, WORSE
 from tests.helpers import strict_ktap
-from tests.helpers.compared_reports import CONFIRMED, FAILED, MATRIX
+from tests.helpers.compared_reports import COMPARE_SCHEMA, CONFIRMED, FAILED, MATRIX
 from tests.helpers.recorded_evidence import EVIDENCE, recorded
-from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
+from tests.helpers.run_kvmprobe import kvmprobe
 
-SCHEMA = json.loads((PROJECT / "kvmprobe/model/compare.schema.json").read_text())
 PAIR = [str(EVIDENCE / f"{name}.json") for name in (CONFIRMED, FAILED)]
 
 
@@ -47,12 +46,12 @@ def test_lines_are_wrapped_behind_their_mark(width: int) -> None:
     ("old", "new"), [(CONFIRMED, FAILED), ("trace/trixie-load", "trace/bookworm-create"), ("matrix", "matrix")]
 )
 def test_json_follows_its_schema(old: str, new: str) -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.Draft202012Validator.check_schema(COMPARE_SCHEMA)
     suffix = "" if old == "matrix" else ".json"
     for verbose in ((), ("-v",)):
         done = kvmprobe("compare", "--json", *verbose, f"{EVIDENCE / old}{suffix}", f"{EVIDENCE / new}{suffix}")
         data = json.loads(done.stdout)
-        jsonschema.validate(data, SCHEMA)
+        jsonschema.validate(data, COMPARE_SCHEMA)
         assert (data["rating"] == WORSE) == (done.returncode == 1)
         same = [one for pair in data["pairs"] for one in pair["differences"] if one["rating"] == SAME]
         assert bool(same) == bool(verbose)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kvmprobe.compare import comparison_text, report_pairs
-from tests.helpers.compared_reports import CONFIRMED, KERNELS, MATRIX
+from tests.helpers.compared_reports import CONFIRMED, KERNELS, MATRIX, write_json
 from tests.helpers.recorded_evidence import EVIDENCE, RECORDED, recorded
 from tests.helpers.run_kvmprobe import kvmprobe
-
-
-def write(path: Path, evidence: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(evidence))
-    return path
 
 
 @pytest.mark.parametrize(("old", "new"), [*itertools.permutations(KERNELS, 2)])
@@ -46,7 +38,7 @@ def test_the_whole_matrix_is_the_same_as_itself() -> None:
 def test_folders_of_one_kernel_each_match_by_scenario(tmp_path: Path) -> None:
     for side, kernel in (("old", "bookworm"), ("new", "trixie")):
         for scenario in ("epyc", "hygon"):
-            write(tmp_path / side / kernel / f"{scenario}.json", recorded(f"matrix/{kernel}/{scenario}"))
+            write_json(tmp_path / side / kernel / f"{scenario}.json", recorded(f"matrix/{kernel}/{scenario}"))
     found = report_pairs.read(str(tmp_path / "old"), str(tmp_path / "new"))
     assert [pair.name for pair in found.pairs] == ["epyc", "hygon"]
     assert not found.singles
@@ -55,7 +47,7 @@ def test_folders_of_one_kernel_each_match_by_scenario(tmp_path: Path) -> None:
 def test_a_difference_of_many_reports_is_written_once(tmp_path: Path) -> None:
     for side, kernel in (("old", "bookworm"), ("new", "trixie")):
         for scenario in ("epyc", "hygon", "four-cpus", "no-npt"):
-            write(tmp_path / side / f"{scenario}.json", recorded(f"matrix/{kernel}/{scenario}"))
+            write_json(tmp_path / side / f"{scenario}.json", recorded(f"matrix/{kernel}/{scenario}"))
     text = kvmprobe("compare", tmp_path / "old", tmp_path / "new").stdout
     line = "parameters kvm.enable_virt_at_load: was absent, is Y"
     assert text.count(line) == 1
@@ -67,14 +59,14 @@ def test_a_damaged_file_hides_neither_the_others_nor_what_is_worse(tmp_path: Pat
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         for scenario in ("epyc", "hygon"):
-            write(folder / f"{scenario}.json", recorded(f"matrix/bookworm/{scenario}"))
+            write_json(folder / f"{scenario}.json", recorded(f"matrix/bookworm/{scenario}"))
     (new / "hygon.json").write_text("{")
     done = kvmprobe("compare", old, new)
     assert done.returncode == 65
     assert f"{new / 'hygon.json'}: not JSON" in done.stderr
     assert f"not compared: {new / 'hygon.json'}: not JSON" in done.stdout
     assert done.stdout.splitlines()[-1] == "SAME: reports: 1 same, 1 not read"
-    write(new / "epyc.json", recorded("matrix/bookworm/held-first"))
+    write_json(new / "epyc.json", recorded("matrix/bookworm/held-first"))
     done = kvmprobe("compare", "-q", old, new)
     assert (done.returncode, done.stdout) == (1, "WORSE: reports: 1 worse, 1 not read\n")
 
@@ -82,9 +74,9 @@ def test_a_damaged_file_hides_neither_the_others_nor_what_is_worse(tmp_path: Pat
 def test_a_report_that_the_lab_lost_is_worse_and_one_that_it_did_not_run_is_named(tmp_path: Path) -> None:
     for side in ("old", "new"):
         for scenario in ("epyc", "hygon", "no-npt"):
-            write(tmp_path / side / "trixie" / f"{scenario}.json", recorded(f"matrix/trixie/{scenario}"))
+            write_json(tmp_path / side / "trixie" / f"{scenario}.json", recorded(f"matrix/trixie/{scenario}"))
     run = {"kernel": "trixie", "scenario": "hygon", "verdict": "lost", "reason": "timed out: 120 s"}
-    write(tmp_path / "new/summary.json", [run])
+    write_json(tmp_path / "new/summary.json", [run])
     (tmp_path / "new/trixie/no-npt.json").unlink()
     done = kvmprobe("compare", tmp_path / "old", tmp_path / "new")
     assert done.returncode == 0

@@ -1,6 +1,6 @@
 """Comparisons of recorded reports, word for word as in compared.txt.
 
-After a change that is meant: `python -m tests.compare.test_recorded_pairs` writes the file anew; read its diff.
+After an intended change, write the file with `python -m tests.compare.test_recorded_pairs`, and read its diff.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_pairs() -> dict[str, tuple[int, str]]:
 
 
 def write_pairs() -> None:
-    """Writes the file anew, with the same pairs."""
+    """Writes the file, with its pairs and what they give now."""
     about = FILE.read_text().split("\n\n")[0]
     parts = [f"{pair} {status}\n{lines}" for pair in read_pairs() for status, lines in [compared(pair)]]
     FILE.write_text("\n".join([f"{about}\n", *parts]))

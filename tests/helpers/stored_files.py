@@ -1,4 +1,4 @@
-"""Files that are no reports, and how their reports look."""
+"""Files that kvmprobe did not write, or that were changed since: what commands that read reports must reject."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.recorded_evidence import EVIDENCE
 REPORT = json.loads((EVIDENCE / "matrix/bookworm/epyc.json").read_text())
 
 
-# With what each command adds.
+# With the evidence that each command adds.
 REPORTS = [
     REPORT,
     *(
@@ -24,6 +24,7 @@ REPORTS = [
 
 
 def changed(*path: Any, value: Any, report: Any = REPORT) -> bytes:
+    """A report in JSON with another `value` at `path`; without that key where `value` is ... (Ellipsis)."""
     report = copy.deepcopy(report)
     at = report
     for step in path[:-1]:
@@ -35,16 +36,16 @@ def changed(*path: Any, value: Any, report: Any = REPORT) -> bytes:
     return json.dumps(report).encode()
 
 
-WHOLE = json.dumps(REPORT).encode()
+_WHOLE = json.dumps(REPORT).encode()
 
 
 BAD = {
     "empty": b"",
-    "not JSON": b"kvmprobe says hello\n",
+    "not JSON": b"kvmprobe: hello\n",
     "binary": bytes(range(256)),
-    "truncated": WHOLE[: len(WHOLE) // 2],
-    "NaN": WHOLE.replace(b'"duration_ms": ', b'"duration_ms": NaN, "x": ', 1),
-    "infinite": WHOLE.replace(b'"duration_ms": ', b'"duration_ms": 1e999, "x": ', 1),
+    "truncated": _WHOLE[: len(_WHOLE) // 2],
+    "NaN": _WHOLE.replace(b'"duration_ms": ', b'"duration_ms": NaN, "x": ', 1),
+    "infinite": _WHOLE.replace(b'"duration_ms": ', b'"duration_ms": 1e999, "x": ', 1),
     "deep": b"[" * 1_000_000,
     "a list": b"[]",
     "a number": b"7",
@@ -62,14 +63,14 @@ BAD = {
     "register missing": changed("evidence", "snapshots", 0, "cpus", "0", "EFER", value=...),
     "CPU is no number": changed("evidence", "snapshots", 0, "cpus", "../0", value={}),
     "no CPU online": changed("evidence", "cpus", "online", value=""),
-    "CPUs backwards": changed("evidence", "cpus", "online", value="5-3"),
+    "CPUs in descending order": changed("evidence", "cpus", "online", value="5-3"),
     "a million CPUs": changed("evidence", "cpus", "online", value="0-99999"),
-    "no CPU stayed": changed("evidence", "cpus", "online_at_end", value="7"),
+    "no CPU online throughout": changed("evidence", "cpus", "online_at_end", value="7"),
     "leaf of three": changed("evidence", "cpus", "cpuid", "0", "0x0", value=["0x1", "0x2", "0x3"]),
     "API version is true": changed("evidence", "ioctls", "KVM_GET_API_VERSION", value=True),
     "a huge integer": changed("evidence", "host", "euid", value=10**400),
     "modules is a list": changed("evidence", "modules", value=[]),
-    "nested where nobody looks": changed("evidence", "weather", value=json.loads("[" * 600 + "]" * 600)),
+    "nested deeply in an unknown field": changed("evidence", "weather", value=json.loads("[" * 600 + "]" * 600)),
     "CPUs not ascending": changed("evidence", "cpus", "online", value=",".join(["0-65535"] * 100_000)),
     "a CPU with control characters": changed("evidence", "snapshots", 0, "cpus", "\x1b]0;owned\x07", value={}),
     "a name of three lines": changed("evidence", "modules", "kvm_amd", "parameters", "a\nb\nc", value="1"),
@@ -85,6 +86,6 @@ ANYTHING = st.recursive(
 
 
 def paths(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value inside `value`."""
+    """The path of each value inside `value`, and of itself."""
     items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
     return [here, *(path for key, item in items for path in paths(item, (*here, key)))]

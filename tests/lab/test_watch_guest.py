@@ -91,7 +91,7 @@ END
         watch held-own
         echo 3 >/proc/sys/kernel/yama/ptrace_scope
         $kvmprobe watch -- true 2>/yama; echo yama $? >>/status
-        grep -q 'refuses to trace a child of ours: Operation not permitted' /yama || cat /yama
+        grep -q 'refuses to let kvmprobe trace its own child: Operation not permitted' /yama || cat /yama
         cat /status; for name in none killed alive held held-own; do cat /$name; echo; done
     """
     output = guest(script, kernel="bookworm")
@@ -101,7 +101,7 @@ END
         check_report(report)
     verdicts = {name: report["verdict"] for name, report in reports.items()}
     assert verdicts["none"]["reason"] == "vm-not-created"
-    assert verdicts["none"]["summary"] == "the command never called KVM_CREATE_VM; it exited with status 7"
+    assert verdicts["none"]["summary"] == "the command did not call KVM_CREATE_VM; it exited with status 7"
     assert verdicts["killed"]["reason"] == verdicts["alive"]["reason"] == "svme-set-by-create-vm"
     assert [efer(snapshot["cpus"]) for snapshot in reports["killed"]["evidence"]["snapshots"]] == [OFF, ON, OFF]
     assert [efer(snapshot["cpus"]) for snapshot in reports["alive"]["evidence"]["snapshots"]] == [OFF, ON]

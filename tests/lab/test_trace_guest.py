@@ -44,7 +44,7 @@ def test_the_trace_shows_the_functions_and_the_writes(kernel: str, guest: Guest)
         status, message = _check(report, "observers")
         assert (status, message.partition(":")[0]) == (
             "pass",
-            "the trace, the registers and the uevents agree on cpu0-1",
+            "trace, registers and uevents agree on cpu0-1",
         )
         entries = json.loads(report)["evidence"]["trace"]["entries"]
         assert {"kvm_dev_ioctl", "kvm_vm_release"} <= {entry["function"] for entry in entries}

@@ -101,7 +101,7 @@ END
         check_report(report)
     verdicts = {name: report["verdict"] for name, report in reports.items()}
     assert verdicts["none"]["reason"] == "vm-not-created"
-    assert verdicts["none"]["summary"] == "the command never called KVM_CREATE_VM; it exited with status 7"
+    assert verdicts["none"]["summary"] == "the command did not call KVM_CREATE_VM; it exited with status 7"
     assert verdicts["killed"]["reason"] == verdicts["alive"]["reason"] == "svme-set-by-create-vm"
     assert [efer(snapshot["cpus"]) for snapshot in reports["killed"]["evidence"]["snapshots"]] == [OFF, ON, OFF]
     assert [efer(snapshot["cpus"]) for snapshot in reports["alive"]["evidence"]["snapshots"]] == [OFF, ON]

@@ -49,7 +49,7 @@ def readme_fleet() -> list[Any]:
     others = {
         7: "matrix/bookworm/svme-not-set",
         12: "matrix/trixie/held-second-no-virt-at-load",
-        21: "matrix/bookworm/svmdis-locked-key",
+        21: "matrix/bookworm/svmdis-locked",
         22: "matrix/trixie/svmdis",
         29: "matrix/trixie-backports/held-first",
         33: "matrix/trixie/low-highest-leaf",

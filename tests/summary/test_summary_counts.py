@@ -63,7 +63,7 @@ def test_reports_of_another_version_are_judged_again(tmp_path: Path) -> None:
 
 def test_a_stored_verdict_that_this_version_does_not_have_is_judged_again(tmp_path: Path) -> None:
     """Reasons and checks were renamed while this version was developed."""
-    reports = [host("reason", "matrix/trixie/svmdis-key"), host("check"), host("status")]
+    reports = [host("reason", "matrix/trixie/svmdis"), host("check"), host("status")]
     reports[0]["verdict"]["reason"] = "firmware-disabled-with-another-key"
     reports[1]["checks"][0]["id"] = "seller"
     reports[2]["verdict"]["status"] = "failed"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import hint_steps, text_checks, text_registers
-from kvmprobe.formats.text_lines import Line, heading, rendered
+from kvmprobe.formats.text_lines import Line, heading, packed, rendered
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import format_cpulist
 from kvmprobe.model.printable import BOLD, COLOURS, columns, counted, joined, one_line
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from kvmprobe.model.judgement import Report
 
 QUIET, ALL_CHECKS, EVERYTHING = -1, 1, 2
-
-_SHORT = 140  # characters, some two lines: shorter values share a paragraph, longer ones have a line each
 
 
 def render(report: Report, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
@@ -39,18 +37,18 @@ def render(report: Report, verbose: int = 0, colour: bool = False, width: int | 
 
 def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
     facts = Facts(report["evidence"])
+    every_cpu = verbose >= EVERYTHING
     applicable = report["verdict"]["status"] != "not applicable"
     yield _verdict(report)
     yield _what_to_do(report)
-    yield _host(facts, applicable or verbose >= EVERYTHING, verbose >= EVERYTHING)
-    yield from _observers(report["evidence"], verbose >= EVERYTHING)
-    if verbose >= ALL_CHECKS:
-        yield text_checks.tree(report, facts)
-    elif applicable:
-        yield text_checks.unpassed(report)
-    else:
-        yield _without_svm(facts)
-    if verbose >= EVERYTHING:
+    yield from _observers(report["evidence"], every_cpu)
+    host = [*_host(facts), *(text_registers.table(facts, every_cpu) if applicable or every_cpu else ())]
+    if verbose < ALL_CHECKS:
+        yield iter([*host, *(text_checks.unpassed(report) if applicable else _without_svm(facts))])
+        return
+    yield iter(host)
+    yield text_checks.tree(report, facts)
+    if every_cpu:
         from kvmprobe.formats import text_evidence
 
         yield text_evidence.everything(report["evidence"])
@@ -63,11 +61,8 @@ def _verdict(report: Report) -> Iterator[Line]:
     text = f"{status} {verdict['reason']}: {one_line(verdict['summary'])}"
     yield Line(text, painted=len(status), colour=BOLD + COLOURS[verdict["status"]])
     because = [one_line(value) for value in verdict.get("because") or ()]
-    if len("; ".join(because)) > _SHORT:
-        yield heading("Because:")
-        yield from (Line(f"  {value}", hang=4) for value in because)
-    elif because:
-        yield Line(f"Because: {'; '.join(because)}", painted=len("Because:"), colour=BOLD)
+    if because:
+        yield packed("Because:", because)
 
 
 def _what_to_do(report: Report) -> Iterator[Line]:
@@ -86,8 +81,7 @@ def _hint(report: Report) -> str:
     return one_line(report["verdict"]["hint"], " ")
 
 
-def _host(facts: Facts, with_registers: bool, every_cpu: bool) -> Iterator[Line]:
-    """What host it is, and its registers."""
+def _host(facts: Facts) -> Iterator[Line]:
     evidence = facts.evidence
     info = facts.first_cpuinfo()
     model = f"{info['model_name']}, family {info['cpu_family']} model {info['model']}" if info else "CPU model unknown"
@@ -98,8 +92,6 @@ def _host(facts: Facts, with_registers: bool, every_cpu: bool) -> Iterator[Line]
     about += [f"{offline} offline"] if offline else []
     about += [f"in a VM under {outer}"] if outer else []
     yield Line("; ".join(about))
-    if with_registers:
-        yield from text_registers.table(facts, every_cpu)
 
 
 def _without_svm(facts: Facts) -> Iterator[Line]:

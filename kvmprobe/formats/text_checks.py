@@ -12,29 +12,28 @@ from kvmprobe.model.printable import COLOURS, counted, one_line
 
 if TYPE_CHECKING:
     from kvmprobe.judge.facts import Facts
-    from kvmprobe.model.judgement import Report
+    from kvmprobe.model.judgement import CheckReport, Report
 
 _CHECKS = {check.id: check for check in CHECKS}
 _MARK = 10  # columns of "[ FAIL  ] "
 
 
 def unpassed(report: Report) -> Iterator[Line]:
-    """A line for each check that failed, warns or is unknown, and one for all others."""
-    checks, verdict = report["checks"], report["verdict"]
-    for check in checks:
-        if check["status"] in (FAIL, WARN, UNKNOWN):
-            message = "see above" if check["message"] == verdict["summary"] else one_line(check["message"])
-            yield _line(check["status"], 0, f"{_title(check['id'])}: {message}")
-    passed = sum(check["status"] == PASS for check in checks)
-    yield Line(f"{passed} of {counted(len(checks), 'check')} passed{_skipped(report)}; -v shows each.")
+    """A line for each check that failed, warns or is unknown, and one that counts the others.
 
-
-def _skipped(report: Report) -> str:
-    """How many checks were skipped, and why, where that is the same for all of them."""
-    skipped = [check for check in report["checks"] if check["status"] == SKIP]
-    causes = {_why_blocked(report, check["blocked_by"]) for check in skipped}
-    why = f" ({causes.pop()})" if len(causes) == 1 and "" not in causes else ""
-    return f", {len(skipped)} skipped{why}" if skipped else ""
+    The check that decided has its message in the verdict, so it is only named.
+    """
+    summary = report["verdict"]["summary"]
+    decisive = []
+    for check in report["checks"]:
+        if check["status"] in (FAIL, UNKNOWN) and check["message"] == summary:
+            decisive.append(_state(check))
+        elif check["status"] in (FAIL, WARN, UNKNOWN):
+            yield _line(check["status"], 0, f"{_title(check['id'])}: {one_line(check['message'])}")
+    statuses = [check["status"] for check in report["checks"]]
+    counts = [f"{statuses.count(PASS)} of {counted(len(statuses), 'check')} passed", *decisive]
+    counts += [f"{statuses.count(SKIP)} skipped"] if SKIP in statuses else []
+    yield Line(f"{', '.join(counts)}; -v shows each.")
 
 
 def tree(report: Report, facts: Facts) -> Iterator[Line]:
@@ -74,5 +73,10 @@ def _why_blocked(report: Report, blocked_by: str | None) -> str:
         return ""
     if report["verdict"]["status"] == "not applicable":
         return "does not apply"
-    statuses = {check["id"]: check["status"] for check in report["checks"]}
-    return f"{_title(blocked_by)} {'is unknown' if statuses.get(blocked_by) == UNKNOWN else 'failed'}"
+    blocking = next((check for check in report["checks"] if check["id"] == blocked_by), None)
+    return _state(blocking) if blocking else f"{blocked_by} failed"
+
+
+def _state(check: CheckReport) -> str:
+    """ "KVM_CREATE_VM failed", "SVME set is unknown"."""
+    return f"{_title(check['id'])} {'is unknown' if check['status'] == UNKNOWN else 'failed'}"

@@ -12,6 +12,7 @@ import pytest
 from kvmprobe.formats import text_watch
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
+from scripts.generators import reference
 from tests.helpers.recorded_evidence import EVIDENCE
 from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 
@@ -51,3 +52,8 @@ def test_every_path_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_to_a_file(page: Path) -> None:
     assert {target for target in _LINK.findall(page.read_text()) if not (page.parent / target).exists()} == set()
+
+
+def test_the_reference_is_made_from_the_tables() -> None:
+    """`python3 -m scripts.generators.reference` writes it anew."""
+    assert reference.PAGE.read_text() == reference.text()

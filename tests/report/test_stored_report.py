@@ -91,7 +91,7 @@ def mutations() -> Iterator[None]:
     value=st.just(...) | st.sampled_from([None, "", "0x0", "0-7", {"error": "EIO"}, -1, True, [], {}]) | ANYTHING,
 )
 def test_mutated_report_is_judged_or_refused(place: tuple[Any, Any], value: Any, tmp_path_factory: Any) -> None:
-    """Whatever value one field has: a judgement or a DataProblem. first_error() finds an error where jsonschema does."""
+    """Whatever value one field has: a judgement or a DataProblem. first_error() agrees with jsonschema."""
     report, path = place
     data = changed(*path, value=value, report=report)
     file = tmp_path_factory.getbasetemp() / "mutated.json"

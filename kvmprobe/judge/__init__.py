@@ -20,19 +20,17 @@ _VENDOR = "vendor"  # the check that decides whether the checks about SVM are ma
 
 def judge(evidence: Evidence) -> Report:
     """The report for evidence (of evidence.py), which it contains: see judgement.py and report.schema.json."""
-    facts = Facts(evidence)
-    outcomes = _examine(facts)
-    verdict = _decide(facts, outcomes)
+    outcomes = examine(evidence)
     return {
         "schema": SCHEMA,
         "tool": {"name": "kvmprobe", "version": __version__},
-        "verdict": verdict,
+        "verdict": _verdict(outcomes),
         "checks": [
             {
                 "id": outcome.check.id,
                 "status": outcome.result.status,
                 "message": outcome.result.message,
-                "hint": verdict["hint"] if outcome.result.reason == verdict["reason"] else outcome.result.hint,
+                "hint": outcome.result.hint,
                 "blocked_by": outcome.blocked_by,
             }
             for outcome in outcomes
@@ -43,10 +41,7 @@ def judge(evidence: Evidence) -> Report:
 
 def examine(evidence: Evidence) -> list[Outcome]:
     """The outcome of each check that applies to this evidence, in the kernel's order."""
-    return _examine(Facts(evidence))
-
-
-def _examine(facts: Facts) -> list[Outcome]:
+    facts = Facts(evidence)
     works = facts.works()
     stopped: dict[str, Outcome] = {}  # check id -> the outcome that stops what comes after it
     outcomes = []
@@ -64,6 +59,7 @@ def _examine(facts: Facts) -> list[Outcome]:
             if outcome.result.status == FAIL or (outcome.result.reason and outcome.result.status == UNKNOWN):
                 stopped[check.id] = outcome
         outcomes.append(outcome)
+    _find_cause(facts, outcomes)
     return outcomes
 
 
@@ -93,33 +89,41 @@ def _not_failed(part: CpuResult) -> CpuResult:
     return CpuResult(WARN if part.status == FAIL else part.status, part.message)
 
 
-def _decide(facts: Facts, outcomes: list[Outcome]) -> Verdict:
-    """The first failure decides, else the first thing that had to be known and is not, else what was confirmed."""
-    for status in (FAIL, UNKNOWN, PASS):
-        for outcome in outcomes:
-            if outcome.result.status == status and outcome.result.reason:
-                return _verdict(facts, outcome.result.reason, outcome.result)
-    # No check had anything decisive: the registers were never reached.
-    unknown = [outcome.result for outcome in outcomes if outcome.result.status == UNKNOWN]
-    first = unknown[0].message if unknown else "nothing could be read"
-    return _verdict(facts, "msr-unreadable", Result(UNKNOWN, first, because=[result.message for result in unknown]))
+def _decider(outcomes: list[Outcome]) -> tuple[Result, str]:
+    """The result that decides, and its reason: the first failure, else the first thing that had to be known and is not,
+    else what was confirmed. There always is one: of create-vm where there is no VM, else of svme."""
+    return next(
+        (outcome.result, outcome.result.reason)
+        for status in (FAIL, UNKNOWN, PASS)
+        for outcome in outcomes
+        if outcome.result.status == status and outcome.result.reason
+    )
 
 
-def _verdict(facts: Facts, reason: str, result: Result) -> Verdict:
-    """The verdict of a reason, with its cause and that cause's hint where the evidence shows one."""
-    status = REASONS[reason].status
-    cause: str | None = None
-    more: list[str] = []
-    hint: str | None = None
-    if status in ("failed", "inconclusive"):
-        from kvmprobe.judge import causes  # no host that is in order pays for their import
+def _find_cause(facts: Facts, outcomes: list[Outcome]) -> None:
+    """Adds the cause to the result that decides: its name, what shows it, and its hint.
 
-        cause, more, hint = causes.find(facts, reason)
+    The hint of a cause goes to every check with the same reason.
+    """
+    decider, reason = _decider(outcomes)
+    if REASONS[reason].status not in ("failed", "inconclusive"):
+        return
+    from kvmprobe.judge import causes  # no host that is in order pays for their import
+
+    decider.cause, more, hint = causes.find(facts, reason)
+    decider.because += [text for text in more if text not in decider.because]
+    for outcome in outcomes:
+        if hint and outcome.result.reason == reason:
+            outcome.result.hint = hint
+
+
+def _verdict(outcomes: list[Outcome]) -> Verdict:
+    result, reason = _decider(outcomes)
     return {
-        "status": status,
+        "status": REASONS[reason].status,
         "reason": reason,
-        "cause": cause,
+        "cause": result.cause,
         "summary": result.message,
-        "because": [*result.because, *(text for text in more if text not in result.because)],
-        "hint": hint or result.hint or REASONS[reason].hint,
+        "because": result.because,
+        "hint": result.hint or REASONS[reason].hint,
     }

@@ -19,7 +19,8 @@ from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
 def judged(evidence: Any) -> list[str]:
     """The verdict and each check, with its parts by CPU."""
     verdict = judge(evidence)["verdict"]
-    lines = [f"{verdict['status']} {verdict['reason']}: {verdict['summary']}"]
+    cause = f" ({verdict['cause']})" if verdict["cause"] else ""
+    lines = [f"{verdict['status']} {verdict['reason']}{cause}: {verdict['summary']}"]
     lines += [f"  because {line}" for line in verdict["because"]]
     lines += _hint(verdict["reason"], verdict["hint"])
     blocked: dict[str, list[str]] = {}

@@ -118,11 +118,28 @@ MODULE: tuple[Variant, ...] = (
     (
         "not loaded, VM_CR unread on cpu1",
         BASE,
-        each(no_kvm_amd, register("before", "VM_CR", UNREAD, "1")),
+        each(no_kvm_amd, register("before", "VM_CR", {"error": "EPERM"}, "1")),
         "msr-unreadable",
     ),
-    ("not loaded, SVM bit unread on cpu1", BASE, each(no_kvm_amd, leaf_unread("0x80000001", "1")), "msr-unreadable"),
-    ("not loaded, raw CPUID unread", BASE, each(no_kvm_amd, without_cpuid), "msr-unreadable"),
+    (
+        "not loaded, VM_CR refused",
+        BASE,
+        each(no_kvm_amd, register("before", "VM_CR", UNREAD, "1")),
+        "kvm-amd-not-loaded",
+    ),
+    (
+        "not loaded, SVM bit unread on cpu1",
+        BASE,
+        each(no_kvm_amd, leaf_unread("0x80000001", "1")),
+        "kvm-amd-not-loaded",
+    ),
+    (
+        "not loaded, SVM bit and flags unread",
+        BASE,
+        each(no_kvm_amd, leaf_unread("0x80000001", "1"), without_flags("1")),
+        "msr-unreadable",
+    ),
+    ("not loaded, raw CPUID unread", BASE, each(no_kvm_amd, without_cpuid), "kvm-amd-not-loaded"),
     ("not loaded, EFER unread", BASE, each(no_kvm_amd, register("before", "EFER", UNREAD)), "kvm-amd-not-loaded"),
     (
         "not loaded, vboxdrv, held",

@@ -70,7 +70,8 @@ def _phase(phase: str, entries: list[TraceEntry], trace: Trace, every_cpu: bool)
 
 def _expected(phase: str, entries: list[TraceEntry], trace: Trace) -> Iterator[Line]:
     """The steps of the chain that the trace does not show, and why."""
-    expected = [(step, trace["visible"].get(step.id) or []) for step in kernel_steps.STEPS if phase in step.phases]
+    visible = trace["visible"]  # without a step: an earlier version did not look for it
+    expected = [(step, visible[step.id]) for step in kernel_steps.STEPS if phase in step.phases and step.id in visible]
     called = {entry["function"] for entry in entries}
     unused = [names[-1] for _, names in expected if names and not called.intersection(names)]
     if unused:

@@ -348,6 +348,14 @@ def test_other_observers_are_shown_without_being_asked_for(name: str, parts: tup
     assert all(part in text for part in parts)
 
 
+def test_a_step_that_an_earlier_version_did_not_look_for_is_not_reported() -> None:
+    evidence = recorded("trace/bookworm-create")
+    evidence["trace"]["visible"].update(kvm_create_vm=[], kvm_dev_ioctl_create_vm=[])
+    assert "absent): kvm_dev_ioctl_create_vm, kvm_create_vm" in text_of(judge(evidence))
+    del evidence["trace"]["visible"]["kvm_dev_ioctl_create_vm"]
+    assert "absent): kvm_create_vm" in text_of(judge(evidence))
+
+
 def test_a_stored_report_is_shown_as_it_is() -> None:
     """Without being judged again."""
     stored = json.loads((EVIDENCE / "matrix/bookworm/no-svm.json").read_text())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.host.processes import status_fields
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.values import failure
 
@@ -24,10 +25,9 @@ def read_rights(root: Sysroot, with_mounts: bool) -> Rights:
     Hosts with many containers have long lists of mounts.
     """
     try:
-        lines = root.read_text("/proc/self/status").split("\n")
+        fields = status_fields(root, "self")
     except OSError as error:
         return _of(root, failure(error), {}, with_mounts)
-    fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return _of(root, _groups(root, fields), fields, with_mounts)
 
 

@@ -18,16 +18,21 @@ def process_name(root: Sysroot, pid: int) -> str | None:
     return root.read_text_or_none(f"/proc/{pid}/comm")
 
 
-def status_field(root: Sysroot, pid: int, name: str) -> str | None:
-    """Return the text of a field of /proc/PID/status ("Tgid", "State", "TracerPid", …); `pid` may be a thread's.
+def status_fields(root: Sysroot, pid: int | str) -> dict[str, str]:
+    """Return the fields of /proc/PID/status by name ("Tgid", "State", "TracerPid", …). Raises OSError.
 
-    None where the process is gone, may not be read, or has no such field.
+    `pid`: of a process or a thread, or "self".
     """
-    for line in (root.read_text_or_none(f"/proc/{pid}/status") or "").splitlines():
-        field, _, value = line.partition(":")
-        if field == name:
-            return value.strip()
-    return None
+    lines = root.read_text(f"/proc/{pid}/status").split("\n")
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def status_field(root: Sysroot, pid: int, name: str) -> str | None:
+    """Return one field of /proc/PID/status, None where the process is gone or has no such field."""
+    try:
+        return status_fields(root, pid).get(name)
+    except OSError:
+        return None
 
 
 def count_vms(root: Sysroot, pid: int) -> int:

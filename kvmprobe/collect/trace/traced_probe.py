@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 
 class TracedProbe(VmProbe):
-    """Records in `instance`. `load`: also trace kvm_amd being loaded; where it is loaded, it is unloaded first.
+    """Records in `instance`. `reload`: also trace kvm_amd being loaded; where it is loaded, it is unloaded first.
 
     Raises Problem where tracing fails, or kvm_amd cannot be unloaded.
     """
 
-    def __init__(self, root: Sysroot, instance: TraceInstance, load: bool) -> None:
+    def __init__(self, root: Sysroot, instance: TraceInstance, reload: bool) -> None:
         super().__init__(root)
         self._instance = instance
-        self._load = load
+        self._reload = reload
         self._unloaded: dict[str, dict[str, Reading]] | None = None
         self._entries: list[TraceEntry] = []
         self._traceable: set[str] = set()  # The functions of the chain that this kernel can trace.
 
     def prepare(self) -> None:
-        """Start the trace and, with `load`, load kvm_amd."""
-        was_present = self._load and modules.is_present(self.root, KVM_AMD)
+        """Start the trace and, with `reload`, load kvm_amd."""
+        was_present = self._reload and modules.is_present(self.root, KVM_AMD)
         if was_present and not modules.is_loaded(self.root, KVM_AMD):
             raise Problem(f"{KVM_AMD} is built into this kernel, it cannot be loaded again", "Omit --reload.")
-        if not self._load:
+        if not self._reload:
             self._start("before")
         elif was_present:
             self._unload_and_load()
@@ -77,7 +77,7 @@ class TracedProbe(VmProbe):
         """By step: the names that this kernel can trace, [] where it has inlined or renamed the function."""
         if not self._instance.functions:
             return {step.id: [] for step in kernel_steps.STEPS}
-        if self._load:
+        if self._reload:
             self._traceable.update(name for name, _ in self._instance.available_functions())
         # An __init function is no longer available once its module is loaded, but its entry shows that it was.
         names = {*self._traceable, *(entry["function"] for entry in self._entries if entry["function"])}
@@ -99,7 +99,7 @@ class TracedProbe(VmProbe):
                 yield f"{name}:mod:{module}" if module else name
         for step in kernel_steps.STEPS:
             # The kernel keeps filters for modules that are not loaded yet.
-            if self._load and step.module and not modules.is_present(self.root, step.module):
+            if self._reload and step.module and not modules.is_present(self.root, step.module):
                 yield from (f"{name}:mod:{step.module}" for name in step.names)
 
     def _load_kvm_amd(self) -> None:

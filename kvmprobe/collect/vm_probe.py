@@ -38,7 +38,7 @@ class VmProbe:
         self.device: Device = kvm_node.read_node(root, self.udev.kvm_node())
 
     def prepare(self) -> None:
-        """Called before CPUs and modules are read. `trace --load` loads kvm_amd here."""
+        """Called before CPUs and modules are read. `trace --reload` loads kvm_amd here."""
 
     def begin_phase(self, phase: str) -> None:
         """Called at the beginning of each phase of kernel_steps.PHASES."""

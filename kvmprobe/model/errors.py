@@ -15,9 +15,9 @@ EXIT_SOFTWARE = 70
 
 
 class Problem(Exception):
-    """Something the user has to know: `message` says what, where and why, `hint` what to do.
+    """A problem that ends the command: `message` has what, where and why, `hint` what to do.
 
-    `exit_status` is what the process ends with.
+    `exit_status`: the exit status of the process.
     """
 
     exit_status = EXIT_INCONCLUSIVE
@@ -35,13 +35,13 @@ class UsageProblem(Problem):
 
 
 class DataProblem(Problem):
-    """A file that was given is not what it should be."""
+    """A file that the user named is not what it should be."""
 
     exit_status = EXIT_DATA
 
 
 class Interrupted(BaseException):
-    """A signal asked the program to end; `signum` is which one. Not an Exception, so that nothing swallows it."""
+    """The signal `signum` asked the program to end. No Exception, so that no `except Exception` catches it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)

@@ -1,4 +1,4 @@
-"""Files that are not what they should be: one clear line, exit status 65."""
+"""Stored reports: read where they are evidence, refused with one clear line and exit status 65 where they are not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmprobe.formats import text
 from kvmprobe.judge import judge
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.json_schema import first_error, report_schema
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from kvmprobe.report.stored_report import load
 from tests.helpers.counted import NUMBERS
 from tests.helpers.recorded_evidence import RECORDED, recorded_name
@@ -24,7 +25,7 @@ from tests.helpers.stored_files import ANYTHING, BAD, REPORT, REPORTS, changed, 
 
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
-def test_bad_file(data: bytes, tmp_path: Path) -> None:
+def test_a_bad_file_is_refused_in_one_line(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_bytes(data)
     done = kvmprobe("judge", path)
@@ -37,7 +38,7 @@ def test_bad_file(data: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nonexistent/report.json", "/", "/proc/self/mem"])
-def test_unreadable_file(path: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(path: str) -> None:
     done = kvmprobe("judge", path)
     assert (done.returncode, done.stdout) == (65, "")
     assert path in done.stderr
@@ -65,7 +66,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=recorded_name)
-def test_reports_follow_the_schema(path: Path) -> None:
+def test_every_judged_report_follows_the_schema(path: Path) -> None:
     schema = report_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     report = judge(json.loads(path.read_text())["evidence"])
@@ -78,19 +79,19 @@ MUTATED = {"judged": 0, "refused": 0}
 
 @pytest.fixture(scope="module", autouse=True)
 def mutations() -> Iterator[None]:
-    """Says in the end how many there were: a wrong one would have failed."""
+    """Counts the mutated reports for the summary of the test run. A wrong one has failed."""
     yield
     if any(MUTATED.values()):
         NUMBERS.append(f"mutated reports: {MUTATED['judged']} judged, {MUTATED['refused']} refused, 0 wrong")
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400)
 @given(
     place=st.sampled_from([(report, path) for report in REPORTS for path in paths(report) if path]),
     value=st.just(...) | st.sampled_from([None, "", "0x0", "0-7", {"error": "EIO"}, -1, True, [], {}]) | ANYTHING,
 )
 def test_mutated_report_is_judged_or_refused(place: tuple[Any, Any], value: Any, tmp_path_factory: Any) -> None:
-    """Whatever one place says: a judgement or a DataProblem; and our reading of the schema is jsonschema's."""
+    """Whatever value one field has: a judgement or a DataProblem. first_error() and jsonschema find the same errors."""
     report, path = place
     data = changed(*path, value=value, report=report)
     file = tmp_path_factory.getbasetemp() / "mutated.json"
@@ -107,7 +108,7 @@ def test_mutated_report_is_judged_or_refused(place: tuple[Any, Any], value: Any,
         refused = problem.message
     MUTATED["judged" if report else "refused"] += 1
     if report:
-        assert report["verdict"]["status"] in ("confirmed", "failed", "inconclusive", "not applicable")
+        assert report["verdict"]["status"] in EXIT_STATUS
         assert text.render(report, 1)
     else:
         assert refused

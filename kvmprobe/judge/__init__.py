@@ -20,19 +20,17 @@ _VENDOR = "vendor"  # the check that decides whether the checks about SVM are ma
 
 def judge(evidence: Evidence) -> Report:
     """The report for evidence (of evidence.py), which it contains: see judgement.py and report.schema.json."""
-    facts = Facts(evidence)
-    outcomes = _examine(facts)
-    verdict = _decide(facts, outcomes)
+    outcomes, decisive = _decide(Facts(evidence))
     return {
         "schema": SCHEMA,
         "tool": {"name": "kvmprobe", "version": __version__},
-        "verdict": verdict,
+        "verdict": _verdict(decisive),
         "checks": [
             {
                 "id": outcome.check.id,
                 "status": outcome.result.status,
                 "message": outcome.result.message,
-                "hint": verdict["hint"] if outcome.result.reason == verdict["reason"] else outcome.result.hint,
+                "hint": outcome.result.hint,
                 "blocked_by": outcome.blocked_by,
             }
             for outcome in outcomes
@@ -43,10 +41,10 @@ def judge(evidence: Evidence) -> Report:
 
 def examine(evidence: Evidence) -> list[Outcome]:
     """The outcome of each check that applies to this evidence, in the kernel's order."""
-    return _examine(Facts(evidence))
+    return _decide(Facts(evidence))[0]
 
 
-def _examine(facts: Facts) -> list[Outcome]:
+def _apply_checks(facts: Facts) -> list[Outcome]:
     works = facts.works()
     stopped: dict[str, Outcome] = {}  # check id -> the outcome that stops what comes after it
     outcomes = []
@@ -93,33 +91,42 @@ def _not_failed(part: CpuResult) -> CpuResult:
     return CpuResult(WARN if part.status == FAIL else part.status, part.message)
 
 
-def _decide(facts: Facts, outcomes: list[Outcome]) -> Verdict:
-    """The first failure decides, else the first thing that had to be known and is not, else what was confirmed."""
+def _decide(facts: Facts) -> tuple[list[Outcome], Result]:
+    """All outcomes, and the result that the verdict repeats, with its cause: the first failure decides, else the first
+    thing that had to be known and is not, else what was confirmed."""
+    outcomes = _apply_checks(facts)
     for status in (FAIL, UNKNOWN, PASS):
         for outcome in outcomes:
             if outcome.result.status == status and outcome.result.reason:
-                return _verdict(facts, outcome.result.reason, outcome.result)
+                outcome.result = _with_cause(facts, outcome.result, outcome.result.reason)
+                return outcomes, outcome.result
     # No check had anything decisive: the registers were never reached.
-    unknown = [outcome.result for outcome in outcomes if outcome.result.status == UNKNOWN]
-    first = unknown[0].message if unknown else "nothing could be read"
-    return _verdict(facts, "msr-unreadable", Result(UNKNOWN, first, because=[result.message for result in unknown]))
+    unknown = [outcome.result.message for outcome in outcomes if outcome.result.status == UNKNOWN]
+    message = unknown[0] if unknown else "nothing could be read"
+    return outcomes, _with_cause(facts, Result(UNKNOWN, message, because=unknown), "msr-unreadable")
 
 
-def _verdict(facts: Facts, reason: str, result: Result) -> Verdict:
-    """The verdict of a reason, with its cause and that cause's hint where the evidence shows one."""
-    status = REASONS[reason].status
+def _with_cause(facts: Facts, result: Result, reason: str) -> Result:
+    """A decisive result with the cause of its reason, and that cause's hint, where the evidence shows one."""
     cause: str | None = None
     more: list[str] = []
     hint: str | None = None
-    if status in ("failed", "inconclusive"):
+    if REASONS[reason].status in ("failed", "inconclusive"):
         from kvmprobe.judge import causes  # no host that is in order pays for their import
 
         cause, more, hint = causes.find(facts, reason)
+    because = list(dict.fromkeys((*result.because, *more)))
+    hint = hint or result.hint or REASONS[reason].hint
+    return Result(result.status, result.message, reason, hint, because, result.by_cpu, cause)
+
+
+def _verdict(decisive: Result) -> Verdict:
+    reason = decisive.reason or ""
     return {
-        "status": status,
+        "status": REASONS[reason].status,
         "reason": reason,
-        "cause": cause,
-        "summary": result.message,
-        "because": [*result.because, *(text for text in more if text not in result.because)],
-        "hint": hint or result.hint or REASONS[reason].hint,
+        "cause": decisive.cause,
+        "summary": decisive.message,
+        "because": decisive.because,
+        "hint": decisive.hint or "",
     }

@@ -30,7 +30,7 @@ class Result:
 
     `reason`: the verdict's reason (of reasons.py) where this check decides it; `hint`: in place of that reason's hint;
     `because`: the values in the evidence that show it, one line each; `by_cpu`: where the CPUs differ in what this
-    check reads, one part for each CPU, else nothing.
+    check reads, one part for each CPU, else nothing; `cause`: of the verdict's reason (of causes/), which the judge adds.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Result:
         hint: str | None = None,
         because: Sequence[str] = (),
         by_cpu: Mapping[int, CpuResult] | None = None,
+        cause: str | None = None,
     ) -> None:
         self.status = status
         self.message = message
@@ -48,6 +49,7 @@ class Result:
         self.hint = hint
         self.because = list(because)
         self.by_cpu = dict(by_cpu or {})
+        self.cause = cause
 
 
 class Check:

@@ -118,11 +118,28 @@ MODULE: tuple[Variant, ...] = (
     (
         "not loaded, VM_CR unread on cpu1",
         BASE,
-        each(no_kvm_amd, register("before", "VM_CR", UNREAD, "1")),
+        each(no_kvm_amd, register("before", "VM_CR", {"error": "ENOENT"}, "1")),
         "msr-unreadable",
     ),
-    ("not loaded, SVM bit unread on cpu1", BASE, each(no_kvm_amd, leaf_unread("0x80000001", "1")), "msr-unreadable"),
-    ("not loaded, raw CPUID unread", BASE, each(no_kvm_amd, without_cpuid), "msr-unreadable"),
+    (
+        "not loaded, VM_CR refused on cpu1",  # KVM then takes it for 0
+        BASE,
+        each(no_kvm_amd, register("before", "VM_CR", {"error": "EIO"}, "1")),
+        "kvm-amd-not-loaded",
+    ),
+    (
+        "not loaded, SVM bit unread on cpu1",
+        BASE,
+        each(no_kvm_amd, leaf_unread("0x80000001", "1")),
+        "kvm-amd-not-loaded",
+    ),
+    ("not loaded, raw CPUID unread", BASE, each(no_kvm_amd, without_cpuid), "kvm-amd-not-loaded"),
+    (
+        "not loaded, raw CPUID unread, no svm flag",
+        BASE,
+        each(no_kvm_amd, without_cpuid, no_flag),
+        "msr-unreadable",
+    ),
     ("not loaded, EFER unread", BASE, each(no_kvm_amd, register("before", "EFER", UNREAD)), "kvm-amd-not-loaded"),
     (
         "not loaded, vboxdrv, held",

@@ -184,7 +184,7 @@ CREATE_VM: tuple[Variant, ...] = (
     ("create answers -1", BASE, create_answers(-1), "vm-not-created"),
     ("API version unknown", BASE, lambda e: e["ioctls"].update(KVM_GET_API_VERSION=None), "svme-set-by-create-vm"),
     ("API version 0", BASE, api_version(0), "api-version"),
-    ("API version EACCES", BASE, api_version({"error": "EACCES"}), "api-version"),
+    ("API version EACCES", BASE, api_version({"error": "EACCES"}), "kvm-not-permitted"),
 )
 
 GUEST: tuple[Variant, ...] = (

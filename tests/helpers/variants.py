@@ -206,6 +206,7 @@ def modprobe_answers(status: int | None, output: str) -> Callable[[Evidence], No
 
 
 def refused_to_a_user(evidence: Evidence) -> None:
+    evidence["host"]["euid"] = 1000
     load_failed(evidence)
     set_everywhere(evidence, "VM_CR", {"error": "EACCES"})
 
@@ -334,7 +335,7 @@ VARIANTS: tuple[Variant, ...] = (
     ("API version 11", BASE, api_version(11), "api-version"),
     ("API version ENOTTY", BASE, api_version({"error": "ENOTTY"}), "api-version"),
     ("create ENOMEM", BASE, create_fails("ENOMEM"), "create-vm-failed"),
-    ("create EPERM", BASE, create_fails("EPERM"), "create-vm-failed"),
+    ("create EPERM", BASE, create_fails("EPERM"), "kvm-not-permitted"),
     ("create EBUSY, SVME 0", BASE, create_fails("EBUSY"), "create-vm-failed"),
     ("SVME 0 on cpu1", BASE, svme_not_set, "svme-not-set"),
     ("SVME stays on cpu1", BASE, svme_not_cleared, "svme-not-cleared"),

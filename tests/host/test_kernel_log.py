@@ -138,14 +138,14 @@ def test_damaged_copies(content: bytes, tmp_path: Path) -> None:
 def test_a_pipe_or_folder_in_place_of_the_log(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     os.mkfifo(tmp_path / "dev/kmsg")
-    assert read_log(Sysroot(str(tmp_path))) == {"error": "EINVAL", "lines": []}
+    assert read_log(Sysroot(str(tmp_path)))["error"] == "EINVAL"
     (tmp_path / "dev/kmsg").unlink()
     (tmp_path / "dev/kmsg").mkdir()
     assert read_log(Sysroot(str(tmp_path)))["error"] in ("EINVAL", "EISDIR")
 
 
 def test_no_log_at_all(tmp_path: Path) -> None:
-    assert read_log(Sysroot(str(tmp_path))) == {"error": "ENOENT", "lines": []}
+    assert read_log(Sysroot(str(tmp_path)))["error"] == "ENOENT"
 
 
 def test_a_log_that_never_ends(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kvmprobe.judge import examine, judge
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.check_table import CHECKS, RENAMED_CHECKS
 from kvmprobe.judge.facts import Facts
@@ -89,9 +90,10 @@ def test_the_verdict_is_that_of_a_check(evidence: Any) -> None:
     deciders = [o for o in examine(evidence) if (o.result.status, o.result.reason) == (wanted, verdict["reason"])]
     result = deciders[0].result
     assert (verdict["summary"], verdict["because"], verdict["hint"]) == (result.message, result.because, result.hint)
+    assert len(verdict["because"]) == len(set(verdict["because"]))
     assert verdict["because"]
     assert verdict["hint"]
-    assert verdict["cause"] is None
+    assert verdict["cause"] is None or verdict["reason"] in CAUSES[verdict["cause"]].reasons
 
 
 @pytest.mark.parametrize("evidence", ALL)

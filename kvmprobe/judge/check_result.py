@@ -41,6 +41,7 @@ class Result:
         hint: str | None = None,
         because: Sequence[str] = (),
         by_cpu: Mapping[int, CpuResult] | None = None,
+        cause: str | None = None,
     ) -> None:
         self.status = status
         self.message = message

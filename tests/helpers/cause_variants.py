@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.helpers.evidence_changes import no_flag
 from tests.helpers.variants import (
     Evidence,
     firmware_disabled,
@@ -155,12 +156,6 @@ def lockdown(value: str) -> Change:
 def user(number: int) -> Change:
     """kvmprobe ran as this user."""
     return lambda evidence: evidence["host"].update(euid=number)
-
-
-def without_flag(evidence: Evidence) -> None:
-    """The kernel shows no svm in /proc/cpuinfo; raw CPUID has it."""
-    for info in evidence["cpus"]["cpuinfo"].values():
-        info["flags"].remove("svm")
 
 
 def built_in_refused(*texts: str) -> Change:
@@ -584,14 +579,14 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
     (
         "svm-cleared-by-clearcpuid",
         BASE,
-        all_of(refused("Clearing CPUID bits: umip svm", "has_svm: svm not available"), without_flag),
+        all_of(refused("Clearing CPUID bits: umip svm", "has_svm: svm not available"), no_flag),
         "kvm-amd-load-failed",
         ("Remove clearcpuid=svm", "umip svm"),
     ),
     (
         "svm-cleared-by-clearcpuid",
         BASE,
-        all_of(built_in_refused("kvm_amd: SVM not supported by CPU 0"), command_line("clearcpuid=194"), without_flag),
+        all_of(built_in_refused("kvm_amd: SVM not supported by CPU 0"), command_line("clearcpuid=194"), no_flag),
         "kvm-device-missing",
         ("Remove clearcpuid=194", "not supported by CPU 0"),
     ),
@@ -600,7 +595,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         BASE,
         all_of(
             refused("SVM disabled (by BIOS) in MSR_VM_CR", "kvm_amd: SVM not supported by CPU 1", answer="EIO"),
-            without_flag,
+            no_flag,
         ),
         "kvm-amd-load-failed",
         ("until the next boot", "SVM Mode"),
@@ -608,7 +603,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
     (
         "svm-hidden-by-kernel",
         BASE,
-        all_of(refused("kvm_amd: SVM not supported by CPU 0", answer="Input/output error"), without_flag),
+        all_of(refused("kvm_amd: SVM not supported by CPU 0", answer="Input/output error"), no_flag),
         "kvm-amd-load-failed",
         ("clearcpuid=",),
     ),

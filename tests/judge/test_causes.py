@@ -10,7 +10,8 @@ import pytest
 from kvmprobe.judge import judge
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.reasons import REASONS
-from tests.helpers.cause_variants import BASE, CAUSED, all_of, attempt, log, module, refused, user, without_flag
+from tests.helpers.cause_variants import BASE, CAUSED, all_of, attempt, log, module, refused, user
+from tests.helpers.evidence_changes import no_flag
 from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
 from tests.helpers.variants import held_at_create, no_kvm_amd, set_everywhere
 
@@ -137,7 +138,7 @@ def test_the_log_decides_where_registers_cannot() -> None:
 
     bios = all_of(unreadable, log("kvm: support for 'kvm_amd' disabled by bios"))
     assert verdict_of(BASE, bios)["reason"] == "firmware-disabled"
-    bit = all_of(unreadable, without_flag, log("has_svm: svm not available", "kvm: no hardware support for 'kvm_amd'"))
+    bit = all_of(unreadable, no_flag, log("has_svm: svm not available", "kvm: no hardware support for 'kvm_amd'"))
     assert verdict_of(BASE, bit)["reason"] == "cpu-lacks-svm"
     cleared = all_of(bit, log("Clearing CPUID bits: svm", "has_svm: svm not available"))
     assert verdict_of(BASE, cleared)["cause"] == "svm-cleared-by-clearcpuid"

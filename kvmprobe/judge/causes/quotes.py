@@ -118,7 +118,7 @@ def hypervisor_text(facts: Facts) -> list[str]:
     """That the host is a virtual machine, as `because` has it."""
     name = hypervisor(facts)
     if name:
-        return [f"CPUID 0x40000000: {name}"]
+        return [f"hypervisor = {name}"]
     return ["/proc/cpuinfo: flag hypervisor"] if in_vm(facts) else []
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from kvmprobe.model.times import format_time
 from tests.helpers.fleet_reports import equal_hosts, host, write_reports
-from tests.helpers.recorded_evidence import EVIDENCE, RECORDED
+from tests.helpers.recorded_evidence import RECORDED
 from tests.helpers.run_kvmprobe import kvmprobe
 from tests.helpers.summaries import SUMMARY_SCHEMA, counts, summary
 
@@ -26,7 +26,7 @@ def test_the_schema_is_a_json_schema() -> None:
 
 def test_counts_all_recorded_reports() -> None:
     reports = [json.loads(path.read_text()) for path in RECORDED]
-    data, status = summary("--all", EVIDENCE)
+    data, status = summary("--all", *RECORDED)
     assert status == 1
     assert data["reports"] == {"read": len(RECORDED), "older": 0, "judged_again": 0, "bad": 0}
     for field, value in (
@@ -41,8 +41,8 @@ def test_counts_all_recorded_reports() -> None:
 
 def test_stored_verdicts_are_those_of_judging_again() -> None:
     """In all that a summary shows, the verdicts that this version stored are those that it gives."""
-    stored, _ = summary("--all", "-v", EVIDENCE)
-    again, _ = summary("--all", "-v", "--judge", EVIDENCE)
+    stored, _ = summary("--all", "-v", *RECORDED)
+    again, _ = summary("--all", "-v", "--judge", *RECORDED)
     assert again["reports"].pop("judged_again") == len(RECORDED)
     assert stored["reports"].pop("judged_again") == 0
     assert again == stored

@@ -17,7 +17,6 @@ KEY = "may hold a key"
 def firmware(vm_cr: str, svml: str | None) -> Any:
     evidence = recorded(BASE)
     no_kvm_amd(evidence)
-    bare_metal(evidence)
     everywhere("VM_CR", vm_cr)(evidence)
     leaf("0x1", 2, "0x0")(evidence)  # on bare metal
     (leaf("0x8000000a", 3, svml) if svml else leaf_unread("0x8000000a", "0", "1"))(evidence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.model.errors import UsageProblem
-from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.reasons import REASONS, RENAMED_REASONS
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from kvmprobe.formats import explanation
     from kvmprobe.report import output
 
-    names = [name for part in options.reasons for name in matching(part, REASONS)]
+    names = [name for part in options.reasons for name in matching(RENAMED_REASONS.get(part, part), REASONS)]
     texts = [explanation.render(name) for name in dict.fromkeys(names) or (None,)]
     output.write("\n".join(texts), None)
     return 0

@@ -20,7 +20,7 @@ from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.printable import ascii_only, clean, cut
-from kvmprobe.model.registers import CPUID_SEV, LEAF_MEMORY_ENCRYPTION, LEAF_SVM, VM_CR, CpuidBit
+from kvmprobe.model.registers import CPUID_BITS, CpuidBit
 
 if TYPE_CHECKING:
     from typing import Union
@@ -98,8 +98,7 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     yield "max-vcpus", most if isinstance(most, int) else None
     yield "cpus.online", len(facts.cpus)
     yield "cpus.svme", _count(facts.svme("created"))
-    vm_cr = facts.register("before", "VM_CR").items()
-    yield "cpus.svmdis", _count({cpu: None if value is None else VM_CR.bit(value, "SVMDIS") for cpu, value in vm_cr})
+    yield "cpus.svmdis", _count(facts.svmdis())
     statuses = [check["status"] for check in report["checks"]]
     for status in (PASS, WARN, FAIL, SKIP, UNKNOWN):
         yield f"checks.{status}", statuses.count(status)
@@ -109,10 +108,10 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
 # The names are those of NFD's own labels (cpu-security.sev.es.enabled, ...), shortened.
 _KVM_AMD: dict[str, tuple[str, CpuidBit | None]] = {
     "nested": ("nested", None),
-    "npt": ("npt", CpuidBit(LEAF_SVM, 3, 0)),
-    "sev": ("sev", CPUID_SEV),
-    "sev-es": ("sev_es", CpuidBit(LEAF_MEMORY_ENCRYPTION, 0, 3)),
-    "sev-snp": ("sev_snp", CpuidBit(LEAF_MEMORY_ENCRYPTION, 0, 4)),
+    "npt": ("npt", CPUID_BITS["npt"]),
+    "sev": ("sev", CPUID_BITS["sev"]),
+    "sev-es": ("sev_es", CPUID_BITS["sev_es"]),
+    "sev-snp": ("sev_snp", CPUID_BITS["sev_snp"]),
 }
 _SWITCH = {"Y": True, "1": True, "N": False, "0": False}
 

@@ -15,7 +15,6 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import parse_cpulist
 from kvmprobe.model.printable import ascii_only, clean
-from kvmprobe.model.registers import VM_CR
 from kvmprobe.model.times import parse_time
 from kvmprobe.model.values import SNAPSHOT_PHASES
 from kvmprobe.model.verdict_status import EXIT_STATUS
@@ -78,12 +77,7 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
     yield (
         "kvmprobe_svmdis_cpus",
         "Online CPUs by VM_CR.SVMDIS: whether the firmware has disabled SVM.",
-        _count(
-            {
-                cpu: None if value is None else VM_CR.bit(value, "SVMDIS")
-                for cpu, value in facts.register("before", VM_CR.name).items()
-            }
-        ),
+        _count(facts.svmdis()),
     )
     yield (
         "kvmprobe_run_duration_seconds",

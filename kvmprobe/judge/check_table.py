@@ -86,6 +86,3 @@ CHECKS = (
     Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),
     Check("watched", None, "watched command", ("ptrace",), _watched_command, applies=_is_watched),
 )
-
-# Ids in reports that were written before they changed, and today's.
-RENAMED_CHECKS = {"witnesses": "observers"}

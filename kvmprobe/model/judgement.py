@@ -1,8 +1,8 @@
 """The types of a judgement: what a report adds to its evidence. The same as a JSON Schema: report.schema.json.
 
-Types only, imported where TYPE_CHECKING (evidence.py has the reason). A stored report may be older than a field:
-whoever reads one accepts a verdict without `cause` and `because`, and names that RENAMED_REASONS (reasons.py) and
-RENAMED_CHECKS (check_table.py) list.
+Types only, imported where TYPE_CHECKING (evidence.py has the reason). A stored report may be older than a field or a
+name: whoever reads one accepts a verdict without `cause` and `because`, a reason of RENAMED_REASONS (reasons.py), and
+a check that CHECKS does not have.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The output of `kvmprobe explain`, from the table of reasons."""
+"""The output of `kvmprobe explain`, from the tables of reasons and causes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from kvmprobe.formats.hint_steps import steps
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.errors import UsageProblem
 from kvmprobe.model.printable import columns, joined, wrap
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
@@ -13,11 +14,17 @@ _WIDTH = 80
 
 
 def render(name: str | None) -> str:
-    """One reason in full; without a name, all of them with their verdicts. Raises UsageProblem for an unknown name."""
+    """One reason or cause in full; without a name, all reasons with their verdicts, then all causes with the first
+    reason of each. Raises UsageProblem for an unknown name."""
     if name is None:
-        return joined(columns([[reason.name, reason.status] for reason in REASONS.values()]))
+        reasons = [[reason.name, reason.status] for reason in REASONS.values()]
+        return joined(
+            columns([*reasons, *([cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values())])
+        )
+    if name in CAUSES:
+        return _cause(name)
     if name not in REASONS:
-        raise UsageProblem(f"no reason is called {name!r}", "'kvmprobe explain' lists all reasons.")
+        raise UsageProblem(f"no reason or cause is called {name!r}", "'kvmprobe explain' lists them all.")
     reason = REASONS[name]
     sections = {
         "When:": [reason.when],
@@ -27,6 +34,13 @@ def render(name: str | None) -> str:
     }
     head = f"{reason.name}: {reason.status}, exit status {EXIT_STATUS[reason.status]}"
     return joined([head, *(line for title, texts in sections.items() for line in _section(title, texts))])
+
+
+def _cause(name: str) -> str:
+    cause = CAUSES[name]
+    sections = {"When:": [cause.when], "What to do:": steps(cause.what_to_do())}
+    head = wrap(f"{name}: a cause of {', '.join(cause.reasons)}", _WIDTH, "", "    ")
+    return joined([*head, *(line for title, texts in sections.items() for line in _section(title, texts))])
 
 
 def _section(title: str, paragraphs: list[str]) -> Iterator[str]:

@@ -30,7 +30,7 @@ class Result:
 
     `reason`: the verdict's reason (of reasons.py) where this check decides it; `hint`: in place of that reason's hint;
     `because`: the values in the evidence that show it, one line each; `by_cpu`: where the CPUs differ in what this
-    check reads, one part for each CPU, else nothing; `cause`: of the verdict's reason (of causes/), which the judge adds.
+    check reads, one part for each CPU, else nothing; `cause`: of the reason (of causes/), which the judge adds.
     """
 
     def __init__(

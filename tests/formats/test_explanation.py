@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmprobe.formats import explanation
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.errors import UsageProblem
 from kvmprobe.model.reasons import EXIT_STATUS, REASONS
 
@@ -27,6 +28,16 @@ def test_a_reason_in_full(name: str) -> None:
         assert part in words
 
 
+@pytest.mark.parametrize("name", CAUSES)
+def test_a_cause_in_full(name: str) -> None:
+    cause = CAUSES[name]
+    text = explanation.render(name)
+    words = " ".join(text.split())
+    for part in (f"{name}: a cause of {', '.join(cause.reasons)}", cause.when, cause.what_to_do()):
+        assert part in words
+    assert [line for line in text.splitlines() if line.endswith(":") and line[0] != " "] == ["When:", "What to do:"]
+
+
 def test_every_step_of_a_hint_begins_a_line() -> None:
     text = explanation.render("svm-held-by-another-owner")
     hint = text.partition("What to do:\n")[2]
@@ -35,9 +46,10 @@ def test_every_step_of_a_hint_begins_a_line() -> None:
 
 def test_without_a_name_all_reasons_and_their_verdicts() -> None:
     rows = [line.split(maxsplit=1) for line in explanation.render(None).splitlines()]
-    assert rows == [[reason.name, reason.status] for reason in REASONS.values()]
+    reasons = [[reason.name, reason.status] for reason in REASONS.values()]
+    assert rows == [*reasons, *([cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values())]
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(UsageProblem, match="no reason is called 'bogus'"):
+    with pytest.raises(UsageProblem, match="no reason or cause is called 'bogus'"):
         explanation.render("bogus")

@@ -1,4 +1,4 @@
-"""`kvmprobe explain`: what a reason means, what the kernel does there, what to do."""
+"""`kvmprobe explain`: what a reason or a cause means, what the kernel does there, what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Explains the reason of a verdict: when it is given, what the kernel does then,
-what the kernel log shows, what to do. Without REASON it lists all reasons.
+what the kernel log shows, what to do. Explains a cause, which is why a reason
+was given: when, and what to do. Without a name it lists all of them.
 """
 EPILOG = ""
 
@@ -20,13 +21,14 @@ EPILOG = ""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe explain`."""
     parser.add_argument(
-        "reasons", metavar="REASON", nargs="*", help="explain this reason; a part of its name is enough"
+        "names", metavar="REASON|CAUSE", nargs="*", help="explain this one; a part of its name is enough"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Explain reasons, or list them all. Returns the exit status; raises UsageProblem for a name that matches none."""
+    """Explain reasons and causes, or list all. Returns the exit status; UsageProblem for a name that matches none."""
     from kvmprobe.formats import explanation
+    from kvmprobe.judge.causes import CAUSES
     from kvmprobe.report import output
 
     names = [name for part in options.reasons for name in matching(RENAMED_REASONS.get(part, part), REASONS)]
@@ -46,5 +48,5 @@ def matching(part: str, names: Iterable[str]) -> list[str]:
     import difflib
 
     close = difflib.get_close_matches(part.lower(), names, 1)
-    hint = f"Did you mean {close[0]}?" if close else "'kvmprobe explain' lists all reasons."
-    raise UsageProblem(f"no reason is called {part!r}, and none contains it", hint)
+    hint = f"Did you mean {close[0]}?" if close else "'kvmprobe explain' lists them all."
+    raise UsageProblem(f"no reason or cause is called {part!r}, and none contains it", hint)

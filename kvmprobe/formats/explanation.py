@@ -1,4 +1,4 @@
-"""The output of `kvmprobe explain`, from the table of reasons."""
+"""The output of `kvmprobe explain`, from the tables of reasons and causes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ def render(name: str | None) -> str:
     }
     head = f"{reason.name}: {reason.status}, exit status {EXIT_STATUS[reason.status]}"
     return joined([head, *(line for title, texts in sections.items() for line in _section(title, texts))])
+
+
+def _cause(name: str) -> str:
+    cause = CAUSES[name]
+    sections = {"When:": [cause.when], "What to do:": steps(cause.what_to_do())}
+    head = wrap(f"{name}: a cause of {', '.join(cause.reasons)}", _WIDTH, "", "    ")
+    return joined([*head, *(line for title, texts in sections.items() for line in _section(title, texts))])
 
 
 def _section(title: str, paragraphs: list[str]) -> Iterator[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.reasons import REASONS
 from tests.helpers.run_kvmprobe import kvmprobe
 
+NAMES = [*REASONS, *CAUSES]
+
 
 def _explained(*names: str) -> list[str]:
-    """The reasons that are explained, by the line that each explanation begins with."""
+    """The reasons and causes that are explained, by the line that each explanation begins with."""
     done = kvmprobe("explain", *names)
     assert (done.returncode, done.stderr) == (0, "")
-    return [line.split(":")[0] for line in done.stdout.splitlines() if line.split(":")[0] in REASONS]
+    return [line.split(":")[0] for line in done.stdout.splitlines() if line.split(":")[0] in NAMES]
 
 
 @pytest.mark.parametrize("name", REASONS)
@@ -22,8 +25,8 @@ def test_an_explanation_has_everything_the_table_has(name: str) -> None:
         assert " ".join(part.split()) in words
 
 
-def test_without_a_name_all_reasons_are_listed() -> None:
-    assert [line.split()[0] for line in kvmprobe("explain").stdout.splitlines()] == list(REASONS)
+def test_without_a_name_all_reasons_and_causes_are_listed() -> None:
+    assert [line.split()[0] for line in kvmprobe("explain").stdout.splitlines()] == NAMES
 
 
 def test_several_names_are_explained_in_their_order_and_once() -> None:
@@ -32,13 +35,13 @@ def test_several_names_are_explained_in_their_order_and_once() -> None:
 
 
 def test_a_part_of_a_name_is_enough() -> None:
-    loading = [name for name in REASONS if "load" in name]
+    loading = [name for name in NAMES if "load" in name]
     assert len(loading) > 1
     assert _explained("LOAD", "api-version") == [*loading, "api-version"]
 
 
 def test_a_whole_name_is_not_a_part_of_others() -> None:
-    whole = next(name for name in REASONS if any(name != other and name in other for other in [*REASONS, f"{name}-x"]))
+    whole = next(name for name in REASONS if any(name != other and name in other for other in [*NAMES, f"{name}-x"]))
     assert _explained(whole) == [whole]
 
 
@@ -47,13 +50,13 @@ def test_a_whole_name_is_not_a_part_of_others() -> None:
     [
         (["firmwear-disabled"], "Did you mean firmware-disabled?"),
         (["api-version", "Guest-Faild"], "Did you mean guest-failed?"),
-        (["zzz"], "'kvmprobe explain' lists all reasons."),
-        ([""], "'kvmprobe explain' lists all reasons."),
+        (["zzz"], "'kvmprobe explain' lists them all."),
+        ([""], "'kvmprobe explain' lists them all."),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(names: list[str], hint: str) -> None:
     done = kvmprobe("explain", *names)
     assert (done.returncode, done.stdout) == (64, "")
     first, second = done.stderr.splitlines()
-    assert first == f"kvmprobe: no reason is called {names[-1]!r}, and none contains it"
+    assert first == f"kvmprobe: no reason or cause is called {names[-1]!r}, and none contains it"
     assert second == f"  {hint}"

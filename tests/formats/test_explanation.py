@@ -27,6 +27,16 @@ def test_a_reason_in_full(name: str) -> None:
         assert part in words
 
 
+@pytest.mark.parametrize("name", CAUSES)
+def test_a_cause_in_full(name: str) -> None:
+    cause = CAUSES[name]
+    text = explanation.render(name)
+    words = " ".join(text.split())
+    for part in (f"{name}: a cause of {', '.join(cause.reasons)}", cause.when, cause.what_to_do()):
+        assert part in words
+    assert [line for line in text.splitlines() if line.endswith(":") and line[0] != " "] == ["When:", "What to do:"]
+
+
 def test_every_step_of_a_hint_begins_a_line() -> None:
     text = explanation.render("svm-held-by-another-owner")
     hint = text.partition("What to do:\n")[2]

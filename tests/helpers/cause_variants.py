@@ -303,7 +303,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         BASE,
         all_of(lacks_svm, under("XenVMMXenVMM"), surroundings(hypervisor_type="xen", xen_features="00002f05")),
         "cpu-lacks-svm",
-        ("XENFEAT_dom0", "`update-grub`"),
+        ("XENFEAT_dom0", "`grub-mkconfig -o /boot/grub/grub.cfg`"),
     ),
     (
         "xen-dom0",
@@ -709,7 +709,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         BASE,
         all_of(attempt(NO_OPTION), lambda e: e.update(log={"error": "EPERM", "lines": []})),
         "kvm-amd-load-failed",
-        ("`dmesg`", "EPERM"),
+        ("`dmesg -T`", "EPERM"),
     ),
     (
         "virtualbox-vms-running",
@@ -762,7 +762,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         BASE,
         device("EISDIR", type="folder", number=None, mode="0755"),
         "kvm-device-missing",
-        ("`rmdir /dev/kvm`", "`modprobe -r kvm_amd`, then `modprobe kvm_amd`"),
+        ("`rmdir /dev/kvm`", "`modprobe -r kvm_amd`, `modprobe kvm_amd`"),
     ),
     (
         "device-is-folder",
@@ -862,7 +862,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
     ),
     ("hypervisor-loses-svme", BASE, svme_lost, "svme-not-set", ("hypervisor outside",)),
     ("hypervisor-runs-guest-wrongly", BASE, guest_wrong, "guest-failed", ("first suspect",)),
-    ("registers-need-root", BASE, all_of(unread("EACCES"), user(1000)), "msr-unreadable", ("`sudo kvmprobe`",)),
+    ("registers-need-root", BASE, all_of(unread("EACCES"), user(1000)), "msr-unreadable", ("`sudo kvmprobe check`",)),
     ("container-without-msr", BASE, all_of(unread("ENOENT"), DOCKER), "msr-unreadable", ("--privileged",)),
     (
         "registers-need-capability",

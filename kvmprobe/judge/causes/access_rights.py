@@ -167,7 +167,7 @@ CAUSES = (
             "Add the user to the group of /dev/kvm, then log out and in again:",
             '$ sudo usermod -aG {group} "$USER"',
             "For this once, run kvmprobe as root:",
-            "$ sudo kvmprobe",
+            "$ sudo kvmprobe check",
         ),
     ),
     Cause(
@@ -177,7 +177,7 @@ CAUSES = (
         root_only,
         (
             "Run kvmprobe as root:",
-            "$ sudo kvmprobe",
+            "$ sudo kvmprobe check",
             "To give a group the right for good, make the group and a rule for udev:",
             "$ sudo groupadd --system --force kvm",
             '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',

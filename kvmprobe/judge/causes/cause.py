@@ -69,7 +69,7 @@ def _hint(steps: tuple[str, ...], words: dict[str, str], sudo: str) -> str:
         line = step.format_map(words)
         command = line[2:] if line.startswith((ROOT, ANYONE)) else ""
         if command:
-            joint = ", then" if hint.endswith("`") else ""
+            joint = "," if hint.endswith("`") else ""
             hint += f"{joint} `{sudo if line.startswith(ROOT) else ''}{command}`"
         elif line.strip() and not hint:
             hint = line

@@ -15,6 +15,7 @@ from kvmprobe.judge.causes.quotes import (
     no_svm_lines,
     product,
 )
+from kvmprobe.judge.causes.steps import FIRMWARE_SETUP
 from kvmprobe.judge.facts import Facts
 
 if TYPE_CHECKING:
@@ -212,12 +213,12 @@ CAUSES = (
         (
             (
                 "Every AMD CPU of this family has SVM, so something hides it: a firmware that masks the CPUID bit, "
-                "or a hypervisor that hides itself. Enable 'SVM Mode' (AMD-V) in the firmware's setup, and update "
-                "the firmware:"
+                "or a hypervisor that hides itself. See whether a hypervisor is below:"
             ),
-            *("# systemctl reboot --firmware-setup",),
-            "See whether a hypervisor is below:",
-            "$ systemd-detect-virt",
+            "# systemd-detect-virt --vm",
+            "If there is none, update the firmware.",
+            *FIRMWARE_SETUP,
+            "Enable 'SVM Mode' (AMD-V) in the firmware's setup and save.",
         ),
     ),
     Cause(

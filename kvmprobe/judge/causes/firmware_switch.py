@@ -14,10 +14,13 @@ from kvmprobe.model.registers import VM_CR
 
 _REASONS = ("firmware-disabled",)
 _ENABLE = (
-    "Enable 'SVM Mode' (also called SVM, SVM Support, AMD-V, Secure Virtual Machine, Virtualization Technology; "
-    "often under Advanced > CPU Configuration, or Tweaker, or Overclocking > CPU Features) in the firmware's setup, "
-    "save, and switch the machine off and on. "
-) + FIRMWARE_SETUP[0]
+    *FIRMWARE_SETUP,
+    (
+        "Enable 'SVM Mode' in the firmware's setup (also called SVM, SVM Support, AMD-V, Secure Virtual Machine, "
+        "Virtualization Technology; often under Advanced > CPU Configuration, Tweaker, or Overclocking > CPU "
+        "Features), save, and switch the machine off and on."
+    ),
+)
 
 
 def _because(facts: Facts) -> list[str]:
@@ -72,8 +75,7 @@ CAUSES = (
         "does.",
         locked_and_key_possible,
         (
-            _ENABLE,
-            *FIRMWARE_SETUP[1:],
+            *_ENABLE,
             (
                 "Only the setup can show whether it has SVM enabled already. If it has, the machine's vendor or a "
                 "boot-time security product may hold a key: ask there. kvmprobe cannot read whether a key is set."
@@ -86,7 +88,7 @@ CAUSES = (
         "VM_CR.SVMDIS and VM_CR.LOCK are 1: the firmware's setup has SVM disabled, and the firmware locked that "
         "until the next reset.",
         locked,
-        (_ENABLE, *FIRMWARE_SETUP[1:], "If the setup has no such entry, update the firmware."),
+        (*_ENABLE, "If the setup has no such entry, update the firmware."),
     ),
     Cause(
         "svm-disabled-not-locked",
@@ -94,6 +96,6 @@ CAUSES = (
         "VM_CR.SVMDIS is 1 and VM_CR.LOCK is 0, or unknown: the firmware's setup has SVM disabled. Software of ring "
         "0 could clear SVMDIS; KVM does not try.",
         not_locked,
-        (_ENABLE, *FIRMWARE_SETUP[1:], "If the setup has no such entry, update the firmware."),
+        (*_ENABLE, "If the setup has no such entry, update the firmware."),
     ),
 )

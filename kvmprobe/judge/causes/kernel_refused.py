@@ -14,6 +14,7 @@ from kvmprobe.judge.causes.quotes import (
     parameters,
 )
 from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, LOAD, OFF_COMMAND_LINE, OUTSIDE, REBOOT
+from kvmprobe.judge.check_result import bits, quote
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import answer_of_modprobe, last_refusal, log_texts
 from kvmprobe.model.cpu_lists import fold
@@ -41,7 +42,10 @@ def _flag_is_absent(facts: Facts) -> bool:
 
 
 def _raw_bit(facts: Facts) -> list[str]:
-    return ["CPUID 0x80000001 ECX.SVM = 1, and /proc/cpuinfo has no svm"] if all(facts.svm().values()) else []
+    """That the CPU has SVM and the kernel does not use it; [] where raw CPUID could not be read."""
+    if not all(facts.svm().values()):
+        return []
+    return [*quote(bits(facts.svm()), "CPUID 0x80000001 ECX.SVM"), "/proc/cpuinfo: no svm"]
 
 
 def clearcpuid(facts: Facts) -> Found | None:
@@ -161,11 +165,9 @@ CAUSES = (
         "boot, and kvm_amd goes by that.",
         hidden_since_boot,
         (
-            (
-                "The firmware had SVM disabled at boot, and the kernel dropped svm until the next boot. "
-                "Enable 'SVM Mode' in the firmware's setup:"
-            ),
-            *FIRMWARE_SETUP[1:],
+            "The firmware had SVM disabled at boot, and the kernel dropped svm until the next boot.",
+            *FIRMWARE_SETUP,
+            "Enable 'SVM Mode' in the firmware's setup and save.",
         ),
     ),
     Cause(
@@ -192,9 +194,8 @@ CAUSES = (
         "kernel's command line, or not given to this VM.",
         no_nx,
         (
-            "Enable NX (also called 'NX Mode', 'No-Execute Memory Protection', 'XD') in the firmware's setup. "
-            + FIRMWARE_SETUP[0],
-            *FIRMWARE_SETUP[1:],
+            *FIRMWARE_SETUP,
+            "Enable NX (also called 'NX Mode', 'No-Execute Memory Protection', 'XD') in the firmware's setup and save.",
         ),
     ),
     Cause(
@@ -207,7 +208,7 @@ CAUSES = (
                 "Boot with 4-level paging: add no5lvl to the kernel's command line. With GRUB, add it to "
                 "GRUB_CMDLINE_LINUX in /etc/default/grub, then run"
             ),
-            "# update-grub",
+            "# grub-mkconfig -o /boot/grub/grub.cfg",
             "or, where grubby is installed (Fedora, RHEL):",
             "# grubby --update-kernel=ALL --args=no5lvl",
             *REBOOT,
@@ -287,5 +288,5 @@ UNEXPLAINED = Cause(
     ("kvm-amd-load-failed",),
     "KVM's own checks refused kvm_amd (EOPNOTSUPP), and the kernel's log, which names the check, could not be read.",
     unexplained,
-    ("See which check of KVM refused: read the kernel's log as root, right after an attempt.", *LOAD, "# dmesg"),
+    ("See which check of KVM refused: read the kernel's log as root, right after an attempt.", *LOAD, "# dmesg -T"),
 )

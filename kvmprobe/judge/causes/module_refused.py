@@ -198,7 +198,7 @@ POLICY = (
             "# cat /sys/kernel/security/lockdown",
             "$ grep CapEff /proc/self/status",
             "The kernel's log has its reason:",
-            "# dmesg",
+            "# dmesg -T",
         ),
     ),
     Cause(

@@ -13,14 +13,14 @@ OFF_COMMAND_LINE = (
         "Remove {parameter} from the kernel's command line. With GRUB, edit GRUB_CMDLINE_LINUX and "
         "GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub, then run"
     ),
-    "# update-grub",
+    "# grub-mkconfig -o /boot/grub/grub.cfg",
     "or, where grubby is installed (Fedora, RHEL):",
     "# grubby --update-kernel=ALL --remove-args='{parameter}'",
     *REBOOT,
 )
 
 FIRMWARE_SETUP = (
-    "Reboot into the firmware's setup:",
+    "Reboot into the firmware's setup (without UEFI: F2 or Del at boot, usually):",
     "# systemctl reboot --firmware-setup",
 )
 

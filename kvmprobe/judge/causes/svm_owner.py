@@ -181,7 +181,7 @@ CAUSES = (
                 "Nothing to do for KVM: SVM was switched on through KVM itself, and KVM_CREATE_VM can succeed. To "
                 "see it, create a VM:"
             ),
-            "# kvmprobe",
+            "# kvmprobe check",
         ),
     ),
 )

@@ -66,7 +66,7 @@ _NOT_FOUND = (
         "with CONFIG_X86_MSR."
     ),
 )
-_REFUSED = ("The kernel refused the module msr. Its log has the reason:", "# dmesg")
+_REFUSED = ("The kernel refused the module msr. Its log has the reason:", "# dmesg -T")
 
 
 def refused_by_hypervisor(facts: Facts) -> Found | None:
@@ -81,7 +81,7 @@ CAUSES = (
         _REASONS,
         "kvmprobe ran as an ordinary user, and only root (CAP_SYS_RAWIO) may read MSRs.",
         not_root,
-        ("Run kvmprobe as root:", "$ sudo kvmprobe"),
+        ("Run kvmprobe as root:", "$ sudo kvmprobe check"),
     ),
     Cause(
         "container-without-msr",

@@ -56,7 +56,7 @@ CAUSES = (
                 "choose the boot entry that does not begin with Xen. On Debian, make that the default:"
             ),
             "# sh -c 'echo XEN_OVERRIDE_GRUB_DEFAULT=0 >>/etc/default/grub.d/xen.cfg'",
-            "# update-grub",
+            "# grub-mkconfig -o /boot/grub/grub.cfg",
             "# systemctl reboot",
             "To stay with Xen, run VMs with Xen's own tools (xl, or libvirt's xen:///system) in place of KVM.",
         ),

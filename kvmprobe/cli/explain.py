@@ -31,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     from kvmprobe.judge.causes import CAUSES
     from kvmprobe.report import output
 
-    names = [name for part in options.reasons for name in matching(RENAMED_REASONS.get(part, part), REASONS)]
+    known = [*REASONS, *CAUSES]
+    names = [name for part in options.names for name in matching(RENAMED_REASONS.get(part, part), known)]
     texts = [explanation.render(name) for name in dict.fromkeys(names) or (None,)]
     output.write("\n".join(texts), None)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe.formats.hint_steps import steps
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.printable import columns, joined, wrap
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
@@ -13,9 +14,14 @@ _WIDTH = 80
 
 
 def render(name: str | None) -> str:
-    """One of REASONS in full, by its name; without a name, all of them with their verdicts."""
+    """One reason or cause in full, by its name; without a name, all reasons with their verdicts, then all causes with
+    the first reason of each."""
     if name is None:
-        return joined(columns([[reason.name, reason.status] for reason in REASONS.values()]))
+        reasons = [[reason.name, reason.status] for reason in REASONS.values()]
+        causes = [[cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values()]
+        return joined(columns([*reasons, *causes]))
+    if name in CAUSES:
+        return _cause(name)
     reason = REASONS[name]
     sections = {
         "When:": [reason.when],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmprobe.formats import explanation
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
@@ -43,6 +44,7 @@ def test_every_step_of_a_hint_begins_a_line() -> None:
     assert sum(line.startswith("  ") and line[2] != " " for line in hint.splitlines()) >= 3
 
 
-def test_without_a_name_all_reasons_and_their_verdicts() -> None:
+def test_without_a_name_all_reasons_and_all_causes() -> None:
     rows = [line.split(maxsplit=1) for line in explanation.render(None).splitlines()]
-    assert rows == [[reason.name, reason.status] for reason in REASONS.values()]
+    assert rows[: len(REASONS)] == [[reason.name, reason.status] for reason in REASONS.values()]
+    assert [name for name, _ in rows[len(REASONS) :]] == list(CAUSES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmprobe.judge.causes import CAUSES
-from kvmprobe.model.reasons import REASONS
+from kvmprobe.model.reasons import REASONS, RENAMED_REASONS
 from tests.helpers.run_kvmprobe import kvmprobe
 
 NAMES = [*REASONS, *CAUSES]
@@ -38,6 +38,11 @@ def test_a_part_of_a_name_is_enough() -> None:
     loading = [name for name in NAMES if "load" in name]
     assert len(loading) > 1
     assert _explained("LOAD", "api-version") == [*loading, "api-version"]
+
+
+@pytest.mark.parametrize(("old", "name"), RENAMED_REASONS.items())
+def test_an_old_name_is_explained_by_its_new_one(old: str, name: str) -> None:
+    assert _explained(old) == [name]
 
 
 def test_a_whole_name_is_not_a_part_of_others() -> None:

@@ -23,38 +23,50 @@ from kvmprobe.model.values import failure
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Log, LogLine
 
-_MODULES = r"(?:kvm(?:[-_](?:amd|intel|pvm))?|ccp|irqbypass)"
-_CHOSEN = re.compile(
-    "|".join(
-        (
-            # KVM and its vendor modules, and the module loader about them. A bridge can have such a name, too.
-            rf"^(?:{_MODULES}|kvm_\w+)(?: \[\d+\])?:(?! port \d+\(| entered | left | topology )",
-            rf"^Module {_MODULES} is blacklisted",
-            r"^(?:has_svm|svm|SVM|SEV|SEV-ES|SEV-SNP|sev|snp):",
-            r"^SEV(?:-ES|-SNP)? (?:supported|enabled|disabled|unusable)",
-            r"^ccp [0-9a-f]{4}:",
-            r"^RT requires X86_FEATURE",
-            # what the kernel found of the CPUs, the firmware, the hypervisor outside
-            r"^SVM disabled",
-            r"^Clearing CPUID bits",
-            r"unchecked MSR access error: (?:RD|WR)MSR (?:from|to) 0x(?:c0000080|c0010114|c0010117)\b",
-            r"^Hypervisor detected",
-            r"Memory Encryption Features active|Secure (?:Encrypted Virtualization|Memory Encryption) \(",
-            r"^Hyper-V: Isolation Config",
-            r"^AMD-Vi: .*SNP",
-            # policies about modules and registers
-            r"^Kernel is locked down|^Lockdown: .*(?:module|MSR)",
-            r"^Loading of .*is rejected|signature not signed with a trusted key",
-            r'^audit: .*(?:name|path)="/dev/kvm"',
-            # other users of SVM
-            r"^(?:vboxdrv|VBoxDrv|vmmon|/dev/vmmon)\b",
-        )
-    )
+# Who printed the line: KVM and its vendor modules, and the module loader about them; other users of SVM; and what the
+# kernel found of the CPUs, the firmware and the hypervisor outside. These are prefixes: to compile a regular expression
+# of all this would cost every probe some time.
+_PRINTERS = (
+    *("kvm [", "has_svm: ", "svm: ", "SVM: ", "sev: ", "SEV: ", "SEV-ES: ", "SEV-SNP: ", "snp: ", "SEV supported"),
+    *("SEV enabled", "SEV disabled", "SEV unusable", "SEV-ES supported", "SEV-ES enabled", "SEV-ES disabled"),
+    *("SEV-ES unusable", "SEV-SNP enabled", "SEV-SNP disabled", "SEV-SNP unusable", "ccp ", "RT requires X86_FEATURE"),
+    *("SVM disabled", "Clearing CPUID bits", "Hypervisor detected", "Hyper-V: Isolation Config"),
+    *("Kernel is locked down", "vboxdrv", "VBoxDrv", "vmmon", "/dev/vmmon"),
+)
+_KVM_MODULES = ("kvm", "kvm-pvm", "ccp", "irqbypass")  # besides those whose names begin with kvm_
+# What a bridge logs of its ports. One can be called kvm_br0.
+_OF_A_BRIDGE = (" port ", " entered ", " left ", " topology ")
+# What the line states, whoever printed it: each of these has all of its parts.
+_STATEMENTS = (
+    ("unchecked MSR access error", " 0xc0000080 "),
+    ("unchecked MSR access error", " 0xc0010114 "),
+    ("unchecked MSR access error", " 0xc0010117 "),
+    ("Memory Encryption Features active",),
+    ("Secure Encrypted Virtualization (",),
+    ("Secure Memory Encryption (",),
+    ("AMD-Vi: ", "SNP"),
+    ("Lockdown: ", "module"),
+    ("Lockdown: ", "MSR"),
+    ("Loading of ", "is rejected"),
+    ("signature not signed with a trusted key",),
+    ("Module kvm", "is blacklisted"),
+    ("Module ccp is blacklisted",),
+    ("Module irqbypass is blacklisted",),
+    ("audit: ", '="/dev/kvm"'),
 )
 # Most records have none of these and need no closer look.
 _PERHAPS = re.compile(
-    rb"kvm|svm|sev|snp|ccp|irqbypass|cpuid|0xc0|hyper|encrypt|lock|reject|sign|vbox|vmmon|RT req", re.IGNORECASE
+    rb"[Kk][Vv][Mm]|[Ss][Vv][Mm]|SEV|sev:|SNP|snp|ccp|irqbypass|CPUID|0xc0|Hyper|ncrypt|ock|reject|sign|[Vv][Bb]ox|vmmon"
+    rb"|RT req"
 )
+
+
+def _is_chosen(text: str) -> bool:
+    printer, colon, rest = text.partition(":")
+    if colon and (printer in _KVM_MODULES or (printer.startswith("kvm_") and printer.isidentifier())):
+        return not rest.startswith(_OF_A_BRIDGE)
+    return text.startswith(_PRINTERS) or any(all(part in text for part in parts) for parts in _STATEMENTS)
+
 
 # A host that starts and stops VMs all day logs little about it; this bounds what a faulty one may add to a report. The
 # first lines are of the boot, the last ones of now.
@@ -65,9 +77,6 @@ _DEADLINE_S = 2.0  # for a log that never ends
 
 # Stored copies, where /dev/kmsg is not a device.
 _STORED = ("/dev/kmsg", "/var/log/dmesg")
-_KMSG_LINE = re.compile(r"^(?P<prefix>\d+),(?P<number>\d+),(?P<microseconds>\d+),[^;]*;(?P<text>.*)")
-_DMESG_LINE = re.compile(r"^(?:<\d+>)?\[ *(?P<seconds>\d+\.\d+)\](?:\[[^\]]*\])? ?(?P<text>.*)")
-_OTHER_TIME = re.compile(r"^\[[^\]]*\] |^\S.{14,40}? kernel: (?:\[ *\d+\.\d+\] )?")
 
 
 class LinesDuring:
@@ -116,7 +125,7 @@ def read_log(root: Sysroot, during: LinesDuring | None = None) -> Log:
     error = None
     try:
         for number, line in _candidates(root):
-            if _CHOSEN.search(line["text"]):
+            if _is_chosen(line["text"]):
                 kept.add(number, line)
     except OSError as problem:
         error = failure(problem)["error"]
@@ -170,20 +179,29 @@ def _records(fd: int, wanted: re.Pattern[bytes] | None = None) -> Iterator[tuple
             return
         if wanted and not wanted.search(record):
             continue
-        found = _KMSG_LINE.match(record.decode("utf-8", "replace").partition("\n")[0])
-        if found:
-            yield from _kernels_own(found)
+        yield from _parse(record.decode("utf-8", "replace"))
 
 
-def _kernels_own(found: re.Match[str]) -> Iterator[tuple[int, LogLine]]:
-    """A record, if its facility is 0: others are written by user space, which may write anything."""
-    if int(found["prefix"]) >> 3 == 0:
-        yield int(found["number"]), {"seconds": int(found["microseconds"]) / 1e6, "text": found["text"]}
+def _parse(record: str) -> Iterator[tuple[int, LogLine]]:
+    """A record is "prefix,number,microseconds,flags;text\\n KEY=value"; nothing for what is none.
+
+    The prefix is the facility and the level. Only the kernel's own records are kept, those of facility 0: user space
+    may write anything.
+    """
+    head, _, body = record.partition(";")
+    fields = head.split(",")
+    if len(fields) < 3 or not all(field.isascii() and field.isdigit() for field in fields[:3]):
+        return
+    if int(fields[0]) >> 3 == 0:
+        yield int(fields[1]), {"seconds": int(fields[2]) / 1e6, "text": body.partition("\n")[0]}
 
 
 def _stored_lines(fd: int) -> Iterator[tuple[int, LogLine]]:
     """The lines of a stored copy: of /dev/kmsg, of dmesg, or of journalctl. A line without a time since boot has that
     of the line before. Raises OSError."""
+    kmsg = re.compile(r"\d+,\d+,\d+,[^;]*;")
+    dmesg = re.compile(r"(?:<\d+>)?\[ *(?P<seconds>\d+\.\d+)\](?:\[[^\]]*\])? ?(?P<text>.*)")
+    other_time = re.compile(r"\[[^\]]*\] |\S.{14,40}? kernel: (?:\[ *\d+\.\d+\] )?")
     ends = time.monotonic() + _DEADLINE_S
     seconds, size = 0.0, 0
     with open(fd, "rb", closefd=False) as file:
@@ -192,12 +210,12 @@ def _stored_lines(fd: int) -> Iterator[tuple[int, LogLine]]:
             if size > _FILE_BYTES or (number % 1024 == 0 and time.monotonic() > ends):
                 return
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
-            found = _KMSG_LINE.match(line)
-            if found:
-                yield from ((number, own) for _, own in _kernels_own(found))
+            if kmsg.match(line):
+                yield from ((number, own) for _, own in _parse(line))
                 continue
-            found = _DMESG_LINE.match(line)
+            found = dmesg.match(line)
             if found:
                 seconds = float(found["seconds"])
-            text = found["text"] if found else _OTHER_TIME.sub("", line, count=1)
+            before = other_time.match(line)
+            text = found["text"] if found else line[before.end() :] if before else line
             yield number, {"seconds": seconds, "text": text}

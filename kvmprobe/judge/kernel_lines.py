@@ -15,7 +15,8 @@ from kvmprobe.judge.facts import Facts
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import LoadAttempt
 
-_TABLE = (
+# Compiled when they are used first: a host that is in order uses none of them.
+_KINDS = (
     ("other-vendor", r"already loaded (?:vendor module '(?P<word>[^']*)'|the other module)"),
     ("no-nx", r"NX \(Execute Disable\) not supported"),
     ("five-level", r"5-level paging on AMD SVM"),
@@ -29,21 +30,16 @@ _TABLE = (
     ("no-svm", r"svm not available|SVM not supported by CPU"),
     ("held", r"enabling virtualization on CPU\d+ failed"),
 )
-_KINDS = tuple((kind, re.compile(pattern)) for kind, pattern in _TABLE)
 # svm_hardware_setup() logs this when nothing stood in its way: what the kernel refused before is settled.
-_LOADED = re.compile(r"Nested (?:Virtualization|Paging) (?:en|dis)abled")
+_LOADED = r"Nested (?:Virtualization|Paging) (?:en|dis)abled"
 # With these answers the module loader refused, before any function of KVM ran.
-_BEFORE_KVM = re.compile(
-    r"not found|Key was rejected|Required key|Exec format|Unknown symbol|not permitted|install command"
-)
-_CLEARED = re.compile(r"^Clearing CPUID bits:.*\b(?:svm|6:2)\b|[Cc]ommand line:.*\bclearcpuid=\S*\bsvm\b")
+_BEFORE_KVM = r"not found|Key was rejected|Required key|Exec format|Unknown symbol|not permitted|install command"
+_CLEARED = r"^Clearing CPUID bits:.*\b(?:svm|6:2)\b|[Cc]ommand line:.*\bclearcpuid=\S*\bsvm\b"
 # Logged of the CPUs at boot, so still true now; the line of the module's own refusal comes after it.
-_AT_BOOT = re.compile(r"^SVM disabled \(by BIOS\) in MSR_VM_CR$")
-
-
+_AT_BOOT = "SVM disabled (by BIOS) in MSR_VM_CR"
 # arch/x86/mm/mem_encrypt.c, arch/x86/coco/sev/core.c, arch/x86/kernel/cpu/mshyperv.c (isolation type 2: SNP). Lines
 # about SME alone, and those of ccp and kvm_amd about guests of their own, are of a host.
-_SEV_GUEST = re.compile(
+_SEV_GUEST = (
     r"Memory Encryption Features active:.*\bSEV\b|Secure Encrypted Virtualization \(SEV\) active|"
     r"unsupported when running as an SEV guest|^SEV: (?:Using SNP CPUID table|SNP running at VMPL|SNP guest platform)|"
     r"Hyper-V: Isolation Config:.*Group B 0x[0-9a-f]*2$"
@@ -68,7 +64,7 @@ def answer_of_modprobe(facts: Facts) -> str:
 
 def sev_lines(facts: Facts) -> list[str]:
     """The log lines that show this host to be a memory-encrypted guest."""
-    return [text for text in log_texts(facts) if _SEV_GUEST.search(text)]
+    return [text for text in log_texts(facts) if ("SEV" in text or "Isolation" in text) and re.search(_SEV_GUEST, text)]
 
 
 def is_confidential(facts: Facts) -> bool:
@@ -89,16 +85,16 @@ def refusals(facts: Facts) -> list[Refusal]:
     """The refusals since kvm_amd last found nothing in its way, oldest first."""
     found: list[Refusal] = []
     for text in log_texts(facts):
-        if _LOADED.search(text):
+        if re.search(_LOADED, text):
             found.clear()
-        elif not _AT_BOOT.search(text):
+        elif text != _AT_BOOT:
             found += _refusal(text)
     return found
 
 
 def _refusal(text: str) -> list[Refusal]:
     for kind, pattern in _KINDS:
-        match = pattern.search(text)
+        match = re.search(pattern, text)
         if match:
             return [Refusal(kind, text, match.groupdict().get("word"))]
     return []
@@ -106,7 +102,7 @@ def _refusal(text: str) -> list[Refusal]:
 
 def last_refusal(facts: Facts, kind: str) -> Refusal | None:
     """The last refusal, if it is of this kind and kvm_amd's last attempt got as far as KVM's own functions."""
-    if _BEFORE_KVM.search(answer_of_modprobe(facts)):
+    if re.search(_BEFORE_KVM, answer_of_modprobe(facts)):
         return None
     found = refusals(facts)
     return found[-1] if found and found[-1].kind == kind else None
@@ -117,7 +113,7 @@ def bit_clear_lines(facts: Facts) -> list[str]:
 
     Newer kernels log the same where the firmware disabled SVM, so their line shows nothing about the bit.
     """
-    cleared = any(_CLEARED.search(text) for text in log_texts(facts))
+    cleared = any(re.search(_CLEARED, text) for text in log_texts(facts))
     return [] if cleared else [text for text in log_texts(facts) if text.endswith("has_svm: svm not available")]
 
 
@@ -133,4 +129,4 @@ def is_refused_by_log(facts: Facts) -> bool:
 def refusal_texts(facts: Facts, kind: str) -> list[str]:
     """All lines of one kind, wherever they stand: for what cannot change until a reboot."""
     pattern = next(pattern for name, pattern in _KINDS if name == kind)
-    return [text for text in log_texts(facts) if pattern.search(text)]
+    return [text for text in log_texts(facts) if re.search(pattern, text)]

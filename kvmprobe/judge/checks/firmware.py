@@ -45,8 +45,8 @@ def firmware(facts: Facts) -> Result:
         because += quote(svml_bits, SVML_BIT)
         return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
     unread = [cpu for cpu, bit in disabled.items() if bit is None]
-    logged = refusal_texts(facts, "svmdis")
-    if logged and len(unread) == len(disabled):
+    logged = refusal_texts(facts, "svmdis") if len(unread) == len(disabled) else []
+    if logged:
         message = f"VM_CR could not be read, and the kernel found SVM disabled: {logged[-1]}"
         return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
     if unread:

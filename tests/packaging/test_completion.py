@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvmprobe.formats import REPORT_FORMATS
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.lab.scenarios import SCENARIOS
 from kvmprobe.model.reasons import REASONS
 from tests.helpers import help_pages, shells, written_share
@@ -20,14 +21,15 @@ NEEDED = {"bash": "/usr/share/bash-completion/bash_completion", "zsh": "/usr/bin
 _SVMDIS = {f"held-first,{row.name}" for row in SCENARIOS if row.name.startswith("svmdis")}
 
 # Command lines, and the words that complete the last word.
+SVM_NAMES = {name for name in (*REASONS, *CAUSES) if name.startswith("svm-")}
 LINES: dict[str, set[str]] = {
     "kvmprobe judge --format ": set(REPORT_FORMATS),
     "kvmprobe judge --format=js": {"json"},
     "kvmprobe --form": {"--format"},  # without a command: check
     "kvmprobe --json --form": {"--format"},
     "kvmprobe --format ": set(REPORT_FORMATS),
-    "kvmprobe explain ": set(REASONS),
-    "kvmprobe explain svm-": {"svm-held-by-another-owner"},
+    "kvmprobe explain ": {*REASONS, *CAUSES},
+    "kvmprobe explain svm-": SVM_NAMES,
     "kvmprobe judge sto": {"stored report.json", "stored.json"},
     "kvmprobe judge -o ne": {"new.json"},
     "kvmprobe compare stored.json sto": {"stored report.json", "stored.json"},
@@ -41,8 +43,8 @@ LINES: dict[str, set[str]] = {
     "kvmprobe lab matrix --kernels bookworm,bu": {"bookworm,bullseye"},
     "kvmprobe summary stored.json ne": {"new.json"},
     "kvmprobe watch --exit-status ": {"verdict", "command"},
-    "kvmprobe watch --format=json -- kvmprobe explain svm-": {"svm-held-by-another-owner"},  # COMMAND's own
-    "sudo kvmprobe explain svm-": {"svm-held-by-another-owner"},
+    "kvmprobe watch --format=json -- kvmprobe explain svm-": SVM_NAMES,  # COMMAND's own
+    "sudo kvmprobe explain svm-": SVM_NAMES,
     "sudo kvmprobe lab run --cpu X trix": {"trixie", "trixie-backports"},
 }
 LINES.update(

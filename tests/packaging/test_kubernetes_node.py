@@ -249,7 +249,7 @@ def test_the_pod_on_this_machine(contain: Callable[..., Path], volumes: Mapping[
     # The verdict of this machine; without msr a confirmed host is inconclusive.
     assert found.features[VERDICT] in (host_report["verdict"]["status"].replace(" ", "-"), "inconclusive")
     assert found.features[f"{VERDICT.rpartition('.')[0]}.reason"] in log
-    assert len(log.splitlines()) == 1  # in the pod's log
+    assert len(log.splitlines()) == 2  # in the pod's log: the verdict, and what to do
     assert messages == ""
     (end,) = found.expiry
     expires = datetime.datetime.strptime(end, "%Y-%m-%dT%H:%M:%S%z") - datetime.timedelta(hours=26)

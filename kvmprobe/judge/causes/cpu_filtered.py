@@ -204,6 +204,7 @@ CAUSES = (
                 "power the VM off and on. If it has no nested virtualization, use bare metal."
             ),
         ),
+        {"name": ""},
     ),
     Cause(
         "svm-filtered-on-bare-metal",

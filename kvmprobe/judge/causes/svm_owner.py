@@ -35,6 +35,17 @@ _NEEDS_EITHER = (
 _THROUGH_KVM_SINCE = (7, 2, 10), (6, 16)  # VirtualBox and Linux from which on VirtualBox uses SVM through KVM
 
 
+_USUAL = {
+    "then": "Then load kvm_amd, where it is not loaded:",
+    "load": LOAD[0],
+    "turns": _TURNS
+    + (
+        "VirtualBox before 7.2.10, and any on Linux before 6.16, needs kvm.enable_virt_at_load=0 on the kernel's "
+        "command line; VirtualBox 7.2.10 and later on 6.16 and later needs the opposite, no such parameter."
+    ),
+}
+
+
 def _found(facts: Facts, because: list[str], **words: str) -> Found:
     """The last step is to load kvm_amd where it is not there: since 6.12 a foreign SVME keeps it from loading."""
     loaded = facts.has_kvm_amd is not False
@@ -136,6 +147,7 @@ WITH_VMS = (
             "{load}",
             "{turns}",
         ),
+        _USUAL,
     ),
     Cause(
         "vmware-vms-running",
@@ -149,6 +161,7 @@ WITH_VMS = (
             "{then}",
             "{load}",
         ),
+        _USUAL,
     ),
 )
 
@@ -166,6 +179,7 @@ LEFT_ON = (
             "If EFER.SVME stays 1, reboot.",
             "{turns}",
         ),
+        _USUAL,
     ),
     Cause(
         "vmware-loaded",
@@ -179,6 +193,7 @@ LEFT_ON = (
             "{load}",
             "If EFER.SVME stays 1, reboot.",
         ),
+        _USUAL,
     ),
     Cause(
         "svm-left-on-before-kexec",
@@ -193,6 +208,7 @@ LEFT_ON = (
             "{load}",
             "Before the next kexec, end all VMs and unload kvm_amd.",
         ),
+        _USUAL,
     ),
     Cause(
         "svm-owner-not-found",
@@ -212,6 +228,7 @@ LEFT_ON = (
             "If SVME is 1 again right after a reboot, report that with this file:",
             "# kvmprobe --format json --output report.json",
         ),
+        _USUAL,
     ),
     Cause(
         "svm-held-through-kvm",

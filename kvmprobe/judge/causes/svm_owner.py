@@ -218,15 +218,13 @@ LEFT_ON = (
         no_owner,
         (
             (
-                "No module that can be the owner of SVM is loaded. Something that is gone by now left SVM on "
-                "(another hypervisor's module, a kernel before kexec), or something below this kernel did. A reboot "
-                "resets the CPUs:"
+                "No module that can be the owner of SVM is loaded: a module that is gone by now, or a kernel before "
+                "kexec, left SVM on. A reboot resets the CPUs:"
             ),
             "# systemctl reboot",
             "{then}",
             "{load}",
-            "If SVME is 1 again right after a reboot, report that with this file:",
-            "# kvmprobe --format json --output report.json",
+            "If SVME is 1 again right after a reboot, something below this kernel set it.",
         ),
         _USUAL,
     ),

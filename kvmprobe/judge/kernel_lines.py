@@ -123,7 +123,15 @@ def is_refused_by_log(facts: Facts) -> bool:
     if not found:
         return False
     last = found[-1]
+    if last.kind == "held":
+        return is_held_at_load(facts)
     return last.kind != "other-vendor" or last.word is None or last.word.replace("-", "_") in facts.modules
+
+
+def is_held_at_load(facts: Facts) -> bool:
+    """Whether the last refusal is that SVM was held, and of loading kvm_amd (since 6.12), not of creating a VM."""
+    at_load = facts.enables_at_load() or re.search(r"Input/output error|resource busy", answer_of_modprobe(facts))
+    return last_refusal(facts, "held") is not None and bool(at_load)
 
 
 def refusal_texts(facts: Facts, kind: str) -> list[str]:

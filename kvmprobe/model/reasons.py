@@ -9,13 +9,12 @@ from kvmprobe.model.verdict_status import Reason
 
 _NO_LOG = "No line."
 _REPORT_HINT = (
-    "Make the file to attach: `kvmprobe --format json --output report.json`. Report it to the distribution whose "
-    "kernel it is (Debian: `reportbug linux-image-$(uname -r)`), or, for a kernel of your own, to "
-    "kvm@vger.kernel.org."
+    "If it stays, report it to the distribution, or, for a kernel of your own, to kvm@vger.kernel.org, with this file: "
+    "`kvmprobe --format json --output report.json`."
 )
 _RELOAD_HINT = (
-    "At once, if no VM is alive, it may help to load kvm_amd again: `modprobe -r kvm_amd`, then `modprobe kvm_amd`. "
-    "Else reboot: `systemctl reboot`. Install the distribution's newest kernel and microcode."
+    "If no VM is alive, load kvm_amd again: `modprobe -r kvm_amd`, `modprobe kvm_amd`. If that does not help, "
+    "install the newest kernel and microcode, and reboot: `systemctl reboot`."
 )
 
 _TABLE = (
@@ -191,8 +190,7 @@ _TABLE = (
         "A VM was alive, or kvm.enable_virt_at_load=Y, and EFER.SVME was 0 on some online CPU.",
         "svm_hardware_enable() must set SVME on every online CPU: VMRUN raises #UD where it is 0.",
         "No line before a guest runs on that CPU; then an oops.",
-        f"Do not run VMs on this host. {_RELOAD_HINT} If it stays, it is a defect of the kernel, or of what cleared "
-        f"EFER.SVME. {_REPORT_HINT}",
+        f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
     Reason(
         "svme-not-cleared",
@@ -201,7 +199,7 @@ _TABLE = (
         "With the last VM, kvm_destroy_vm() calls hardware_disable_all() and svm_hardware_disable(), which clear SVME, "
         "unless kvm.enable_virt_at_load=Y.",
         "No line. A later KVM_CREATE_VM may fail there: 'kvm: enabling virtualization on CPU1 failed'.",
-        f"{_RELOAD_HINT} If it stays, it is a defect of the kernel, or of what set EFER.SVME. {_REPORT_HINT}",
+        f"{_RELOAD_HINT} {_REPORT_HINT}",
     ),
     Reason(
         "register-corrupted",
@@ -211,7 +209,7 @@ _TABLE = (
         "svm_hardware_enable() sets only EFER.SVME and gives each CPU its own page in VM_HSAVE_PA (AMD APM volume 2, "
         "15.30.4); KVM does not write VM_CR.",
         _NO_LOG,
-        f"Report it as a defect of the kernel, or of what wrote the register. {_REPORT_HINT}",
+        f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
     Reason(
         "cpus-disagree",
@@ -230,8 +228,7 @@ _TABLE = (
         "KVM_RUN calls svm_vcpu_run(), which executes VMRUN (arch/x86/kvm/svm/svm.c). The guest adds two numbers, "
         "writes a byte to a port and halts.",
         "The lines of kvm_amd at that time, such as a failed VMRUN.",
-        f"Do not run VMs on this host. {_RELOAD_HINT} If it stays, it is a defect of the kernel or of the microcode; "
-        f"in a VM, of the nested SVM of the hypervisor outside. {_REPORT_HINT}",
+        f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
     Reason(
         "observers-disagree",

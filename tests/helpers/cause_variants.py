@@ -439,6 +439,13 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         "kvm-amd-not-loaded",
         ("CONFIG_KVM_AMD",),
     ),
+    (
+        "modprobe-hangs",
+        BASE,
+        attempt("modprobe did not end within 120 s", None),
+        "kvm-amd-not-loaded",
+        ("Only a reboot",),
+    ),
     ("modprobe-missing", BASE, attempt("there is no modprobe in /sbin", None), "kvm-amd-not-loaded", ("install kmod",)),
     (
         "other-vendor-module",
@@ -662,7 +669,11 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         "svm-held-at-load",
         AT_LOAD,
         all_of(
-            refused("kvm_amd: Nested Paging enabled", "kvm: enabling virtualization on CPU1 failed"),
+            refused(
+                "kvm_amd: Nested Paging enabled",
+                "kvm: enabling virtualization on CPU1 failed",
+                answer="Input/output error",
+            ),
             lambda e: set_everywhere(e, "EFER", "0xd01"),
         ),
         "kvm-amd-load-failed",

@@ -178,11 +178,9 @@ CAUSES = (
         (
             "Run kvmprobe as root:",
             "$ sudo kvmprobe check",
-            "To give a group the right for good, make the group and a rule for udev:",
-            "$ sudo groupadd --system --force kvm",
+            "To give the group kvm the right for good:",
             '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',
             "$ sudo udevadm trigger --action=change /dev/kvm",
-            '$ sudo usermod -aG kvm "$USER"',
         ),
     ),
     Cause(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
 
@@ -30,7 +32,8 @@ class Cause:
 
     `name`: consumers rely on it. `reasons`: those that this can be the cause of. `when`: what it means, for `explain`.
     `ask`: the question; it returns Found, or None where the evidence does not show this cause. `steps`: what to do,
-    sentences and commands; a command begins with ROOT or ANYONE. {words} are those of Found.
+    sentences and commands; a command begins with ROOT or ANYONE. {words} are those of Found. `usual`: words for
+    `explain`, in place of their names in capitals.
     """
 
     def __init__(
@@ -40,16 +43,18 @@ class Cause:
         when: str,
         ask: Callable[[Facts], Found | None],
         steps: tuple[str, ...],
+        usual: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.reasons = reasons
         self.when = when
         self.ask = ask
         self.steps = steps
+        self.usual = usual or {}
 
     def what_to_do(self) -> str:
-        """The steps for `explain`: a hint, with words in capitals in place of what a host would fill in."""
-        return _hint(self.steps, _Capitals(), "")
+        """The steps for `explain`: a hint, with words in capitals where a host has its own."""
+        return _hint(self.steps, _Capitals(self.usual), "")
 
 
 def hint_of(cause: Cause, found: Found, facts: Facts) -> str:
@@ -63,10 +68,28 @@ class _Capitals(dict):  # type: ignore[type-arg]
         return name.upper()
 
 
+class _Safe(dict):  # type: ignore[type-arg]
+    """Words of a step, made safe: evidence of another machine could have anything in them, and people copy commands."""
+
+    def __init__(self, words: dict[str, str], is_command: bool) -> None:
+        super().__init__(words)
+        self._words = words
+        self._is_command = is_command
+
+    def __getitem__(self, name: str) -> str:
+        word = self._words[name]
+        return safe(word) if self._is_command else word.replace("`", "'")  # in a hint, backticks begin a command
+
+
+def safe(word: str) -> str:
+    """A word for a command: characters that a shell takes for more than text become "?"."""
+    return re.sub(r"[^A-Za-z0-9_./@:+,=% -]", "?", word)
+
+
 def _hint(steps: tuple[str, ...], words: dict[str, str], sudo: str) -> str:
     hint = ""
     for step in steps:
-        line = step.format_map(words)
+        line = step.format_map(_Safe(words, step.startswith((ROOT, ANYONE))))
         command = line[2:] if line.startswith((ROOT, ANYONE)) else ""
         if command:
             joint = "," if hint.endswith("`") else ""

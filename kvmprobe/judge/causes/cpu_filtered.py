@@ -47,7 +47,7 @@ def azure(facts: Facts) -> Found | None:
 def cloud(facts: Facts) -> Found | None:
     name = product(facts)
     release = facts.evidence["kernel"]["release"]
-    by_kernel = re.search(r"-(?:aws|gcp|gke|oracle|amzn2|amzn2023)\b|\.amzn\d", release)
+    by_kernel = re.search(r"-(?:aws|gcp|gke|oracle|cloud)\b|\.amzn\d", release)
     if in_vm(facts) is False or not (_CLOUDS.search(name) or by_kernel):
         return None
     quoted = [f"/sys/class/dmi/id: {name}"] if _CLOUDS.search(name) else [f"kernel {release}"]
@@ -144,6 +144,7 @@ CAUSES = (
                 "mode='host-passthrough'/>; Proxmox: qm set VMID --cpu host."
             ),
             "Power the VM off and on: a reboot from inside does not change its CPU.",
+            "If this is a cloud instance, use an instance type with nested virtualization, or bare metal.",
         ),
     ),
     Cause(
@@ -203,6 +204,7 @@ CAUSES = (
                 "power the VM off and on. If it has no nested virtualization, use bare metal."
             ),
         ),
+        {"name": ""},
     ),
     Cause(
         "svm-filtered-on-bare-metal",

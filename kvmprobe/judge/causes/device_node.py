@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.cause import Cause, Found, safe
 from kvmprobe.judge.causes.quotes import container, is_built_in, last_lines, rights
 from kvmprobe.judge.causes.steps import LOAD
 from kvmprobe.judge.facts import Facts
@@ -36,7 +36,7 @@ def _in_place(facts: Facts) -> Found | None:
     path = facts.evidence["device"]["path"]
     because = [_described(facts), _registered(facts)]
     reload_works = module is not None and module["state"] != "builtin" and not module["refcount"]
-    steps = ("# modprobe -r kvm_amd", LOAD[0]) if reload_works else (f"# mknod -m 0660 {path} c 10 232",)
+    steps = ("# modprobe -r kvm_amd", LOAD[0]) if reload_works else (f"# mknod -m 0660 {safe(path)} c 10 232",)
     then = _THEN_LOAD if reload_works else "Then make the node:"
     return Found(because, path=path, then=then, first=steps[0], second=steps[-1] if reload_works else "")
 
@@ -104,6 +104,8 @@ def no_driver(facts: Facts) -> Found | None:
     return Found([_described(facts), f"opening it: {error_of(device['opened'])}"])
 
 
+_USUAL = {"path": "/dev/kvm", "then": _THEN_LOAD, "first": "# modprobe -r kvm_amd", "second": LOAD[0]}
+
 CAUSES = (
     Cause(
         "device-is-folder",
@@ -119,6 +121,7 @@ CAUSES = (
             "{second}",
             "Start the container with --device /dev/kvm in place of a volume.",
         ),
+        _USUAL,
     ),
     Cause(
         "device-is-file",
@@ -126,6 +129,7 @@ CAUSES = (
         "A file that is no character device is in the place of /dev/kvm, and the kernel cannot make the node.",
         other_file,
         ("Remove the file in the node's place:", "# rm {path}", "{then}", "{first}", "{second}"),
+        _USUAL,
     ),
     Cause(
         "device-has-wrong-number",
@@ -133,6 +137,7 @@ CAUSES = (
         "/dev/kvm is a node of another device: KVM's number is 10, 232.",
         other_number,
         ("Remove the node, which is another device's:", "# rm {path}", "{then}", "{first}", "{second}"),
+        _USUAL,
     ),
     Cause(
         "built-in-kvm-amd-refused",
@@ -170,6 +175,7 @@ CAUSES = (
             "# mknod -m 0660 {path} c 10 232",
             "In a container, give it the device in place of that: docker run --device /dev/kvm.",
         ),
+        {"path": "/dev/kvm"},
     ),
     Cause(
         "node-missing",
@@ -180,6 +186,7 @@ CAUSES = (
             "In a container, give it the device: docker run --device /dev/kvm. On a host, make the node again:",
             "# mknod -m 0660 {path} c 10 232",
         ),
+        {"path": "/dev/kvm"},
     ),
     Cause(
         "node-without-driver",

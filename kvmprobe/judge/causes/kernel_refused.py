@@ -16,7 +16,7 @@ from kvmprobe.judge.causes.quotes import (
 from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, LOAD, OFF_COMMAND_LINE, OUTSIDE, REBOOT
 from kvmprobe.judge.check_result import bits, quote
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.kernel_lines import answer_of_modprobe, last_refusal, log_texts
+from kvmprobe.judge.kernel_lines import answer_of_modprobe, is_held_at_load, last_refusal, log_texts
 from kvmprobe.model.cpu_lists import fold
 from kvmprobe.model.registers import VM_CR
 
@@ -86,7 +86,9 @@ def no_nx(facts: Facts) -> Found | None:
         given = [text for text, values in parameter_values(facts, "clearcpuid") if "nx" in values]
         return Found(because, OFF_COMMAND_LINE, parameter=(given + off + ["clearcpuid=nx"])[0])
     if in_vm(facts):
-        return Found(because + hypervisor_text(facts), (f"{OUTSIDE} to give this VM the CPU feature nx.",))
+        return Found(
+            because + hypervisor_text(facts), (f"{OUTSIDE} to give this VM the CPU feature NX (no-execute, nx).",)
+        )
     return Found(because)
 
 
@@ -126,11 +128,20 @@ def pat(facts: Facts) -> Found | None:
 
 
 def held_at_load(facts: Facts) -> Found | None:
-    """Since 6.12 kvm_amd fails to load where EFER.SVME is 1; by now it is 0."""
+    """Since 6.12 kvm_amd fails to load where EFER.SVME is 1. Where it still is, the reason is another one."""
     refusal = last_refusal(facts, "held")
-    if refusal is None or facts.has_kvm_amd is not False:
+    if refusal is None or facts.has_kvm_amd is not False or not is_held_at_load(facts):
         return None
-    return Found([*from_log(refusal.text), f"EFER = {fold(facts.register('before', 'EFER'))}"])
+    because = [*from_log(refusal.text), f"EFER = {fold(facts.register('before', 'EFER'))}"]
+    return Found(because, _STILL_HELD if None in facts.svme("before").values() else None)
+
+
+_STILL_HELD = (
+    "Another user of SVM kept kvm_amd from loading. End its VMs (VirtualBox, VMware), and load kvm_amd again:",
+    *LOAD,
+    "If there is no such user, a reboot resets the CPUs:",
+    "# systemctl reboot",
+)
 
 
 def _by_line(facts: Facts, kind: str) -> Found | None:
@@ -277,7 +288,7 @@ CAUSES = (
         "svm-held-at-load",
         _REFUSED,
         "When kvm_amd was last loaded, EFER.SVME was 1 on a CPU without KVM's doing, and since 6.12 kvm_amd then fails "
-        "to load. By now it is 0.",
+        "to load. By now it is 0, or unknown.",
         held_at_load,
         ("Another user of SVM kept kvm_amd from loading, and is gone by now. Load kvm_amd again:", *LOAD),
     ),

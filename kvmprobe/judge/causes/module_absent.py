@@ -80,7 +80,14 @@ def no_loadable_modules(facts: Facts) -> Found | None:
 
 def no_modprobe(facts: Facts) -> Found | None:
     attempt = attempt_to_load(facts)
-    if attempt is None or attempt["status"] is not None or "modprobe" not in attempt["output"]:
+    if attempt is None or attempt["status"] is not None or "there is no modprobe" not in attempt["output"]:
+        return None
+    return Found([])
+
+
+def hangs(facts: Facts) -> Found | None:
+    attempt = attempt_to_load(facts)
+    if attempt is None or attempt["status"] is not None or "did not end" not in attempt["output"]:
         return None
     return Found([])
 
@@ -164,6 +171,18 @@ CAUSES = (
         "kvm_amd could not be loaded because modprobe cannot be run.",
         no_modprobe,
         ("Install modprobe, on Debian and Ubuntu:", "# apt-get install kmod", *LOAD_AGAIN),
+    ),
+    Cause(
+        "modprobe-hangs",
+        _ABSENT,
+        "modprobe did not end: the function that starts kvm_amd, or a module that it needs, hangs in the kernel.",
+        hangs,
+        (
+            "A module hangs in the kernel while it starts. See where, in the kernel's log:",
+            "# dmesg -T",
+            "Only a reboot ends it:",
+            "# systemctl reboot",
+        ),
     ),
 )
 

@@ -138,6 +138,7 @@ LOADER = (
             *LOAD,
             "Where an update installed another kernel since the last boot, reboot in place of that.",
         ),
+        {"unload": ""},
     ),
     Cause(
         "parameter-invalid",

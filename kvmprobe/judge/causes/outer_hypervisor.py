@@ -10,8 +10,8 @@ from kvmprobe.model.cpu_lists import cpu_names, fold
 
 _WRITE_REFUSED = r"unchecked MSR access error: WRMSR to 0xc0000080\b"
 _UPDATE = (
-    "update that hypervisor, and see whether it supports nested virtualization on AMD (nested SVM) at all. For VMs "
-    "here until then: bare metal, or another hypervisor."
+    "update that hypervisor, and see whether it supports nested virtualization on AMD (nested SVM) at all. Until "
+    "then, run VMs on bare metal or under another hypervisor."
 )
 
 

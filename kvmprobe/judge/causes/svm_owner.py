@@ -6,19 +6,44 @@ kvm_pvm never write EFER.SVME.
 
 from __future__ import annotations
 
+import re
+
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import hypervisor_text, known_text, surroundings, users_beyond_holders
 from kvmprobe.judge.causes.steps import LOAD
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.kernel_lines import is_held_at_load
+from kvmprobe.model.values import HELD_ERRORS, error_of
 
 _HELD = ("svm-held-by-another-owner",)
 _THROUGH_KVM = ("vm-not-created", "svme-owner-unknown", "interfered")
 _KEXEC = 0xD  # the boot loader's type that kexec gives (Documentation/arch/x86/boot.rst, type_of_loader)
-_TAKING_TURNS = (
-    "VirtualBox and KVM can take turns; they cannot run VMs at the same time. VirtualBox before 7.2.10, and any "
-    "VirtualBox on kernels from 6.12 to 6.15, needs kvm.enable_virt_at_load=0 on the kernel's command line. "
-    "VirtualBox 7.2.10 and later on 6.16 and later needs the opposite: no such parameter."
+_OWN = (*_HELD, "create-vm-failed", "kvm-amd-load-failed")  # where EFER could not be read
+_TURNS = "VirtualBox and KVM can take turns; they cannot run VMs at the same time. "
+_NEEDS_N = (
+    "This VirtualBox needs kvm.enable_virt_at_load=0 on the kernel's command line, so that KVM has SVM only while "
+    "VMs of its own run."
 )
+_NEEDS_Y = (
+    "This VirtualBox uses SVM through KVM and needs KVM's default: no kvm.enable_virt_at_load=0 on the kernel's "
+    "command line."
+)
+_NEEDS_EITHER = (
+    "VirtualBox before 7.2.10 needs kvm.enable_virt_at_load=0 on the kernel's command line; 7.2.10 and later on this "
+    "kernel needs the opposite, no such parameter."
+)
+_THROUGH_KVM_SINCE = (7, 2, 10), (6, 16)  # VirtualBox and Linux from which on VirtualBox uses SVM through KVM
+
+
+_USUAL = {
+    "then": "Then load kvm_amd, where it is not loaded:",
+    "load": LOAD[0],
+    "turns": _TURNS
+    + (
+        "VirtualBox before 7.2.10, and any on Linux before 6.16, needs kvm.enable_virt_at_load=0 on the kernel's "
+        "command line; VirtualBox 7.2.10 and later on 6.16 and later needs the opposite, no such parameter."
+    ),
+}
 
 
 def _found(facts: Facts, because: list[str], **words: str) -> Found:
@@ -31,14 +56,40 @@ def _found(facts: Facts, because: list[str], **words: str) -> Found:
 def _owner(facts: Facts, name: str, has_vms: bool) -> Found | None:
     """A loaded out-of-tree hypervisor: with VMs, its references are more than the modules that use it."""
     module = facts.modules.get(name)
+    if not _svm_was_refused(facts):
+        return None
     if module is None or module["state"] == "builtin" or (users_beyond_holders(module) > 0) is not has_vms:
         return None
     version = known_text(module.get("version"))
     holders = f" (modules: {', '.join(module['holders'])})" if module["holders"] else ""
     text = f"{name}{' ' + version if version else ''} is loaded, refcount {module['refcount']}{holders}"
-    turns = _TAKING_TURNS if facts.enables_at_load() is not None else ""
+    turns = _turns(facts, version) if name == "vboxdrv" else ""
     unload = " ".join([*module["holders"], name])
     return _found(facts, [text], modules=unload, turns=turns)
+
+
+def _svm_was_refused(facts: Facts) -> bool:
+    """Whether KVM found SVM in use: by the registers, by KVM_CREATE_VM's answer, or by the log of loading kvm_amd."""
+    refused = error_of(facts.create_vm) in HELD_ERRORS or is_held_at_load(facts)
+    return bool(facts.svme_set_before()) or refused
+
+
+def _turns(facts: Facts, version: str | None) -> str:
+    """How VirtualBox and this kernel's KVM get along; "" before 6.12, where KVM uses SVM only while it has VMs."""
+    if facts.enables_at_load() is None:
+        return ""
+    virtualbox, linux = _THROUGH_KVM_SINCE
+    if _numbers(facts.evidence["kernel"]["release"]) < linux:
+        return _TURNS + _NEEDS_N
+    if not version:
+        return _TURNS + _NEEDS_EITHER
+    return _TURNS + (_NEEDS_Y if _numbers(version) >= virtualbox else _NEEDS_N)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with: (7, 0, 16) for "7.0.16_Ubuntu r162802"."""
+    found = re.match(r"[0-9]{1,4}(?:\.[0-9]{1,4})*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def virtualbox_with_vms(facts: Facts) -> Found | None:
@@ -82,10 +133,10 @@ def through_kvm(facts: Facts) -> Found | None:
     return Found([count])
 
 
-CAUSES = (
+WITH_VMS = (
     Cause(
         "virtualbox-vms-running",
-        _HELD,
+        _OWN,
         "VirtualBox is loaded and in use: its VMs run with SVM, which VirtualBox switched on by itself.",
         virtualbox_with_vms,
         (
@@ -96,10 +147,11 @@ CAUSES = (
             "{load}",
             "{turns}",
         ),
+        _USUAL,
     ),
     Cause(
         "vmware-vms-running",
-        _HELD,
+        _OWN,
         "VMware is loaded and in use: its VMs run with SVM, which VMware switched on by itself.",
         vmware_with_vms,
         (
@@ -109,7 +161,11 @@ CAUSES = (
             "{then}",
             "{load}",
         ),
+        _USUAL,
     ),
+)
+
+LEFT_ON = (
     Cause(
         "virtualbox-loaded",
         _HELD,
@@ -123,6 +179,7 @@ CAUSES = (
             "If EFER.SVME stays 1, reboot.",
             "{turns}",
         ),
+        _USUAL,
     ),
     Cause(
         "vmware-loaded",
@@ -136,6 +193,7 @@ CAUSES = (
             "{load}",
             "If EFER.SVME stays 1, reboot.",
         ),
+        _USUAL,
     ),
     Cause(
         "svm-left-on-before-kexec",
@@ -150,6 +208,7 @@ CAUSES = (
             "{load}",
             "Before the next kexec, end all VMs and unload kvm_amd.",
         ),
+        _USUAL,
     ),
     Cause(
         "svm-owner-not-found",
@@ -159,16 +218,15 @@ CAUSES = (
         no_owner,
         (
             (
-                "No module that can be the owner of SVM is loaded. Something that is gone by now left SVM on "
-                "(another hypervisor's module, a kernel before kexec), or something below this kernel did. A reboot "
-                "resets the CPUs:"
+                "No module that can be the owner of SVM is loaded: a module that is gone by now, or a kernel before "
+                "kexec, left SVM on. A reboot resets the CPUs:"
             ),
             "# systemctl reboot",
             "{then}",
             "{load}",
-            "If SVME is 1 again right after a reboot, report that with this file:",
-            "# kvmprobe --format json --output report.json",
+            "If SVME is 1 again right after a reboot, something below this kernel set it.",
         ),
+        _USUAL,
     ),
     Cause(
         "svm-held-through-kvm",

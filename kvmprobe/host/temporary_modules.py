@@ -48,13 +48,10 @@ class TemporaryModules:
         try:
             self._missing = self._open_devices(self._devices)
             if self._missing and self._may_load:
-                if self._root.exists("/proc/modules"):
-                    from kvmprobe.host.revert_child import RevertChild
+                from kvmprobe.host.revert_child import RevertChild
 
-                    self._child = RevertChild(self._load, self._unload)
-                    self.attempts = self._child.changed["attempts"] if self._child.changed else []
-                else:
-                    self.attempts = load_modules(self._root, *self._missing)
+                self._child = RevertChild(self._load, self._unload)
+                self.attempts = self._child.changed["attempts"] if self._child.changed else []
         except BaseException:
             self._release()
             raise

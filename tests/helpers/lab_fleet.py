@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class Fleet:
         self._threads: list[threading.Thread] = []
         self._ended: dict[str, object] = {}
         self._stopping = threading.Event()
+        self._ports = ExitStack()
         _keygen(self.key)
 
     def ssh(self, host: Host, *command: str, deadline: float = 4 * _CONNECT_S) -> subprocess.CompletedProcess[str]:
@@ -76,7 +77,7 @@ class Fleet:
         """Boots a guest and returns at once. Raises Problem if its kernel or its programs are not available."""
         kernel = kernels.fetch(kernels.debian(host.suite), cache.default(), print)
         root = userspace.fetch(host.suite, cache.default(), print, more=_SSHD)
-        host.port = free_port()
+        host.port = self._ports.enter_context(reserved_port())
         own = self._folder / f"{host.name}.key"
         _keygen(own)
         with self.known_hosts.open("a") as file:
@@ -98,7 +99,7 @@ class Fleet:
 
     def _boot(self, host: Host, plan: Boot) -> None:
         result: object = None
-        for _ in range(2):  # QEMU may fail or its port may be taken; our own bug would fail again
+        for _ in range(2):  # QEMU may fail; our own bug would fail again
             if not self._stopping.is_set():
                 try:
                     result = qemu.boot(plan, self._logs)
@@ -122,6 +123,7 @@ class Fleet:
         while any(thread.is_alive() for thread in self._threads):  # a thread may be about to start its QEMU
             qemu.kill_running()  # stop_all would also refuse the boots of later tests
             time.sleep(0.1)
+        self._ports.close()
 
 
 @contextmanager
@@ -137,12 +139,16 @@ def running(folder: Path, hosts: Sequence[Host]) -> Iterator[Fleet]:
         fleet.stop()
 
 
-def free_port() -> int:
-    """Returns a port of 127.0.0.1 on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Yields a port of 127.0.0.1 on which nothing listens and that no other process is given.
+
+    SO_REUSEADDR: QEMU, which sets it too, can listen on the port.
+    """
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield int(reserved.getsockname()[1])
 
 
 @contextmanager

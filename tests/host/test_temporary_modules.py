@@ -103,6 +103,30 @@ def test_modprobe_is_not_run_on_a_kernel_without_modules(tmp_path: Path, fake_mo
     assert not (tmp_path / "called").exists()
 
 
+def test_what_is_loaded_is_unloaded_where_proc_modules_could_not_be_read_at_first(
+    modular: Sysroot, tmp_path: Path, fake_modprobe: FakeModprobe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stat of /proc/modules may fail, and the next succeed."""
+    (tmp_path / "dev/cpu/0").mkdir(parents=True)
+    fake_modprobe(
+        f"""#!/bin/sh
+        cd {tmp_path}
+        if [ $1 = -r ]; then rm -r sys/module/msr; exit; fi
+        mkdir -p sys/module/msr; touch dev/cpu/0/msr sys/module/msr/initstate; echo 0 >sys/module/msr/refcnt
+        """
+    )
+    exists, asked = Sysroot.exists, []
+
+    def fails_first(self: Sysroot, name: str) -> bool:
+        asked.append(name)
+        return exists(self, name) and asked != ["/proc/modules"]
+
+    monkeypatch.setattr(Sysroot, "exists", fails_first)
+    with TemporaryModules(modular, {"msr": DEVICES["msr"]}):
+        pass
+    assert not (tmp_path / "sys/module/msr").exists()
+
+
 def test_nothing_is_loaded_where_it_may_not_be(modular: Sysroot, tmp_path: Path, fake_modprobe: FakeModprobe) -> None:
     fake_modprobe(f"#!/bin/sh\ntouch {tmp_path}/called\n")
     with TemporaryModules(modular, DEVICES, may_load=False) as temporary:

@@ -135,8 +135,8 @@ def runs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs
 
 @pytest.fixture(scope="module")
 def first(runs: Runs) -> subprocess.CompletedProcess[str]:
-    with lab_fleet.silent_port() as silent:
-        runs.inventory({**{host.name: host.port for host in HOSTS}, "down": lab_fleet.free_port(), "hangs": silent})
+    with lab_fleet.silent_port() as silent, lab_fleet.reserved_port() as down:
+        runs.inventory({**{host.name: host.port for host in HOSTS}, "down": down, "hangs": silent})
         return runs.playbook(CHECK, kvmprobe_fetch_to=str(runs.reports))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,11 @@ from tests.helpers.counted import NUMBERS
 from tests.helpers.own_processes import VARIABLE, OwnProcesses
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 from tests.helpers.waiting import wait_until
+
+# The programs under test start with these signals as a terminal's shell gives them. A shell's background job ignores
+# SIGINT, nohup ignores SIGHUP, and what a process ignores its children ignore, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No property depends on how busy the machine is.
 settings.register_profile("kvmprobe", deadline=None, suppress_health_check=list(HealthCheck))

@@ -222,7 +222,6 @@ def test_a_signal_leaves_no_qemu_and_no_files(
         env={**os.environ, "TMPDIR": str(temp)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     try:
         _wait_for(lambda: _qemus(temp))

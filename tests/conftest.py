@@ -73,16 +73,41 @@ def no_vm_left(own_processes: OwnProcesses) -> Iterator[None]:
     assert wait_until(lambda: own_processes.vms() == 0), f"processes {own_processes.pids()} have VMs open"
 
 
+# Tests whose processes open /dev/kvm of this host: a VM that another test creates at the same time is evidence.
+_USES_THIS_HOST = ("tests/cli", "tests/collect", "tests/host", "tests/packaging")
+_THIS_HOSTS_FIXTURES = {"kvm_device", "host_report", "own_processes"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests one process of pytest-xdist runs one after the other: those of this host, the lab's, a file's."""
+    for item in items:
+        folder = item.path.parent.relative_to(PROJECT).as_posix()
+        if folder in _USES_THIS_HOST or _THIS_HOSTS_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            group = "this-host"
+        else:
+            group = "lab" if folder == "tests/lab" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 _kernels_passed = 0
+_numbers: list[str] = []
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Count the tests that booted a real kernel and passed."""
-    global _kernels_passed
+def pytest_runtest_makereport() -> Any:
+    """Give a test's numbers to the report: pytest-xdist runs tests in other processes than the one that prints."""
     report = (yield).get_result()
-    if report.when == "call" and report.passed and item.get_closest_marker("kernel"):
+    report.user_properties.extend(("number", line) for line in NUMBERS)
+    NUMBERS.clear()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep the numbers, and count the tests that booted a real kernel and passed."""
+    global _kernels_passed
+    if report.when == "call" and report.passed and "kernel" in report.keywords:
         _kernels_passed += 1
+    _numbers.extend(str(line) for name, line in report.user_properties if name == "number")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -90,13 +115,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     option = session.config.option
     named = session.config.args != session.config.getini("testpaths")
     chosen = named or option.keyword or option.markexpr or option.collectonly or getattr(option, "lf", False)
-    if os.environ.get("KVMPROBE_REQUIRE_KERNELS") and not chosen and not _kernels_passed:
+    worker = hasattr(session.config, "workerinput")
+    if os.environ.get("KVMPROBE_REQUIRE_KERNELS") and not chosen and not worker and not _kernels_passed:
         print("\nno real kernel was booted, and KVMPROBE_REQUIRE_KERNELS is set", file=sys.stderr)
         session.exitstatus = 1
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if NUMBERS:
+    if _numbers:
         terminalreporter.section("numbers")
-        for line in NUMBERS:
+        for line in _numbers:
             terminalreporter.line(line)

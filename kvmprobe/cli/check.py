@@ -35,13 +35,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /"
     )
+    text = (
+        "run the guest on these CPUs only (like 0-3,8; default: all but isolated CPUs whose registers show the change)"
+    )
+    parser.add_argument("--cpus", metavar="LIST", type=cpu_list, help=text)
     add_report_arguments(parser)
+
+
+def cpu_list(text: str) -> list[int]:
+    """Return the CPUs of a list in the kernel's format. Raises argparse.ArgumentTypeError."""
+    from argparse import ArgumentTypeError
+
+    from kvmprobe.model.cpu_lists import parse_cpulist
+
+    try:
+        cpus = parse_cpulist(text)
+    except ValueError:
+        cpus = []
+    if not cpus:
+        raise ArgumentTypeError(f"{text!r} is not a list of CPUs like 0-3,8")
+    return cpus
 
 
 def run(options: argparse.Namespace) -> int:
     """Check this host. Returns the exit status; raises Problem."""
     from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
     from kvmprobe.collect.vm_probe import PassiveProbe, VmProbe
+    from kvmprobe.host.cpus import online_cpus
+    from kvmprobe.host.sysroot import Sysroot
+    from kvmprobe.model.cpu_lists import cpu_names
     from kvmprobe.report import write_report
 
     if not os.path.isdir(options.sysroot):
@@ -53,6 +75,13 @@ def run(options: argparse.Namespace) -> int:
     if not sys.platform.startswith("linux"):
         raise Problem(f"KVM is part of Linux, and this is {sys.platform}", "Run kvmprobe on the Linux host itself.")
     write_report.check_targets(options)
+    if options.passive and options.cpus:
+        raise UsageProblem("--passive runs no guest, --cpus says where it runs", "Omit one of them.")
+    missing = set(options.cpus).difference(online_cpus(Sysroot(options.sysroot))) if options.cpus else ()
+    if missing:
+        raise UsageProblem(
+            f"--cpus: {cpu_names(missing)} is not online", "Name CPUs of /sys/devices/system/cpu/online."
+        )
     allowed = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
-    evidence = take_evidence(allowed, PassiveProbe if options.passive else VmProbe)
+    evidence = take_evidence(allowed, PassiveProbe if options.passive else lambda root: VmProbe(root, options.cpus))
     return write_report.write_host_report(evidence, options)

@@ -68,6 +68,7 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         "device": probe.device,
         "ioctls": probe.ioctls,
         "guest": probe.guest,
+        "guest_left_out": {str(cpu): why for cpu, why in probe.guest_left_out.items()},
         "uevents": probe.udev.evidence(),
         "vm_users": probe.vm_users,
         "log": kernel_log.read_log(root, during),

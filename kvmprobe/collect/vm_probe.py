@@ -6,6 +6,7 @@ It creates one VM and takes a snapshot of the registers just before and just aft
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpus, guest, kvm, kvm_node, msr, processes, udev
@@ -24,13 +25,16 @@ _SETTLE_S = 0.02
 class VmProbe:
     """Creates one VM, runs the guest in it and closes it. After `run` the attributes are the evidence.
 
+    `guest_cpus`: the CPUs on which the guest is to run; None: those that need it, see cpus_to_leave_out().
     The other commands derive from it: they override `prepare`, `begin_phase`, `run` and `extra_evidence`.
     """
 
-    def __init__(self, root: Sysroot) -> None:
+    def __init__(self, root: Sysroot, guest_cpus: Collection[int] | None = None) -> None:
         self.root = root
+        self._guest_cpus = guest_cpus
         self.snapshots: list[Snapshot] = []
         self.guest: list[GuestRun] = []
+        self.guest_left_out: dict[int, str] = {}
         self.vm_users: list[VmUser] | None = None
         self.loads: list[LoadAttempt] = []
         self.ioctls: Ioctls = {"KVM_GET_API_VERSION": None, "KVM_CREATE_VM": None, "KVM_CHECK_EXTENSION": {}}
@@ -57,7 +61,8 @@ class VmProbe:
         with device:
             self._query(device)
             self._take_snapshot("before")
-            self._create_vm(device)
+            with guest.GuestAlarm() as alarm:
+                self._create_vm(device, alarm)
         self._take_snapshot("closed")
         self._find_other_vms(virt_at_load)
 
@@ -92,7 +97,7 @@ class VmProbe:
                 answer = failure(error)
             self.ioctls["KVM_CHECK_EXTENSION"][name] = answer
 
-    def _create_vm(self, device: kvm.Kvm) -> None:
+    def _create_vm(self, device: kvm.Kvm, alarm: guest.GuestAlarm) -> None:
         if self.ioctls["KVM_GET_API_VERSION"] != KVM_API_VERSION:
             return  # Another API than that of linux/kvm.h: the other requests may mean anything.
         self.begin_phase(kernel_steps.CREATE)
@@ -103,12 +108,15 @@ class VmProbe:
             self.ioctls["KVM_CREATE_VM"] = failure(error)
             self._take_snapshot("created")
         else:
-            with vm, guest.GuestAlarm():
+            with vm:
                 self.begin_phase("alive")
                 self.ioctls["KVM_CREATE_VM"] = 0
                 self._take_snapshot("created")
-                created = self.snapshots[-1]
-                self.guest = guest.run_on_cpus(device, vm, map(int, created["cpus"]), cpus_for_guest(created))
+                before, created = self.snapshots[-2:]
+                isolated = cpus.isolated_cpus(self.root)
+                self.guest_left_out = cpus_to_leave_out(self._guest_cpus, isolated, before, created)
+                run_on = [int(cpu) for cpu in created["cpus"] if int(cpu) not in self.guest_left_out]
+                self.guest = guest.run_on_cpus(device, vm, run_on, cpus_for_guest(created), alarm)
                 self.begin_phase(kernel_steps.CLOSE)
             self.begin_phase("after")
 
@@ -155,3 +163,23 @@ def cpus_for_guest(created: Snapshot) -> set[int]:
     if all(value is None for value in values.values()):
         return set(values)
     return {cpu for cpu, value in values.items() if value}
+
+
+def cpus_to_leave_out(
+    asked: Collection[int] | None, isolated: Collection[int], before: Snapshot, created: Snapshot
+) -> dict[int, str]:
+    """Return the CPUs on which the guest is not to run, and why, by the snapshots before and after KVM_CREATE_VM.
+
+    `asked`: the CPUs of --cpus, None without it. `isolated`: those that belong to somebody's real-time work. The guest
+    would disturb it, and where EFER.SVME went from 0 to 1 the registers show without a guest that KVM set it.
+    """
+    if asked is not None:
+        return {int(cpu): "not in --cpus" for cpu in created["cpus"] if int(cpu) not in asked}
+    return {
+        cpu: "isolated" for cpu in sorted(isolated) if _svme_on(before, cpu) is False and _svme_on(created, cpu) is True
+    }
+
+
+def _svme_on(snapshot: Snapshot, cpu: int) -> bool | None:
+    registers = snapshot["cpus"].get(str(cpu))
+    return svme(registers[EFER.name]) if registers else None

@@ -42,6 +42,21 @@ def online_cpus(root: Sysroot) -> list[int]:
     return cpus or list(range(os.cpu_count() or 1))
 
 
+def isolated_cpus(root: Sysroot) -> set[int]:
+    """Return the CPUs that the kernel keeps free for somebody's work: isolcpus= and nohz_full=. Unknown ones are none.
+
+    Sources: isolated and nohz_full in /sys/devices/system/cpu (drivers/base/cpu.c). Older kernels show "(null)" where
+    nohz_full= was not given.
+    """
+    found: set[int] = set()
+    for name in ("isolated", "nohz_full"):
+        try:
+            found.update(parse_cpulist(root.read_text_or_none(f"/sys/devices/system/cpu/{name}")))
+        except ValueError:
+            pass
+    return found
+
+
 def read_cpus(root: Sysroot, online: Sequence[int]) -> Cpus:
     """Return the evidence about the CPUs in `online`. `online_at_end` is None: the caller fills it in at the end."""
     leaves = {str(cpu): cpuid.read_leaves(root, cpu) for cpu in online}

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import errno
 import mmap
-import os
 import signal
-import time
 from collections.abc import Collection, Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import kvm
 from kvmprobe.host.kvm_structures import kvm_regs
+from kvmprobe.host.pin_watcher import STARVED_S, TICK_S, PinWatcher
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
@@ -35,18 +34,32 @@ _ADDRESS = 0x1000
 _FACTOR = 7
 _TSS_ADDRESS = 0xFFFBD000  # Below the BIOS, where every VMM puts it; only kvm_intel uses it.
 
+# The time in which this process could run: the alarm's ticks are counted, not the clock. While it is stopped (SIGSTOP,
+# a frozen cgroup, a suspended host), no tick counts.
 RUN_DEADLINE_S = 10.0
 ALL_DEADLINE_S = 60.0
-_ALARM_REPEAT_S = 0.1  # A signal that arrives just before KVM_RUN does not end it, so the alarm repeats.
+
+BUSY = f"the CPU is busy with real-time work: this process could not run there for {STARVED_S:.0f} s"
 
 
 class GuestAlarm:
-    """Reserves SIGALRM from entry to exit. The alarm ends KVM_RUN with EINTR, which enforces the guest's deadline.
+    """Reserves SIGALRM from entry to exit, and starts a PinWatcher. Enter it before a VM is created.
 
-    Main thread only. On exit handler, signal mask and timer are as before.
+    The alarm ends KVM_RUN with EINTR at each tick, which enforces the guest's deadline. The watcher ends a wait for a
+    CPU that never comes; `watcher` is None where it could not be started, and `error` has the errno name.
+
+    Main thread only. On exit handler, signal mask, timer and CPU affinity are as before.
     """
 
+    def __init__(self) -> None:
+        self.watcher: PinWatcher | None = None
+        self.error: str | None = None
+
     def __enter__(self) -> GuestAlarm:
+        try:
+            self.watcher = PinWatcher().__enter__()
+        except OSError as error:
+            self.error = failure(error)["error"]
         self._handler = signal.signal(signal.SIGALRM, lambda *_: None)
         self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})  # A parent may have blocked it.
         return self
@@ -55,57 +68,63 @@ class GuestAlarm:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        if self.watcher is not None:
+            self.watcher.__exit__()
 
 
-def run_on_cpus(device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection[int]) -> list[GuestRun]:
+def run_on_cpus(
+    device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], allowed: Collection[int], alarm: GuestAlarm
+) -> list[GuestRun]:
     """Run the guest pinned to each of `cpus` and return one result for each CPU, in this order.
 
     A CPU that is not in `allowed` is skipped: where EFER.SVME is 0, VMRUN raises #UD in the kernel, an oops. Call it
-    within a GuestAlarm. The CPU affinity of the thread is restored.
+    within `alarm`. The CPU affinity of the thread is restored.
     """
     cpus = list(cpus)
-    affinity = os.sched_getaffinity(0)
+    watcher = alarm.watcher
+    if watcher is None:
+        return [_result(cpu, "skipped", "fork", alarm.error) for cpu in cpus]
     try:
-        with _Guest(device, vm) as guest:
-            ends = time.monotonic() + ALL_DEADLINE_S
+        with _Guest(device, vm, watcher) as guest:
             return [
-                _run_pinned(guest, cpu, ends) if cpu in allowed else _result(cpu, "skipped", "EFER.SVME is not 1 there")
+                _run_pinned(guest, cpu) if cpu in allowed else _result(cpu, "skipped", "EFER.SVME is not 1 there")
                 for cpu in cpus
             ]
     except OSError as error:  # The guest could not be set up.
         return [_result(cpu, "failed", error.filename, failure(error)["error"]) for cpu in cpus]
     finally:
-        try:
-            os.sched_setaffinity(0, affinity)
-        except OSError:
-            pass  # The cpuset has changed meanwhile.
+        watcher.unpin()
 
 
 def _result(cpu: int, result: str, detail: object = None, error: str | None = None) -> GuestRun:
     return {"cpu": cpu, "result": result, "detail": None if detail is None else str(detail), "error": error}
 
 
-def _run_pinned(guest: _Guest, cpu: int, ends: float) -> GuestRun:
-    deadline = min(time.monotonic() + RUN_DEADLINE_S, ends)
-    if time.monotonic() >= ends:
+def _run_pinned(guest: _Guest, cpu: int) -> GuestRun:
+    if guest.seconds >= ALL_DEADLINE_S:
         return _result(cpu, "skipped", f"the guests on the CPUs before took {ALL_DEADLINE_S:.0f} s")
     try:
-        os.sched_setaffinity(0, {cpu})
+        guest.watcher.pin(cpu)
     except OSError as error:  # The CPU is offline by now, or outside the cpuset of this container.
         return _result(cpu, "skipped", "sched_setaffinity", failure(error)["error"])
-    signal.setitimer(signal.ITIMER_REAL, max(deadline - time.monotonic(), 0.001), _ALARM_REPEAT_S)
+    signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
     try:
-        return guest.run(cpu, deadline)
+        result = guest.run(cpu)
     except OSError as error:
-        return _result(cpu, "failed", error.filename, failure(error)["error"])
+        result = _result(cpu, "failed", error.filename, failure(error)["error"])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    if guest.watcher.was_freed():  # The guest ran elsewhere, if it did.
+        return _result(cpu, "skipped", BUSY)
+    return result
 
 
 class _Guest:
-    """The VM's memory with CODE in it, and its vCPU."""
+    """The VM's memory with CODE in it, and its vCPU. `seconds`: how long it ran so far, in ticks of the alarm."""
 
-    def __init__(self, device: kvm.Kvm, vm: kvm.Vm) -> None:
+    def __init__(self, device: kvm.Kvm, vm: kvm.Vm, watcher: PinWatcher) -> None:
+        self.watcher = watcher
+        self.seconds = 0.0
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         try:
             self._memory[: len(CODE)] = CODE
@@ -123,7 +142,7 @@ class _Guest:
         self._vcpu.close()
         self._memory.close()
 
-    def run(self, cpu: int, deadline: float) -> GuestRun:
+    def run(self, cpu: int) -> GuestRun:
         """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError."""
         operand = cpu & 0xFF
         expected = (operand + _FACTOR * (operand ^ 0x5A)) & 0xFF
@@ -134,13 +153,16 @@ class _Guest:
             kvm_regs(rax=operand, rbx=operand ^ 0x5A, rcx=_FACTOR, rip=_ADDRESS, rflags=2)  # Bit 1 is always 1.
         )
         output: list[int] = []
+        ends = min(self.seconds + RUN_DEADLINE_S, ALL_DEADLINE_S)
         while True:
             try:
                 run = self._vcpu.run()
             except OSError as error:
                 if error.errno != errno.EINTR:
                     raise
-                if time.monotonic() >= deadline:
+                self.watcher.step()
+                self.seconds += TICK_S
+                if self.seconds >= ends or self.watcher.was_freed():
                     return _result(cpu, "timeout", f"did not halt within its deadline of {RUN_DEADLINE_S:.0f} s")
                 continue
             if run.exit_reason == kvm.KVM_EXIT_HLT:

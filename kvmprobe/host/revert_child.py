@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.model.signals import ENDING_SIGNALS
+from kvmprobe.host.child_process import become_background_child
 
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -68,12 +67,7 @@ class RevertChild:
         return json.loads(self._results.readline() or "null")
 
     def _run_child(self, released: int, result: int) -> None:
-        os.setsid()  # Ctrl-C on the terminal is for kvmprobe.
-        for signum in (*ENDING_SIGNALS, signal.SIGPIPE):
-            signal.signal(signum, signal.SIG_IGN)
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
+        become_background_child()
         changed = self._change()
         _write_json(result, changed)
         os.read(released, 1)

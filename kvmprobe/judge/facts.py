@@ -250,6 +250,10 @@ class Facts:
         events = self.evidence["uevents"]["events"]
         return next((event for event in events if event["event"] == name and event["pid"] == created["pid"]), None)
 
+    def guest_left_out(self) -> dict[int, str]:
+        """Return the CPUs on which the guest was not to run, and why. Older evidence has none."""
+        return {int(cpu): why for cpu, why in self.evidence.get("guest_left_out", {}).items()}
+
     def guest_runs(self) -> dict[int, GuestRun]:
         """By CPU, also those that came or went. Of several runs on a CPU one that failed counts, else one that ran."""
         order = ("skipped", "ok")

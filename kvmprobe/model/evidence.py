@@ -210,6 +210,7 @@ class MoreEvidence(TypedDict, total=False):
     trace: Trace
     watch: Watch
     soak: Soak
+    guest_left_out: dict[str, str]  # the CPUs on which the guest was not to run, by number: why
     passive: bool  # --passive: /dev/kvm was not opened, no VM was created
     command_line: list[str] | Failure  # the parameters of /proc/cmdline that bear on KVM
     module_files: ModuleFiles

@@ -21,6 +21,7 @@ from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.formats import text
+from kvmprobe.host.guest import GuestAlarm
 from kvmprobe.host.kvm import VCPU_INODE, VM_INODE
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.udev import Udev
@@ -160,7 +161,7 @@ def test_registers_that_can_no_longer_be_read_are_a_failure(tmp_path: Path) -> N
     root = Sysroot(str(tmp_path))
     with OpenMsrs(root) as msrs:
         assert msrs.readable
-        cycle = Cycle(root, None, msrs, Udev(root), virt_at_load=False, vms=1)  # type: ignore[arg-type]
+        cycle = Cycle(root, None, msrs, Udev(root), virt_at_load=False, vms=1, alarm=GuestAlarm())  # type: ignore[arg-type]
         cycle.check_released("closed")
         (tmp_path / "dev/cpu/1/msr").unlink()
         msrs.close()  # As when a CPU goes offline.
@@ -183,7 +184,7 @@ def test_a_device_that_is_gone_after_a_reload_is_a_failure(tmp_path: Path) -> No
     put_registers(tmp_path)
     root = Sysroot(str(tmp_path))
     with OpenMsrs(root) as msrs:
-        cycle = Cycle(root, None, msrs, Udev(root), virt_at_load=False, vms=1)  # type: ignore[arg-type]
+        cycle = Cycle(root, None, msrs, Udev(root), virt_at_load=False, vms=1, alarm=GuestAlarm())  # type: ignore[arg-type]
         with pytest.raises(CycleFailed, match="kvm cannot be opened again: ENOENT"):
             cycle.reopen_device(str(tmp_path / "dev/kvm"))
 

@@ -36,8 +36,8 @@ def test_the_result_is_what_the_guest_did(code: bytes, result: str, monkeypatch:
     monkeypatch.setattr(guest, "RUN_DEADLINE_S", 0.5)
     cpu = min(os.sched_getaffinity(0))
     affinity, handler = os.sched_getaffinity(0), signal.getsignal(signal.SIGALRM)
-    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.GuestAlarm():
-        runs = guest.run_on_cpus(device, vm, [cpu], {cpu})
+    with guest.GuestAlarm() as alarm, kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm:
+        runs = guest.run_on_cpus(device, vm, [cpu], {cpu}, alarm)
     assert [run["result"] for run in runs] == [result], runs
     assert os.sched_getaffinity(0) == affinity
     assert signal.getsignal(signal.SIGALRM) == handler
@@ -59,16 +59,16 @@ def test_the_guests_of_all_cpus_share_a_deadline(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(guest, "RUN_DEADLINE_S", 600.0)
     monkeypatch.setattr(guest, "ALL_DEADLINE_S", 0.5)
     cpu = min(os.sched_getaffinity(0))
-    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.GuestAlarm():
-        runs = guest.run_on_cpus(device, vm, [cpu, cpu], {cpu})
+    with guest.GuestAlarm() as alarm, kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm:
+        runs = guest.run_on_cpus(device, vm, [cpu, cpu], {cpu}, alarm)
     assert [run["result"] for run in runs] == ["timeout", "skipped"]
 
 
 def test_the_guest_is_skipped_where_it_may_not_run() -> None:
     """On a CPU that is not allowed, and on one that the kernel refuses (offline, or outside the cpuset)."""
     cpu = min(os.sched_getaffinity(0))
-    with kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm, guest.GuestAlarm():
-        runs = guest.run_on_cpus(device, vm, [cpu, 4095], {4095})
+    with guest.GuestAlarm() as alarm, kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm:
+        runs = guest.run_on_cpus(device, vm, [cpu, 4095], {4095}, alarm)
     assert [(run["cpu"], run["result"], run["error"]) for run in runs] == [
         (cpu, "skipped", None),
         (4095, "skipped", "EINVAL"),

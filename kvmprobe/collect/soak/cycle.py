@@ -46,11 +46,19 @@ class Cycle:
     """Runs cycles with `vms` VMs at once. `virt_at_load`: SVME stays 1 when the last VM is gone.
 
     After `run`: `raw` has the registers by phase, `guest_runs` the results of the guest, `created` the answer of
-    KVM_CREATE_VM. `create_times` and `close_times` collect the times of all cycles.
+    KVM_CREATE_VM. `busy_cpus`: where the guest could not run for real-time work; later cycles leave them out.
+    `create_times` and `close_times` collect the times of all cycles.
     """
 
     def __init__(
-        self, root: Sysroot, device: kvm.Kvm, msrs: OpenMsrs, udev: udev.Udev, virt_at_load: bool, vms: int
+        self,
+        root: Sysroot,
+        device: kvm.Kvm,
+        msrs: OpenMsrs,
+        udev: udev.Udev,
+        virt_at_load: bool,
+        vms: int,
+        alarm: guest.GuestAlarm,
     ) -> None:
         self._root = root
         self.device = device
@@ -59,16 +67,18 @@ class Cycle:
         self._udev = udev
         self._virt_at_load = virt_at_load
         self._vm_count = vms
+        self._alarm = alarm
         self._backwards = False
         self.create_times = TimeHistogram()
         self.close_times = TimeHistogram()
         self.raw: dict[str, RawRegisters] = {}
         self.guest_runs: list[GuestRun] = []
+        self.busy_cpus: set[int] = set()
         self.created: Answer = None
         self.while_vms_live: Callable[[], None] | None = None
 
     def run(self) -> None:
-        """Run one cycle, within a GuestAlarm. Raises CycleFailed. All VMs are closed in any case.
+        """Run one cycle, within `alarm`. Raises CycleFailed. All VMs are closed in any case.
 
         `while_vms_live` is called once while the VMs are open.
         """
@@ -158,9 +168,10 @@ class Cycle:
             raise CycleFailed(what, "svme-not-cleared")
 
     def _run_guest(self, vm: kvm.Vm) -> None:
-        cpus = sorted(os.sched_getaffinity(0), reverse=self._backwards)
+        cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus, reverse=self._backwards)
         self._backwards = not self._backwards  # Each run begins on the CPU where the last one ended: one move less.
-        self.guest_runs = guest.run_on_cpus(self.device, vm, cpus, cpus)
+        self.guest_runs = guest.run_on_cpus(self.device, vm, cpus, cpus, self._alarm)
+        self.busy_cpus.update(run["cpu"] for run in self.guest_runs if run["detail"] == guest.BUSY)
         bad = [run for run in self.guest_runs if run["result"] not in ("ok", "skipped")]
         if bad:
             run = bad[0]

@@ -64,7 +64,7 @@ def _run_child(path: str, msrs: OpenMsrs, parent: int) -> None:
     if os.getppid() != parent:
         return  # The parent was killed before prctl().
     cpus = sorted(os.sched_getaffinity(0))
-    with kvm.Kvm(path) as device, device.create_vm() as vm:
+    with guest.GuestAlarm() as alarm, kvm.Kvm(path) as device, device.create_vm() as vm:
         # Where SVME is 0, VMRUN raises #UD in the kernel.
         while not (msrs.readable and open_msrs.cpus_without_svme(msrs.read())):
-            guest.run_on_cpus(device, vm, cpus, cpus)
+            guest.run_on_cpus(device, vm, cpus, cpus, alarm)

@@ -88,7 +88,7 @@ class SoakProbe(VmProbe):
             self._own_pids += creators
         self._has_uevents = uevents["source"] is not None
         with ExitStack() as stack:
-            stack.enter_context(guest.GuestAlarm())
+            alarm = stack.enter_context(guest.GuestAlarm())
             msrs = stack.enter_context(OpenMsrs(self.root))
             if not msrs.readable:
                 self._limits.append("the registers cannot be read: only KVM's answers were checked")
@@ -98,13 +98,15 @@ class SoakProbe(VmProbe):
             if excluded:
                 self._limits.append(f"the guest may not run on {cpu_names(excluded)} (CPU affinity, cpuset)")
             hotplug = stack.enter_context(CpuHotplug(self.root, msrs)) if "hotplug" in self._steps else None
-            self._run_cycles(msrs, hotplug, virt_at_load)
+            self._run_cycles(msrs, hotplug, virt_at_load, alarm)
         if hotplug:
             self._limits += hotplug.limits.values()
 
-    def _run_cycles(self, msrs: OpenMsrs, hotplug: CpuHotplug | None, virt_at_load: bool) -> None:
+    def _run_cycles(
+        self, msrs: OpenMsrs, hotplug: CpuHotplug | None, virt_at_load: bool, alarm: guest.GuestAlarm
+    ) -> None:
         path = self.root.path(self.device["path"])
-        cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), msrs, self.udev, virt_at_load, self.plan.vms)
+        cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), msrs, self.udev, virt_at_load, self.plan.vms, alarm)
         try:
             cycle.while_vms_live = hotplug.run if hotplug else None
             started = time.monotonic()
@@ -122,6 +124,8 @@ class SoakProbe(VmProbe):
                 self.seconds = time.monotonic() - started
                 self.plan.progress(self)
             self._memory_kb[1] = _resident_kb()
+            if cycle.busy_cpus:
+                self._limits.append(f"the guest did not run on {cpu_names(cycle.busy_cpus)}: busy with real-time work")
         finally:
             cycle.device.close()
 

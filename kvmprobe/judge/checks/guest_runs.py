@@ -27,7 +27,8 @@ def guest_runs(facts: Facts) -> Result:
     if not runs and elsewhere:
         return Result(PASS, f"the command's own guest ran ({elsewhere})")
     if not runs:
-        return Result(SKIP, "no guest was run")
+        left_out = ", ".join(group(facts.guest_left_out()))
+        return Result(SKIP, f"no guest was run{left_out and f': {left_out}'}")
     texts = {cpu: _text(run) for cpu, run in runs.items()}
     results = {cpu: _result(run) for cpu, run in runs.items()}
     parts = by_cpu(results, lambda cpu, result: CpuResult(_status(result), texts[cpu]))
@@ -39,7 +40,10 @@ def guest_runs(facts: Facts) -> Result:
         return Result(FAIL, message, reason, because=because, by_cpu=parts)
     skipped = {cpu: texts[cpu] for cpu, result in results.items() if result != "ok"}
     if not skipped:
-        return Result(PASS, f"the guest ran to its end on {cpu_names(results)}")
+        left_out = "".join(
+            f"; not run on {cpu_names(cpus)} ({why})" for why, cpus in group(facts.guest_left_out()).items()
+        )
+        return Result(PASS, f"the guest ran to its end on {cpu_names(results)}{left_out}")
     message = f"the guest did not run on {cpu_names(skipped)}: {', '.join(group(skipped))}"
     return Result(SKIP if len(skipped) == len(results) else WARN, message, by_cpu=parts)
 

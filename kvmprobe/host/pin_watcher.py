@@ -1,0 +1,111 @@
+"""A child process that frees kvmprobe from a CPU on which it does not get to run.
+
+A task that pins itself to a CPU waits there for the scheduler. Where a SCHED_FIFO task never sleeps, it waits for ever:
+inside sched_setaffinity(), deaf to every signal, with its VM open. Only another process can help, by giving it more
+CPUs again (__set_cpus_allowed_ptr() in kernel/sched/core.c moves a waiting task at once).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.host.child_process import become_background_child
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+TICK_S = 0.1
+STARVED_S = 2.0
+
+# The bytes of the memory that both processes share.
+_STEP, _PINNED, _FREED = 0, 1, 2
+
+
+class PinWatcher:
+    """Pins the main thread of this process to one CPU after the other, within `with`, while a child watches it.
+
+    The child frees the thread when it has made no step for STARVED_S. It counts the ticks in which this process could
+    have run: while it is stopped (SIGSTOP, a frozen cgroup, a suspended host), nothing counts. On exit the thread has
+    the CPU affinity of before. Raises OSError where no process or pipe can be had.
+    """
+
+    def __enter__(self) -> PinWatcher:
+        self._affinity = os.sched_getaffinity(0)
+        self._shared = mmap.mmap(-1, mmap.PAGESIZE)
+        watched = os.getpid()
+        released, self._release_fd = os.pipe()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            os.close(released)
+            os.close(self._release_fd)
+            raise
+        if self._pid == 0:
+            try:
+                os.close(self._release_fd)
+                become_background_child()
+                _watch(self._shared, watched, self._affinity, released)
+            finally:
+                os._exit(0)
+        os.close(released)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unpin()
+        os.close(self._release_fd)
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            pass  # Code that waits for any child has taken it already.
+
+    def pin(self, cpu: int) -> None:
+        """Move to `cpu` and stay there. Raises OSError: the CPU is offline, or outside the cpuset."""
+        self._shared[_FREED] = 0
+        self.step()
+        self._shared[_PINNED] = 1
+        os.sched_setaffinity(0, {cpu})
+
+    def step(self) -> None:
+        """Show the child that this process runs."""
+        self._shared[_STEP] = (self._shared[_STEP] + 1) % 256
+
+    def was_freed(self) -> bool:
+        """Return whether the child had to free this process since pin()."""
+        return self._shared[_FREED] == 1
+
+    def unpin(self) -> None:
+        """Give the thread its CPU affinity of before, as far as the cpuset still allows it."""
+        self._shared[_PINNED] = 0
+        try:
+            os.sched_setaffinity(0, self._affinity)
+        except OSError:
+            pass  # The cpuset has changed meanwhile.
+
+
+def _watch(shared: mmap.mmap, pid: int, affinity: Set[int], released: int) -> None:
+    """The child's work, until kvmprobe closes the pipe or is gone."""
+    last, idle = shared[_STEP], 0.0
+    while not select.select([released], [], [], TICK_S)[0]:
+        if not shared[_PINNED] or shared[_STEP] != last:
+            last, idle = shared[_STEP], 0.0
+        elif not _is_stopped(pid):
+            idle += TICK_S
+        if idle >= STARVED_S and os.getppid() == pid:
+            shared[_FREED] = 1
+            idle = 0.0
+            try:
+                os.sched_setaffinity(pid, affinity)
+            except OSError:
+                pass  # The cpuset has changed meanwhile: the kernel has moved the task itself.
+
+
+def _is_stopped(pid: int) -> bool:
+    """Return whether a signal or a debugger has stopped a process: state T or t in /proc/PID/stat."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] in (b"T", b"t")
+    except OSError:
+        return False

@@ -25,6 +25,8 @@ _USUAL_NODE = "/dev/kvm"
 # needs to know only that there were some.
 MOST_EVENTS = 100
 _MESSAGE_BYTES = 8192
+# The default (net.core.rmem_default) has room for some 150 messages, which a coldplug sends in a moment.
+_RECEIVE_BUFFER_BYTES = 16 << 20
 
 
 class Udev:
@@ -75,10 +77,16 @@ class Udev:
 
         try:
             self._monitor = pyudev.Monitor.from_netlink(self._context, source="kernel")
+            self._monitor.filter_by("misc")
             self._monitor.start()
         except Exception as error:  # See __init__.
             self._monitor = None
             self._cannot_receive(error)
+            return
+        try:
+            self._monitor.set_receive_buffer_size(_RECEIVE_BUFFER_BYTES)
+        except OSError:
+            pass  # It needs CAP_NET_ADMIN. Where messages are lost, collect_uevents() notices.
 
     def _cannot_receive(self, error: Exception) -> None:
         self.error = f"the kernel's uevents cannot be received: {type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvmprobe.formats.hint_steps import steps
+from kvmprobe.formats import hint_steps
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.printable import columns, joined, wrap
 from kvmprobe.model.reasons import REASONS
@@ -23,24 +23,24 @@ def render(name: str | None) -> str:
     if name in CAUSES:
         return _cause(name)
     reason = REASONS[name]
-    sections = {
-        "When:": [reason.when],
-        "In the kernel:": [reason.kernel],
-        "In its log:": [reason.log],
-        "What to do:": steps(reason.hint),
-    }
     head = f"{reason.name}: {reason.status}, exit status {EXIT_STATUS[reason.status]}"
-    return joined([head, *(line for title, texts in sections.items() for line in _section(title, texts))])
+    sections = {"When:": reason.when, "In the kernel:": reason.kernel, "In its log:": reason.log}
+    numbered = reason.status in ("failed", "inconclusive")
+    return joined([head, *_sections(sections), *_what_to_do(reason.hint, numbered)])
 
 
 def _cause(name: str) -> str:
     cause = CAUSES[name]
-    sections = {"When:": [cause.when], "What to do:": steps(cause.what_to_do())}
     head = wrap(f"{name}: a cause of {', '.join(cause.reasons)}", _WIDTH, "", "    ")
-    return joined([*head, *(line for title, texts in sections.items() for line in _section(title, texts))])
+    return joined([*head, *_sections({"When:": cause.when}), *_what_to_do(cause.what_to_do(), True)])
 
 
-def _section(title: str, paragraphs: list[str]) -> Iterator[str]:
-    yield from ("", title)
-    for paragraph in paragraphs:
-        yield from wrap(paragraph, _WIDTH, "  ", "    ")
+def _sections(texts: dict[str, str]) -> Iterator[str]:
+    for title, text in texts.items():
+        yield from ("", title, *wrap(text, _WIDTH, "  ", "  "))
+
+
+def _what_to_do(hint: str, numbered: bool) -> Iterator[str]:
+    yield from ("", "What to do:")
+    for indent, text in hint_steps.lines(hint, numbered):
+        yield from wrap(text, _WIDTH, indent, " " * len(indent))

@@ -1,8 +1,9 @@
-"""A hint as steps that a reader can follow: one sentence for each step, its commands on lines of their own."""
+"""A hint as people read it: what they do in numbered steps, with commands on lines of their own; statements plain."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 # A sentence ends before a space and a capital letter, and never within a command in backticks.
 _SENTENCE = re.compile(r"((?:`[^`]*`|.)+?(?:[.!?](?=\s+[A-Z`'])|$))\s*")
@@ -10,13 +11,47 @@ _SENTENCE = re.compile(r"((?:`[^`]*`|.)+?(?:[.!?](?=\s+[A-Z`'])|$))\s*")
 # names in backticks stay in their sentence.
 _COMMAND = re.compile(r"(?:(?<=\s)|^(?=`[^`]*`\W*$))`([A-Za-z/][^`]* [^`]*)`[.,;:]?")
 
+_VERBS = (
+    "add allow ask boot change check choose correct create disable do edit enable end find follow free get give have "
+    "install keep load look make mount power raise read reboot reload remount remove report resize run save see select "
+    "set show sign start stop switch trust turn unload update use watch write"
+)
+# What the reader does begins with one of these verbs, perhaps after "Then" or after a condition.
+_ACTION = re.compile(
+    r"(?:(?:then|else|also|or)\b,? )*(?:(?:if|where|on|in|with|for|to|until|as|after|before|while)\b.*?[,:] )?"
+    rf"(?:{'|'.join(_VERBS.split())})\b",
+    re.IGNORECASE,
+)
 
-def steps(hint: str) -> list[str]:
+
+def sentences(hint: str) -> list[str]:
     """The sentences of a hint (one line). Their commands are still in backticks."""
     return [match[1] for match in _SENTENCE.finditer(hint)]
 
 
-def parts(step: str) -> list[tuple[str, bool]]:
+def parts(sentence: str) -> list[tuple[str, bool]]:
     """A sentence in pieces: text, and whether it is a command, which is to stand on a line of its own."""
-    pieces = ((piece.strip(), index % 2 == 1) for index, piece in enumerate(_COMMAND.split(step)))
+    pieces = ((piece.strip(), index % 2 == 1) for index, piece in enumerate(_COMMAND.split(sentence)))
     return [(text, is_command) for text, is_command in pieces if text]
+
+
+def is_action(sentence: str) -> bool:
+    """Whether a sentence is something that the reader does, in place of a statement."""
+    return bool(_ACTION.match(sentence)) or any(is_command for _, is_command in parts(sentence))
+
+
+def lines(hint: str, numbered: bool) -> Iterator[tuple[str, str]]:
+    """The lines of a hint: what stands before each, and its text.
+
+    `numbered`: actions have numbers where there are several. A statement between two of them stands below the first;
+    others stand as they are.
+    """
+    found = [(sentence, is_action(sentence)) for sentence in sentences(hint)]
+    count = sum(is_step for _, is_step in found) if numbered else 0
+    number = 0
+    for sentence, is_step in found:
+        number += is_step
+        mark = f"{number}. " if is_step and count > 1 else " " * len(f"{number}. ") if 0 < number < count else ""
+        for text, is_command in parts(sentence):
+            yield f"  {mark}{'    ' if is_command else ''}", text
+            mark = " " * len(mark)

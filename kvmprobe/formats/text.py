@@ -1,7 +1,7 @@
 """The report for people. It answers first: the verdict, what shows it, what to do; then come registers and checks.
 
-Volumes: -1 the verdict and what to do in two lines; 0 the checks that did not pass; 1 every check; 2 every CPU and all
-other evidence, too.
+Volumes: -1 the verdict and what to do in two lines; 0 what fits a terminal of 80x24: the checks that did not pass; 1
+every check, and what trace, watch and soak recorded; 2 every CPU and all other evidence, too.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ def render(report: Report, verbose: int = 0, colour: bool = False, width: int | 
 
 def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
     facts = Facts(report["evidence"])
-    every_cpu = verbose >= EVERYTHING
+    brief, every_cpu = verbose < ALL_CHECKS, verbose >= EVERYTHING
     applicable = report["verdict"]["status"] != "not applicable"
     yield _verdict(report)
     yield _what_to_do(report)
-    yield from _observers(report["evidence"], every_cpu)
-    host = [*_host(facts), *(text_registers.table(facts, every_cpu) if applicable or every_cpu else ())]
-    if verbose < ALL_CHECKS:
+    yield from _observers(report["evidence"], brief, every_cpu)
+    registers = text_registers.brief if brief else text_registers.table
+    host = [*_host(facts), *(registers(facts, every_cpu) if applicable or every_cpu else ())]
+    if brief:
         yield iter([*host, *(text_checks.unpassed(report) if applicable else _without_svm(facts))])
         return
     yield iter(host)
@@ -55,26 +56,27 @@ def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
 
 
 def _verdict(report: Report) -> Iterator[Line]:
-    """The verdict, and the values and log lines that show it. Reports by earlier versions do not have these."""
+    """The verdict; its cause, and the values and log lines that show it, unless the verdict quotes them already.
+
+    Reports by earlier versions do not have cause and values.
+    """
     verdict = report["verdict"]
     status = verdict["status"].upper()
-    text = f"{status} {verdict['reason']}: {one_line(verdict['summary'])}"
-    yield Line(text, painted=len(status), colour=BOLD + COLOURS[verdict["status"]])
-    because = [one_line(value) for value in verdict.get("because") or ()]
+    summary = one_line(verdict["summary"])
+    yield Line(f"{status} {verdict['reason']}: {summary}", painted=len(status), colour=BOLD + COLOURS[verdict["status"]])
+    cause = verdict.get("cause")
+    because = [value for value in map(one_line, verdict.get("because") or ()) if value not in summary]
     if because:
-        yield packed("Because:", because)
+        yield packed(f"Because (cause: {cause}):" if cause else "Because:", because)
+    elif cause:
+        yield heading(f"Cause: {cause}")
 
 
 def _what_to_do(report: Report) -> Iterator[Line]:
     yield heading("What to do:")
-    steps = hint_steps.steps(_hint(report))
-    numbered = len(steps) > 1 and report["verdict"]["status"] in ("failed", "inconclusive")
-    for number, step in enumerate(steps, 1):
-        mark = f"{number}. " if numbered else ""
-        for text, is_command in hint_steps.parts(step):
-            indent = f"  {mark}{'    ' if is_command else ''}"
-            yield Line(f"{indent}{text}", len(indent))
-            mark = " " * len(mark)
+    numbered = report["verdict"]["status"] in ("failed", "inconclusive")
+    for indent, text in hint_steps.lines(_hint(report), numbered):
+        yield Line(f"{indent}{text}", len(indent))
 
 
 def _hint(report: Report) -> str:
@@ -102,17 +104,17 @@ def _without_svm(facts: Facts) -> Iterator[Line]:
     yield Line("All checks of SVM are skipped; -v shows each.")
 
 
-def _observers(evidence: Evidence, every_cpu: bool) -> Iterator[Iterator[Line]]:
+def _observers(evidence: Evidence, brief: bool, every_cpu: bool) -> Iterator[Iterator[Line]]:
     """What trace, watch and soak add."""
     if "trace" in evidence:
         from kvmprobe.formats import text_trace
 
-        yield from text_trace.sections(evidence["trace"], every_cpu)
+        yield from [text_trace.brief(evidence["trace"])] if brief else text_trace.sections(evidence["trace"], every_cpu)
     if "watch" in evidence:
         from kvmprobe.formats import text_watch
 
-        yield text_watch.section(evidence["watch"])
+        yield text_watch.brief(evidence["watch"]) if brief else text_watch.section(evidence["watch"])
     if "soak" in evidence:
         from kvmprobe.formats import text_soak
 
-        yield text_soak.section(evidence["soak"])
+        yield text_soak.section(evidence["soak"], brief)

@@ -19,20 +19,23 @@ _MARK = 10  # columns of "[ FAIL  ] "
 
 
 def unpassed(report: Report) -> Iterator[Line]:
-    """A line for each check that failed, warns or is unknown, and one that counts the others.
+    """A line for each check that failed or warns, and one that names the unknown ones and counts the others.
 
     The check that decided has its message in the verdict, so it is only named.
     """
     summary = report["verdict"]["summary"]
-    decisive = []
+    decisive, unknown = [], []
     for check in report["checks"]:
         if check["status"] in (FAIL, UNKNOWN) and check["message"] == summary:
             decisive.append(_state(check))
-        elif check["status"] in (FAIL, WARN, UNKNOWN):
+        elif check["status"] == UNKNOWN:
+            unknown.append(_title(check["id"]))
+        elif check["status"] in (FAIL, WARN):
             yield _line(check["status"], 0, f"{_title(check['id'])}: {one_line(check['message'])}")
     statuses = [check["status"] for check in report["checks"]]
     counts = [f"{statuses.count(PASS)} of {counted(len(statuses), 'check')} passed", *decisive]
     counts += [f"{statuses.count(SKIP)} skipped"] if SKIP in statuses else []
+    counts += [f"{len(unknown)} unknown ({', '.join(unknown)})"] if unknown else []
     yield Line(f"{', '.join(counts)}; -v shows each.")
 
 

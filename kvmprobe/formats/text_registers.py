@@ -38,6 +38,25 @@ def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
     yield from map(Line, columns(rows))
 
 
+def brief(facts: Facts, every_cpu: bool) -> Iterator[Line]:
+    """One line where each register has one value on all CPUs at all times; else the table."""
+    phases = [phase for phase in SNAPSHOT_PHASES if facts.has_snapshot(phase)]
+    values = {name: _values(facts, phases, name) for name in (register.name for register in SNAPSHOT_REGISTERS)}
+    if not phases or _unread(facts, phases) or any(len(set(found)) != 1 for found in values.values()):
+        yield from table(facts, every_cpu)
+        return
+    always = " at all times" if len(phases) > 1 else ""
+    texts = ", ".join(f"{name} {found[0]}" for name, found in values.items())
+    yield Line(f"{texts} on {_names(facts.cpus)}{always}")
+
+
+def _values(facts: Facts, phases: list[str], name: str) -> list[str]:
+    """The texts of a register on all CPUs in all phases."""
+    texts = [facts.register_texts(phase, name) for phase in phases]
+    folded = map(_pages, texts) if name == VM_HSAVE_PA.name else texts
+    return [value for of_phase in folded for value in of_phase.values()]
+
+
 def _names(cpus: list[int]) -> str:
     """ "cpu0-3,8", or the beginning of a long list and how many CPUs it has: the table has to fit a terminal."""
     names = cpu_names(cpus)

@@ -15,18 +15,26 @@ _COLUMNS = ("min", "p50", "p90", "p99", "p99_9", "max")
 _CELL = 9  # characters of a number, which stands at the right of its column
 
 
-def section(soak: Soak) -> Iterator[Line]:
-    """The times of KVM_CREATE_VM and of closing the VM, in microseconds, and each failure that was kept."""
+def section(soak: Soak, brief: bool) -> Iterator[Line]:
+    """The times of KVM_CREATE_VM and of closing the VM, in microseconds, and each failure that was kept.
+
+    `brief`: where a cycle failed, only what the verdict does not quote: it has the first failure.
+    """
     rate = soak["cycles"] / soak["seconds"] if soak["seconds"] else 0.0
     first, last = soak["memory_kb"]
     yield heading(f"{counted(soak['cycles'], 'cycle')}, {rate:.0f} per second, {counted(soak['vms'], 'VM')} at a time:")
+    failures = soak["failures"]
+    if brief and failures:
+        if soak["failed"] > 1:
+            yield Line(f"{counted(soak['failed'], 'failure')}; -v shows them and the times.")
+        return
     rows = [["times in µs", *(f"{name.replace('_', '.'):>{_CELL}}" for name in _COLUMNS)]]
     for title, times in (("KVM_CREATE_VM", soak["create"]), ("closing the VM", soak["close"])):
         values = (times[name] for name in _COLUMNS)  # type: ignore[literal-required]
         rows.append([title, *(f"{'-' if value is None else format(value, '.1f'):>{_CELL}}" for value in values)])
     yield from map(Line, columns(rows, " "))
     yield Line(f"resident memory: {first} KiB at the beginning, {last} KiB at the end")
-    for failure in soak["failures"]:
+    for failure in failures:
         yield Line(f"cycle {failure['cycle']}, {failure['step']}: {failure['what']} ({failure['reason']})")
-    if soak["failed"] > len(soak["failures"]):
+    if soak["failed"] > len(failures):
         yield Line(f"and {counted(soak['failed'] - len(soak['failures']), 'more failure')}")

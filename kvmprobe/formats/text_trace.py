@@ -8,6 +8,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.model import kernel_steps
 from kvmprobe.model.cpu_lists import cpu_names, group
+from kvmprobe.model.printable import columns
 from kvmprobe.model.registers import VM_HSAVE_PA
 from kvmprobe.model.values import as_int, error_of
 
@@ -37,6 +38,30 @@ def sections(trace: Trace, every_cpu: bool) -> Iterator[Iterator[Line]]:
         if entries:
             yield _phase(phase, entries, trace, every_cpu)
     yield _limits(trace)
+
+
+def brief(trace: Trace) -> Iterator[Line]:
+    """A line for each phase with entries: how long it took, and what was written to which register on which CPUs."""
+    yield heading("The kernel's trace, with its functions as -v:")
+    rows = []
+    for phase in kernel_steps.PHASES:
+        entries = [entry for entry in trace["entries"] if entry["phase"] == phase]
+        if entries:
+            took = max(entry["seconds"] for entry in entries) - entries[0]["seconds"]
+            rows.append([f"  {_TITLES[phase]}", f"{took * 1000:9.3f} ms", _writes(entries)])
+    yield from (Line(row, hang=4) for row in columns(rows))
+    yield from _limits(trace)
+
+
+def _writes(entries: list[TraceEntry]) -> str:
+    """ "EFER 0x1d01, VM_HSAVE_PA a page of its own on cpu0-1"."""
+    by_cpu: dict[int, str] = {}
+    for entry in entries:
+        if entry["function"] is None:
+            before = f"{by_cpu[entry['cpu']]}, " if entry["cpu"] in by_cpu else ""
+            by_cpu[entry["cpu"]] = f"{before}{entry['register']} {_written(entry, False)}"
+    groups = group(by_cpu)
+    return "; ".join(f"wrmsr {text} on {cpu_names(cpus)}" for text, cpus in groups.items()) or "no register written"
 
 
 def _limits(trace: Trace) -> Iterator[Line]:

@@ -9,7 +9,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.judge.checks.watched_command import ending
 from kvmprobe.model.cpu_lists import fold
-from kvmprobe.model.printable import columns, counted
+from kvmprobe.model.printable import columns, counted, cut
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
@@ -17,28 +17,53 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Reading
 
 
+_LONGEST = 4  # calls that a brief section names
+
+
+def brief(watch: Watch) -> Iterator[Line]:
+    """What was watched, its first calls with their answers, and the end."""
+    yield heading(cut(_title(watch), 80, "..."))
+    calls = [f"{call['name']} = {_answer(call)}" for call in watch["calls"]]
+    more = [counted(len(calls) - _LONGEST, "more call")] if len(calls) > _LONGEST else []
+    if calls:
+        yield Line(f"  {', '.join([*calls[:_LONGEST], *more])}", hang=4)
+    yield _end(watch)
+
+
 def section(watch: Watch) -> Iterator[Line]:
     """What was watched, each call with its answer and EFER before and after it, the end, and what was not visible."""
-    if watch["command"] is not None:
-        what = shlex.join(watch["command"])
-    else:
-        what = "kvmprobe's own guest" if watch["own"] else "a running process"
-    yield heading(f"Watched by {watch['source']}: {what}")
+    yield heading(_title(watch))
     for row in columns([_row(call) for call in watch["calls"]]):
         yield Line(f"  {row}", hang=4)
-    yield Line(f"  process {watch['pid']}: {ending(watch)}; {counted(watch['processes'], 'process')} followed", hang=4)
+    yield _end(watch)
     for limit in watch["limits"]:
         yield Line(f"  not visible: {limit}", hang=4)
 
 
+def _title(watch: Watch) -> str:
+    if watch["command"] is not None:
+        what = shlex.join(watch["command"])
+    else:
+        what = "kvmprobe's own guest" if watch["own"] else "a running process"
+    return f"Watched by {watch['source']}: {what}"
+
+
+def _end(watch: Watch) -> Line:
+    followed = counted(watch["processes"], "process")
+    return Line(f"  process {watch['pid']}: {ending(watch)}; {followed} followed", hang=4)
+
+
+def _answer(call: WatchedCall) -> str:
+    return "no answer" if call["answer"] is None else error_of(call["answer"]) or str(call["answer"])
+
+
 def _row(call: WatchedCall) -> tuple[str, str, str]:
     thread = f" thread {call['tid']}" if call["tid"] != call["pid"] else ""
-    answer = "no answer" if call["answer"] is None else error_of(call["answer"]) or call["answer"]
     entry = fold(_efer(call["entry"]))
     after = "unknown" if call["exit"] is None else fold(_efer(call["exit"]))
     return (
         f"{call['comm'] or '?'}[{call['pid']}]{thread}",
-        f"{call['name']} ({call['request']}) = {answer}",
+        f"{call['name']} ({call['request']}) = {_answer(call)}",
         f"EFER {entry}" if entry == after else f"EFER {entry} -> {after}",
     )
 

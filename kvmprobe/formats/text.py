@@ -63,7 +63,9 @@ def _verdict(report: Report) -> Iterator[Line]:
     verdict = report["verdict"]
     status = verdict["status"].upper()
     summary = one_line(verdict["summary"])
-    yield Line(f"{status} {verdict['reason']}: {summary}", painted=len(status), colour=BOLD + COLOURS[verdict["status"]])
+    yield Line(
+        f"{status} {verdict['reason']}: {summary}", painted=len(status), colour=BOLD + COLOURS[verdict["status"]]
+    )
     cause = verdict.get("cause")
     because = [value for value in map(one_line, verdict.get("because") or ()) if value not in summary]
     if because:

@@ -10,7 +10,7 @@ _NARROWEST = 40  # columns: on a narrower terminal the words matter more than th
 
 
 _UNBROKEN = "\N{NO-BREAK SPACE}"  # `clean` lets none through, so it can stand for a space at which no line breaks
-_SHORT = 60  # characters of a text that need not be broken
+_SHORT = 45  # characters of a text that need not be broken
 
 
 class Line:

@@ -14,8 +14,11 @@ from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
 _LONGEST, _CUT = 24, 14  # characters of a list of CPUs, whole and cut
 
 
-def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
-    """A row for each register, and for each group of CPUs with the same values; for each CPU if `every_cpu`."""
+def table(facts: Facts, every_cpu: bool, merge: bool = False) -> Iterator[Line]:
+    """A row for each register, and for each group of CPUs with the same values; for each CPU if `every_cpu`.
+
+    `merge`: registers with the same values share a row.
+    """
     phases = [phase for phase in SNAPSHOT_PHASES if facts.has_snapshot(phase)]
     if not phases:
         return
@@ -35,7 +38,14 @@ def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
             rows += [[register.name, f"cpu{cpu}", *row] for cpu, row in by_cpu.items()]
         else:
             rows += [[register.name, _names(cpus), *row] for row, cpus in group(by_cpu).items()]
-    yield from map(Line, columns(rows))
+    yield from map(Line, columns(_merged(rows) if merge else rows))
+
+
+def _merged(rows: list[list[str]]) -> list[list[str]]:
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, *others in rows:
+        names.setdefault(tuple(others), []).append(name)
+    return [[", ".join(of_row), *others] for others, of_row in names.items()]
 
 
 def brief(facts: Facts, every_cpu: bool) -> Iterator[Line]:
@@ -43,7 +53,7 @@ def brief(facts: Facts, every_cpu: bool) -> Iterator[Line]:
     phases = [phase for phase in SNAPSHOT_PHASES if facts.has_snapshot(phase)]
     values = {name: _values(facts, phases, name) for name in (register.name for register in SNAPSHOT_REGISTERS)}
     if not phases or _unread(facts, phases) or any(len(set(found)) != 1 for found in values.values()):
-        yield from table(facts, every_cpu)
+        yield from table(facts, every_cpu, merge=True)
         return
     always = " at all times" if len(phases) > 1 else ""
     texts = ", ".join(f"{name} {found[0]}" for name, found in values.items())

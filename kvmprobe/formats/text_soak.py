@@ -22,12 +22,12 @@ def section(soak: Soak, brief: bool) -> Iterator[Line]:
     """
     rate = soak["cycles"] / soak["seconds"] if soak["seconds"] else 0.0
     first, last = soak["memory_kb"]
-    yield heading(f"{counted(soak['cycles'], 'cycle')}, {rate:.0f} per second, {counted(soak['vms'], 'VM')} at a time:")
     failures = soak["failures"]
+    title = f"{counted(soak['cycles'], 'cycle')}, {rate:.0f} per second, {counted(soak['vms'], 'VM')} at a time"
     if brief and failures:
-        if soak["failed"] > 1:
-            yield Line(f"{counted(soak['failed'], 'failure')}; -v shows them and the times.")
+        yield heading(f"{title}; -v shows times and failures.")
         return
+    yield heading(f"{title}:")
     rows = [["times in µs", *(f"{name.replace('_', '.'):>{_CELL}}" for name in _COLUMNS)]]
     for title, times in (("KVM_CREATE_VM", soak["create"]), ("closing the VM", soak["close"])):
         values = (times[name] for name in _COLUMNS)  # type: ignore[literal-required]

@@ -42,26 +42,26 @@ def sections(trace: Trace, every_cpu: bool) -> Iterator[Iterator[Line]]:
 
 def brief(trace: Trace) -> Iterator[Line]:
     """A line for each phase with entries: how long it took, and what was written to which register on which CPUs."""
-    yield heading("The kernel's trace, with its functions as -v:")
+    yield heading("What the kernel wrote, by its trace (-v shows its functions):")
     rows = []
     for phase in kernel_steps.PHASES:
         entries = [entry for entry in trace["entries"] if entry["phase"] == phase]
         if entries:
             took = max(entry["seconds"] for entry in entries) - entries[0]["seconds"]
-            rows.append([f"  {_TITLES[phase]}", f"{took * 1000:9.3f} ms", _writes(entries)])
+            rows.append([f"  {_TITLES[phase]}", f"{took * 1000:7.1f} ms", _writes(entries)])
     yield from (Line(row, hang=4) for row in columns(rows))
     yield from _limits(trace)
 
 
 def _writes(entries: list[TraceEntry]) -> str:
-    """ "EFER 0x1d01, VM_HSAVE_PA a page of its own on cpu0-1"."""
+    """ "EFER 0x1d01, VM_HSAVE_PA a page each on cpu0-1"."""
     by_cpu: dict[int, str] = {}
     for entry in entries:
         if entry["function"] is None:
             before = f"{by_cpu[entry['cpu']]}, " if entry["cpu"] in by_cpu else ""
-            by_cpu[entry["cpu"]] = f"{before}{entry['register']} {_written(entry, False)}"
+            by_cpu[entry["cpu"]] = f"{before}{entry['register']} {_written(entry, 'a page each')}"
     groups = group(by_cpu)
-    return "; ".join(f"wrmsr {text} on {cpu_names(cpus)}" for text, cpus in groups.items()) or "no register written"
+    return "; ".join(f"{text} on {cpu_names(cpus)}" for text, cpus in groups.items()) or "no register"
 
 
 def _limits(trace: Trace) -> Iterator[Line]:
@@ -114,7 +114,8 @@ def _story(entries: list[TraceEntry], first: TraceEntry, every_cpu: bool) -> Ite
     for entry in entries:
         function = entry["function"]
         if function is None:
-            yield f"{'  ' * (writer + 1)}wrmsr {entry['register']} {_written(entry, every_cpu)}"
+            value = _written(entry, None if every_cpu else "a page of its own")
+            yield f"{'  ' * (writer + 1)}wrmsr {entry['register']} {value}"
             continue
         caller = depths.get(entry["caller"] or "")
         depth = depths[function] = (0 if entry is first else 1) if caller is None else min(caller + 1, _DEEPEST)
@@ -124,10 +125,11 @@ def _story(entries: list[TraceEntry], first: TraceEntry, every_cpu: bool) -> Ite
         yield f"{'  ' * depth}{function}" + (_context(entry, first) if caller is None else "")
 
 
-def _written(entry: TraceEntry, every_cpu: bool) -> str:
+def _written(entry: TraceEntry, page: str | None) -> str:
+    """The value; `page` in place of a page's address, which differs on each CPU."""
     value = entry["value"]
-    if entry["register"] == VM_HSAVE_PA.name and as_int(value) and not every_cpu:
-        return "a page of its own"
+    if page and entry["register"] == VM_HSAVE_PA.name and as_int(value):
+        return page
     return error_of(value) or ("unknown" if value is None else str(value))
 
 

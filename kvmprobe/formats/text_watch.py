@@ -17,17 +17,15 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Reading
 
 
-_LONGEST = 4  # calls that a brief section names
+_LONGEST, _WIDTH = 4, 80  # calls that a brief section names; columns of the command in it
 
 
 def brief(watch: Watch) -> Iterator[Line]:
-    """What was watched, its first calls with their answers, and the end."""
-    yield heading(cut(_title(watch), 80, "..."))
+    """What was watched, its first calls with their answers, and how it ended."""
+    yield heading(cut(_title(watch, " (-v shows each call)"), _WIDTH, "..."))
     calls = [f"{call['name']} = {_answer(call)}" for call in watch["calls"]]
     more = [counted(len(calls) - _LONGEST, "more call")] if len(calls) > _LONGEST else []
-    if calls:
-        yield Line(f"  {', '.join([*calls[:_LONGEST], *more])}", hang=4)
-    yield _end(watch)
+    yield Line(f"  {', '.join([*calls[:_LONGEST], *more])}{'; ' if calls else ''}{ending(watch)}", hang=4)
 
 
 def section(watch: Watch) -> Iterator[Line]:
@@ -35,22 +33,18 @@ def section(watch: Watch) -> Iterator[Line]:
     yield heading(_title(watch))
     for row in columns([_row(call) for call in watch["calls"]]):
         yield Line(f"  {row}", hang=4)
-    yield _end(watch)
+    followed = counted(watch["processes"], "process")
+    yield Line(f"  process {watch['pid']}: {ending(watch)}; {followed} followed", hang=4)
     for limit in watch["limits"]:
         yield Line(f"  not visible: {limit}", hang=4)
 
 
-def _title(watch: Watch) -> str:
+def _title(watch: Watch, note: str = "") -> str:
     if watch["command"] is not None:
         what = shlex.join(watch["command"])
     else:
         what = "kvmprobe's own guest" if watch["own"] else "a running process"
-    return f"Watched by {watch['source']}: {what}"
-
-
-def _end(watch: Watch) -> Line:
-    followed = counted(watch["processes"], "process")
-    return Line(f"  process {watch['pid']}: {ending(watch)}; {followed} followed", hang=4)
+    return f"Watched by {watch['source']}{note}: {what}"
 
 
 def _answer(call: WatchedCall) -> str:

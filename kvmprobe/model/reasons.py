@@ -8,13 +8,10 @@ from __future__ import annotations
 from kvmprobe.model.verdict_status import Reason
 
 _NO_LOG = "No line."
-_REPORT_HINT = (
-    "If it stays, report it to the distribution, or, for a kernel of your own, to kvm@vger.kernel.org, with this file: "
-    "`kvmprobe --format json --output report.json`."
-)
+_REPORT_HINT = "If that fails too, send this to your distribution or kvm@vger.kernel.org: `kvmprobe -o report.json`."
 _RELOAD_HINT = (
     "If no VM is alive, load kvm_amd again: `modprobe -r kvm_amd`, `modprobe kvm_amd`. If that does not help, "
-    "install the newest kernel and microcode, and reboot: `systemctl reboot`."
+    "install the newest kernel and microcode, and reboot."
 )
 
 _TABLE = (
@@ -36,9 +33,8 @@ _TABLE = (
         "Since 6.12 kvm_init() sets EFER.SVME on every CPU when kvm_amd is loaded and clears it when kvm_amd is "
         "unloaded (kvm_enable_virtualization() in virt/kvm/kvm_main.c).",
         "No line. This is the normal case since 6.12.",
-        "Nothing to do: KVM can use SVM on this host. If another hypervisor needs SVM while no VM of KVM is alive, it "
-        "may need kvm.enable_virt_at_load=0 on the kernel's command line: VirtualBox before 7.2.10 does, and every "
-        "VirtualBox on kernels before 6.16. VirtualBox 7.2.10 and later on 6.16 and later needs the default, Y.",
+        "Nothing to do: KVM can use SVM on this host. VirtualBox before 7.2.10, and any on Linux before 6.16, "
+        "needs kvm.enable_virt_at_load=0 on the kernel's command line; later ones need Y.",
     ),
     Reason(
         "svme-set-by-another-vm",
@@ -83,10 +79,10 @@ _TABLE = (
         "failed",
         "Raw CPUID 0x80000001 ECX has no SVM bit (bit 2), or the CPU has no such leaf.",
         "has_svm() (since 6.2: kvm_is_svm_supported()) refuses. The kernel does not change raw CPUID. A missing svm "
-        "flag in /proc/cpuinfo is not enough: since 6.7 the kernel also removes it where the firmware disabled SVM.",
+        "flag in /proc/cpuinfo does not show this: since 6.7 it is also missing where the firmware disabled SVM.",
         "'has_svm: svm not available' (until 6.1), 'kvm_amd: SVM not supported by CPU N, svm not available' (6.2 to "
         "6.5) or 'kvm_amd: SVM not supported by CPU N' (since 6.6).",
-        "In a VM, enable nested virtualization in the hypervisor below: set `kvm_amd.nested=1` there and give the VM "
+        "In a VM, enable nested virtualization in the hypervisor outside: set `kvm_amd.nested=1` there and give the VM "
         "`-cpu host` or `+svm` (QEMU). On bare metal, use another CPU model: this one cannot run VMs with KVM.",
     ),
     Reason(
@@ -121,15 +117,16 @@ _TABLE = (
         "CPU and firmware allow SVM, and kvm_amd is neither loaded nor built in.",
         "Usually udev loads kvm_amd at boot by the CPU's feature alias (cpu:type:x86,...feature:*00C2*).",
         "No line of kvm_amd.",
-        "Load kvm_amd: `modprobe kvm_amd`, or `kvmprobe --load-kvm`, which records modprobe's answer. If it is not "
-        "loaded at boot, look for 'blacklist kvm_amd' in /etc/modprobe.d and for module_blacklist= in /proc/cmdline.",
+        "Load kvm_amd: `modprobe kvm_amd`; or have kvmprobe record modprobe's answer: `kvmprobe --load-kvm`. If it is "
+        "not loaded at boot, look for 'blacklist kvm_amd' in /etc/modprobe.d and for module_blacklist= in "
+        "/proc/cmdline.",
     ),
     Reason(
         "kvm-amd-load-failed",
         "failed",
         "CPU and firmware allow SVM, and loading kvm_amd failed.",
-        "modprobe reports the errno of init_module(2): of svm_init() in arch/x86/kvm/svm/svm.c, or of the module "
-        "loader before it (module not found, wrong version, signature, lockdown, module_blacklist=).",
+        "modprobe reports the errno of init_module(2). It comes from svm_init() in arch/x86/kvm/svm/svm.c, or from the "
+        "module loader before it (module not found, wrong version, signature, lockdown, module_blacklist=).",
         "Lines of kvm, kvm_amd and 'module' at the time of the attempt.",
         "Follow modprobe's message and the kernel's log: `dmesg | grep -i -e kvm -e svm -e module`. If the kernel was "
         "updated since the last boot, reboot: the modules of the running kernel may be gone.",
@@ -140,8 +137,8 @@ _TABLE = (
         "kvm_amd is present, and /dev/kvm is missing or no driver answers there.",
         "As its last step kvm_init() registers the misc device 'kvm' (10:232); devtmpfs then creates the node "
         "(virt/kvm/kvm_main.c).",
-        "If kvm_amd is built in and refused: its message. /sys/module/kvm_amd exists then, too.",
-        "In a container, pass the device in: `docker run --device /dev/kvm`. On a host, check that devtmpfs is mounted "
+        "If kvm_amd is built in and refused the CPU: its message. /sys/module/kvm_amd exists in that case, too.",
+        "In a container, give it the device: `docker run --device /dev/kvm`. On a host, check that devtmpfs is mounted "
         "on /dev (`findmnt /dev`) and read the kernel's log: `dmesg | grep -i kvm`.",
     ),
     Reason(
@@ -159,8 +156,8 @@ _TABLE = (
         "KVM_GET_API_VERSION did not answer 12.",
         "kvm_dev_ioctl() answers KVM_API_VERSION, which is 12 since 2.6.22 (include/uapi/linux/kvm.h).",
         _NO_LOG,
-        "Check what /dev/kvm is: `ls -l /dev/kvm` must show the character device 10, 232. What answers there is not "
-        "Linux's KVM.",
+        "What answers at /dev/kvm is not Linux's KVM. Check that this shows the character device 10, 232: `ls -l "
+        "/dev/kvm`.",
     ),
     Reason(
         "svm-held-by-another-owner",
@@ -171,8 +168,8 @@ _TABLE = (
         "kvm.enable_virt_at_load=0, KVM_CREATE_VM does.",
         "'kvm: enabling virtualization on CPU1 failed'.",
         "Find what else uses SVM: VirtualBox (vboxdrv), VMware (vmmon) or another hypervisor module, listed by "
-        "`lsmod`. Stop its VMs and unload it. If there is none, reboot: a kernel that was replaced by kexec may have "
-        "left SVME set.",
+        "`lsmod`. Stop its VMs and unload it. If there is none, reboot: the kernel before a kexec may have left SVME "
+        "set.",
     ),
     Reason(
         "create-vm-failed",
@@ -180,9 +177,9 @@ _TABLE = (
         "KVM_CREATE_VM failed for another reason; the report names the errno.",
         "kvm_dev_ioctl_create_vm() and kvm_create_vm() (virt/kvm/kvm_main.c).",
         "The lines of kvm at that time.",
-        "ENOMEM: free memory. EMFILE, ENFILE: raise the limit of open files. EPERM, EACCES: check the security module "
-        "and the seccomp filter (container). EBUSY, EIO: another owner may hold SVM, which EFER.SVME shows where it "
-        "can be read (root's rights, module msr).",
+        "For ENOMEM, free memory; for EMFILE or ENFILE, raise the limit of open files; for EPERM or EACCES, check the "
+        "security module and the container's seccomp filter; for EBUSY or EIO, run `kvmprobe` as root with the module "
+        "msr: EFER.SVME shows whether another owner uses SVM.",
     ),
     Reason(
         "svme-not-set",
@@ -217,7 +214,7 @@ _TABLE = (
         "Online CPUs differ in the vendor, the SVM bit, SVML or VM_CR.SVMDIS.",
         "Newer kernels check every CPU and refuse if one of them differs (6.12: svm_check_processor_compat()). Older "
         "kernels check only the CPU where modprobe runs (5.10, 6.1: has_svm(), is_disabled()).",
-        "As for a CPU without SVM or with SVM disabled, perhaps at some boots only.",
+        "As for a CPU without SVM or with SVM disabled. With older kernels the lines may differ from boot to boot.",
         "Update the firmware, or load its defaults and enable 'SVM Mode' again. In a VM, give all vCPUs the same "
         "model.",
     ),
@@ -236,11 +233,11 @@ _TABLE = (
         "Independent observers (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other. Only "
         "trace, watch and soak have more than one.",
         "KVM writes EFER with WRMSR, which the event msr:write_msr shows, and the register then reads as it was "
-        "written. This breaks where something else writes EFER, or where a hypervisor below answers reads with other "
-        "values.",
+        "written. The observers differ where something else writes EFER, or where a hypervisor outside answers reads "
+        "with other values.",
         _NO_LOG,
-        "Trust none of the observers. See which CPU and which observer differ, and find what else uses SVM on this "
-        "host (`lsmod`).",
+        "No observer is reliable here. See which CPU and which observer differ, and find what else uses SVM "
+        "on this host (`lsmod`).",
     ),
     Reason(
         "requirement-not-met",
@@ -256,14 +253,15 @@ _TABLE = (
         "EFER or VM_CR (or raw CPUID, where it decides) could not be read.",
         "/dev/cpu/N/msr needs the module msr and CAP_SYS_RAWIO (arch/x86/kernel/msr.c).",
         _NO_LOG,
-        "Reading MSRs needs root's rights (CAP_SYS_RAWIO) and the module msr: do not give --no-load, so that "
-        "kvmprobe can temporarily load it. In a container, pass in /dev/cpu and CAP_SYS_RAWIO.",
+        "Run `kvmprobe` with root's rights (CAP_SYS_RAWIO) and without --no-load, so that it can temporarily load the "
+        "module msr. In a container, give it /dev/cpu and CAP_SYS_RAWIO.",
     ),
     Reason(
         "vm-not-created",
         "inconclusive",
         "No VM was created: --passive was given, or the watched command did not create one.",
-        "Before the first KVM_CREATE_VM (or, since 6.12, before kvm_amd is loaded) EFER.SVME is 0 and shows nothing.",
+        "Before the first KVM_CREATE_VM (or, since 6.12, before kvm_amd is loaded) EFER.SVME is 0, "
+        "which shows neither that SVM works nor that it does not.",
         _NO_LOG,
         "Run `kvmprobe` without --passive, or watch a command that creates a VM. `kvmprobe watch` without a command "
         "watches its own guest.",
@@ -275,14 +273,14 @@ _TABLE = (
         "before it reported.",
         "A VMRUN that succeeds shows that SVM works on a CPU where SVME did not change.",
         _NO_LOG,
-        "Run `kvmprobe` where it may use every online CPU: see Cpus_allowed_list in /proc/self/status (cpuset, "
-        "`taskset`).",
+        "Run `kvmprobe` where it may use every online CPU: cpusets and `taskset` limit that (Cpus_allowed_list in "
+        "/proc/self/status).",
     ),
     Reason(
         "svme-owner-unknown",
         "inconclusive",
         "EFER.SVME was 1 where KVM had no reason to set it, KVM_CREATE_VM succeeded, and the evidence does not show "
-        "whose VM it was for.",
+        "for whose VM it was set.",
         "EFER.SVME belongs to the CPU, not to a VM. KVM's uevents, kvm_amd's reference count and the files of other "
         "processes show other VMs; a container may see none of them.",
         _NO_LOG,

@@ -1,4 +1,4 @@
-"""A hint as steps, and its commands on lines of their own."""
+"""A hint as people read it: numbered steps, statements, and commands on lines of their own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kvmprobe.formats.hint_steps import parts, steps
+from kvmprobe.formats.hint_steps import is_action, lines, parts, sentences
+from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.printable import one_line
 from kvmprobe.model.reasons import REASONS
 
 
 @pytest.mark.parametrize(
-    ("hint", "sentences"),
+    ("hint", "expected"),
     [
         ("Run as root.", ["Run as root."]),
         ("Stop its VMs. Then reboot.", ["Stop its VMs.", "Then reboot."]),
@@ -23,8 +24,8 @@ from kvmprobe.model.reasons import REASONS
         ("", []),
     ],
 )
-def test_a_step_is_a_sentence(hint: str, sentences: list[str]) -> None:
-    assert steps(hint) == sentences
+def test_a_hint_is_a_list_of_sentences(hint: str, expected: list[str]) -> None:
+    assert sentences(hint) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,11 +59,72 @@ def test_a_command_is_a_piece_of_its_own(step: str, pieces: list[tuple[str, bool
 @example("` A` b. C")
 def test_no_word_of_a_hint_is_lost(hint: str) -> None:
     line = one_line(hint, " ")
-    assert " ".join(steps(line)).split() == line.split()
+    assert " ".join(sentences(line)).split() == line.split()
 
 
-@pytest.mark.parametrize("reason", REASONS)
-def test_every_hint_has_steps(reason: str) -> None:
-    hint = REASONS[reason].hint
-    assert " ".join(steps(hint)) == hint
-    assert all(step[0].isupper() or step[0] in "`'" for step in steps(hint))
+HINTS = {
+    **{name: reason.hint for name, reason in REASONS.items()},
+    **{name: cause.what_to_do() for name, cause in CAUSES.items()},
+}
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_every_hint_has_sentences(name: str) -> None:
+    found = sentences(HINTS[name])
+    assert " ".join(found) == HINTS[name]
+    assert all(sentence[0].isupper() or sentence[0] in "`'/" for sentence in found)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("Reboot.", True),
+        ("Then load kvm_amd, where it is not loaded:", True),
+        ("If it shows control_d, this is dom0: boot the kernel without Xen.", True),
+        ("On a Windows host, turn off Hyper-V and memory integrity, too.", True),
+        ("Else install the rest of the modules.", True),
+        ("The list: `dmesg -T`.", True),
+        ("The kernel refused root to load kvm_amd.", False),
+        ("Only the setup can show whether SVM is enabled there.", False),
+        ("If SVME is 1 right after a reboot, firmware set it.", False),
+        ("Setup of the firmware decides.", False),
+        ("Nothing to do: KVM can use SVM on this host.", False),
+    ],
+)
+def test_an_action_is_what_the_reader_does(sentence: str, expected: bool) -> None:
+    assert is_action(sentence) is expected
+
+
+def test_actions_are_numbered_and_statements_are_not() -> None:
+    hint = "It is off. Reboot. Only that ends it. Then load it: `modprobe kvm_amd`. It may fail."
+    assert list(lines(hint, numbered=True)) == [
+        ("  ", "It is off."),
+        ("  1. ", "Reboot."),
+        ("     ", "Only that ends it."),
+        ("  2. ", "Then load it:"),
+        ("         ", "modprobe kvm_amd"),
+        ("  ", "It may fail."),
+    ]
+    assert [indent for indent, _ in lines(hint, numbered=False)] == ["  ", "  ", "  ", "  ", "      ", "  "]
+
+
+def test_a_single_action_has_no_number() -> None:
+    assert list(lines("It is off. Reboot.", numbered=True)) == [("  ", "It is off."), ("  ", "Reboot.")]
+
+
+BAD = [name for name in HINTS if name not in REASONS or REASONS[name].status in ("failed", "inconclusive")]
+NOTHING_HELPS = {"cpu-too-old"}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_hint_of_a_bad_verdict_has_something_to_do(name: str) -> None:
+    """So a verb that the table of verbs lacks is noticed."""
+    assert any(is_action(sentence) for sentence in sentences(HINTS[name])) or name in NOTHING_HELPS
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_no_statement_contains_a_request(name: str) -> None:
+    """A statement with a request in its second half would have no number."""
+    requests = (": ask", ": do", ": run", ": use", ": boot", ": load", ": look", "; ask", "; use", "; run")
+    statements = [sentence for sentence in sentences(HINTS[name]) if not is_action(sentence)]
+    assert [text for text in statements if any(request in text for request in requests)] == []

@@ -85,7 +85,7 @@ _USER_NAMESPACE = (
         "Give the host's user, or a group of the container, the right to the node on the host, for instance:"
     ),
     "$ sudo setfacl -m u:USER:rw /dev/kvm",
-    "With podman, keep the user's groups:",
+    "With podman, keep the user's groups in the container:",
     "$ podman run --device /dev/kvm --group-add keep-groups IMAGE",
 )
 
@@ -156,7 +156,7 @@ CAUSES = (
         _REFUSED,
         "The file system of /dev/kvm is mounted with nodev: nobody, root included, can open a device there.",
         nodev,
-        ("The file system is mounted with nodev. Mount it again without:", "# mount -o remount,dev {path}"),
+        ("The file system is mounted with nodev. Remount it without nodev:", "# mount -o remount,dev {path}"),
     ),
     Cause(
         "not-in-group",
@@ -166,7 +166,7 @@ CAUSES = (
         (
             "Add the user to the group of /dev/kvm, then log out and in again:",
             '$ sudo usermod -aG {group} "$USER"',
-            "For this once, run kvmprobe as root:",
+            "Until then, run kvmprobe as root:",
             "$ sudo kvmprobe check",
         ),
     ),
@@ -178,7 +178,7 @@ CAUSES = (
         (
             "Run kvmprobe as root:",
             "$ sudo kvmprobe check",
-            "To give the group kvm the right for good:",
+            "To give the group kvm access permanently:",
             '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',
             "$ sudo udevadm trigger --action=change /dev/kvm",
         ),
@@ -193,7 +193,7 @@ CAUSES = (
             (
                 "The device cgroup does not allow /dev/kvm. Allow it where the process is started: docker run "
                 "--device /dev/kvm, DeviceAllow=/dev/kvm rw in a systemd unit (PrivateDevices=no), or a Kubernetes "
-                "device plugin. See which cgroup it is:"
+                "device plugin. This shows the cgroup:"
             ),
             "$ cat /proc/self/cgroup",
         ),
@@ -206,9 +206,9 @@ CAUSES = (
         security_module,
         (
             (
-                "The node's mode is not what refuses. See whether /dev is mounted with nodev (then: mount -o "
-                "remount,dev /dev), whether a security module denied it (SELinux, AppArmor), and whether this is a "
-                "container without the device (docker run --device /dev/kvm):"
+                "The mode of /dev/kvm allows access; something else refuses it. Check whether /dev is mounted with "
+                "nodev (then: mount -o remount,dev /dev), whether a security module denied it (SELinux, AppArmor), and "
+                "whether this is a container without the device (then: docker run --device /dev/kvm):"
             ),
             "$ findmnt -no TARGET,OPTIONS -T /dev/kvm",
             "# journalctl -k -b -g 'avc|apparmor'",

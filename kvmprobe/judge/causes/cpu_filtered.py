@@ -94,10 +94,10 @@ CAUSES = (
         "The kernel is that of WSL2, whose virtual machine was not given SVM.",
         wsl,
         (
-            "In Windows, write these two lines to %UserProfile%\\.wslconfig:",
+            "In Windows 11 (10 cannot nest on AMD), write these two lines to %UserProfile%\\.wslconfig:",
             "$ [wsl2]",
             "$ nestedVirtualization=true",
-            "Then, in PowerShell, start WSL again. Windows 11 is needed for nested virtualization on AMD:",
+            "Then, in PowerShell, stop WSL; its next start uses them:",
             "$ wsl --shutdown",
         ),
     ),
@@ -112,7 +112,7 @@ CAUSES = (
                 "documentation lists it for each size), for instance:"
             ),
             "$ az vm resize --resource-group GROUP --name VM --size Standard_D4as_v5",
-            "A security type 'Trusted Launch' can also take it away: use 'Standard'.",
+            "If the VM has the security type 'Trusted Launch', change it to 'Standard': that can be the obstacle, too.",
         ),
     ),
     Cause(
@@ -134,7 +134,7 @@ CAUSES = (
         "The host is a VM of KVM, and its hypervisor does not give it SVM.",
         _under("KVMKVMKVM", "Linux KVM Hv"),
         (
-            "On the hypervisor outside, see whether kvm_amd allows nested virtualization (1 or Y):",
+            "On the machine that runs this VM, check whether kvm_amd allows nested virtualization (1 or Y):",
             "$ cat /sys/module/kvm_amd/parameters/nested",
             "If it is 0, end all VMs there, and load kvm_amd again:",
             "$ sudo modprobe -r kvm_amd",
@@ -179,7 +179,7 @@ CAUSES = (
                 "(vSphere: 'Expose hardware assisted virtualization to the guest OS'), or add to its .vmx file:"
             ),
             '$ vhv.enable = "TRUE"',
-            "On a Windows host this needs Hyper-V and memory integrity off. Then power the VM on.",
+            "On a Windows host, turn off Hyper-V and memory integrity, too. Then power the VM on.",
         ),
     ),
     Cause(
@@ -214,11 +214,11 @@ CAUSES = (
         bare_metal,
         (
             (
-                "Every AMD CPU of this family has SVM, so something hides it: a firmware that masks the CPUID bit, "
-                "or a hypervisor that hides itself. See whether a hypervisor is below:"
+                "Every AMD CPU of this family has SVM, so something hides it: firmware that masks the CPUID bit, "
+                "or a hypervisor that hides itself. Check whether this is a VM:"
             ),
             "# systemd-detect-virt --vm",
-            "If there is none, update the firmware.",
+            "If it is not, update the firmware.",
             *FIRMWARE_SETUP,
             "Enable 'SVM Mode' (AMD-V) in the firmware's setup and save.",
         ),

@@ -110,25 +110,25 @@ CAUSES = (
     Cause(
         "device-is-folder",
         _IN_PLACE,
-        "A folder is in the place of /dev/kvm. A container's volume of a device that did not exist leaves one "
-        "(docker -v /dev/kvm:/dev/kvm), and the kernel then cannot make the node.",
+        "/dev/kvm is a folder, not a device. docker -v /dev/kvm:/dev/kvm makes one where there is no device yet, and "
+        "the kernel then cannot make the node.",
         folder,
         (
-            "A folder is in the node's place, left by a container's volume. Stop that container and remove the folder:",
+            "A container's volume (docker -v) made a folder in place of the device. Stop that container and remove it:",
             "# rmdir {path}",
             "{then}",
             "{first}",
             "{second}",
-            "Start the container with --device /dev/kvm in place of a volume.",
+            "Start the container with --device /dev/kvm instead of -v.",
         ),
         _USUAL,
     ),
     Cause(
         "device-is-file",
         _IN_PLACE,
-        "A file that is no character device is in the place of /dev/kvm, and the kernel cannot make the node.",
+        "/dev/kvm is a file, not a character device, and the kernel cannot make the node.",
         other_file,
-        ("Remove the file in the node's place:", "# rm {path}", "{then}", "{first}", "{second}"),
+        ("Remove the file that is in place of the device:", "# rm {path}", "{then}", "{first}", "{second}"),
         _USUAL,
     ),
     Cause(
@@ -136,7 +136,7 @@ CAUSES = (
         _IN_PLACE,
         "/dev/kvm is a node of another device: KVM's number is 10, 232.",
         other_number,
-        ("Remove the node, which is another device's:", "# rm {path}", "{then}", "{first}", "{second}"),
+        ("Remove the node, which belongs to another device:", "# rm {path}", "{then}", "{first}", "{second}"),
         _USUAL,
     ),
     Cause(
@@ -147,8 +147,8 @@ CAUSES = (
         built_in_refused,
         (
             (
-                "kvm_amd is built in and refused when the kernel started, so only a reboot has it try again. The "
-                "kernel's log names the reason:"
+                "The built-in kvm_amd refused this CPU when the kernel started; it tries again at the next boot. "
+                "Read why in the kernel's log:"
             ),
             "# journalctl -k -b -g 'kvm|svm'",
         ),
@@ -171,16 +171,16 @@ CAUSES = (
         "KVM is registered, and no devtmpfs is mounted on /dev: the kernel made the node where nobody sees it.",
         no_devtmpfs,
         (
-            "/dev is no devtmpfs, so the kernel's nodes are not in it. Make the node:",
+            "/dev is not a devtmpfs, so the kernel's nodes are not in it. Make the node:",
             "# mknod -m 0660 {path} c 10 232",
-            "In a container, give it the device in place of that: docker run --device /dev/kvm.",
+            "In a container, give it the device instead: docker run --device /dev/kvm.",
         ),
         {"path": "/dev/kvm"},
     ),
     Cause(
         "node-missing",
         _MISSING,
-        "KVM is registered and /dev/kvm does not exist: removed by somebody, or a container to which it was not given.",
+        "KVM is registered and /dev/kvm does not exist: somebody removed it, or a container was not given it.",
         node_missing,
         (
             "In a container, give it the device: docker run --device /dev/kvm. On a host, make the node again:",
@@ -191,11 +191,10 @@ CAUSES = (
     Cause(
         "node-without-driver",
         _MISSING,
-        "/dev/kvm exists and no driver is behind it: a node that somebody made, or that stayed when kvm_amd was "
-        "unloaded.",
+        "/dev/kvm exists and no driver answers: somebody made the node, or it stayed when kvm_amd was unloaded.",
         no_driver,
         (
-            "The node has no driver behind it. Load kvm_amd, or see why it is not loaded:",
+            "No driver answers at /dev/kvm. Load kvm_amd; the second command records why that fails:",
             LOAD[0],
             "# kvmprobe --load-kvm",
         ),

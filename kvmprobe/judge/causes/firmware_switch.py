@@ -16,9 +16,9 @@ _REASONS = ("firmware-disabled",)
 _ENABLE = (
     *FIRMWARE_SETUP,
     (
-        "Enable 'SVM Mode' in the firmware's setup (also called SVM, SVM Support, AMD-V, Secure Virtual Machine, "
-        "Virtualization Technology; often under Advanced > CPU Configuration, Tweaker, or Overclocking > CPU "
-        "Features), save, and switch the machine off and on."
+        "Enable 'SVM Mode' in the firmware's setup (or SVM, SVM Support, AMD-V, Secure Virtual Machine, Virtualization "
+        "Technology; often under Advanced > CPU Configuration, Tweaker or Overclocking), save, and switch the machine "
+        "off and on."
     ),
 )
 
@@ -60,9 +60,9 @@ CAUSES = (
         by_hypervisor,
         (
             (
-                "This is a VM: whoever runs the hypervisor outside set SVMDIS for it, and there is no setup menu to "
-                "visit here. Ask for nested virtualization for this VM (AMD-V inside the guest), then power the VM "
-                "off and on."
+                "This is a VM: the hypervisor outside set SVMDIS for it, and no firmware setup in the VM changes that. "
+                "Ask whoever runs it to enable nested virtualization for this VM (AMD-V inside the guest), then power "
+                "the VM off and on."
             ),
         ),
     ),
@@ -71,14 +71,14 @@ CAUSES = (
         _REASONS,
         "VM_CR.SVMDIS and VM_CR.LOCK are 1: the firmware's setup has SVM disabled, and the firmware locked that "
         "until the next reset. The CPU knows SVM_KEY (SVML), as every CPU since family 0x10 does; whether a key was "
-        "set cannot be read. So the registers do not distinguish the user's setting from a key; only the setup menu "
-        "does.",
+        "set cannot be read. So the registers do not distinguish the setup's own setting from a key; only the setup "
+        "menu does.",
         locked_and_key_possible,
         (
             *_ENABLE,
             (
-                "Only the setup can show whether it has SVM enabled already. If it has, the machine's vendor or a "
-                "boot-time security product may hold a key: ask there. kvmprobe cannot read whether a key is set."
+                "Only the setup can show whether SVM is enabled there. If it is, ask the machine's vendor: it, or a "
+                "boot-time security product, may have set a key, which kvmprobe cannot read."
             ),
         ),
     ),

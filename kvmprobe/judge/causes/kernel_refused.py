@@ -137,9 +137,9 @@ def held_at_load(facts: Facts) -> Found | None:
 
 
 _STILL_HELD = (
-    "Another user of SVM kept kvm_amd from loading. End its VMs (VirtualBox, VMware), and load kvm_amd again:",
+    "Another owner of SVM kept kvm_amd from loading. End its VMs (VirtualBox, VMware), and load kvm_amd again:",
     *LOAD,
-    "If there is no such user, a reboot resets the CPUs:",
+    "If there is no such owner, reboot, which resets the CPUs:",
     "# systemctl reboot",
 )
 
@@ -172,8 +172,8 @@ CAUSES = (
     Cause(
         "svm-hidden-since-boot",
         _REFUSED,
-        "VM_CR.SVMDIS was 1 when the kernel started and is 0 now. Since 6.7 the kernel then drops svm until the next "
-        "boot, and kvm_amd goes by that.",
+        "VM_CR.SVMDIS was 1 when the kernel started and is 0 now. Since 6.7 the kernel then drops the feature svm "
+        "until the next boot, and kvm_amd checks that feature.",
         hidden_since_boot,
         (
             "The firmware had SVM disabled at boot, and the kernel dropped svm until the next boot.",
@@ -189,8 +189,8 @@ CAUSES = (
         hidden_flag,
         (
             (
-                "The CPU has SVM, and the kernel does not use it. See whether the kernel's command line takes it away "
-                "(clearcpuid=), and remove that:"
+                "The CPU has SVM, and the kernel does not use it. Check whether the kernel's command line disables it "
+                "(clearcpuid=), and remove that parameter:"
             ),
             "$ grep -oE '(clearcpuid|nosvm|cpuid)[^ ]*' /proc/cmdline",
             "See what the kernel logged about it at boot:",
@@ -253,7 +253,7 @@ CAUSES = (
         constant_tsc,
         (
             (
-                "Boot a kernel without PREEMPT_RT. In a VM, the hypervisor outside can give it a constant TSC instead "
+                "Boot a kernel without PREEMPT_RT. In a VM, give it a constant TSC instead "
                 "(QEMU: -cpu host,+invtsc; libvirt: <feature policy='require' name='invtsc'/>)."
             ),
         ),
@@ -274,13 +274,13 @@ CAUSES = (
     Cause(
         "pat-not-write-back",
         _REFUSED,
-        "The first entry of the register PAT is not write-back. The kernel sets it so; a firmware or a hypervisor "
+        "The first entry of the register PAT is not write-back. The kernel writes it so; firmware or a hypervisor "
         "outside that changes or refuses it is at fault.",
         pat,
         (
             (
-                "Update the firmware; in a VM, update the hypervisor outside. The kernel's own value of PAT begins "
-                "with 06. If the firmware is current, report it to its vendor with the line above."
+                "Update the firmware; in a VM, update the hypervisor outside. If it is the newest, report this to its "
+                "vendor with the kernel's line: entry 0 of PAT must be 06 (write-back)."
             ),
         ),
     ),
@@ -288,9 +288,9 @@ CAUSES = (
         "svm-held-at-load",
         _REFUSED,
         "When kvm_amd was last loaded, EFER.SVME was 1 on a CPU without KVM's doing, and since 6.12 kvm_amd then fails "
-        "to load. By now it is 0, or unknown.",
+        "to load. Now it is 0, or unknown.",
         held_at_load,
-        ("Another user of SVM kept kvm_amd from loading, and is gone by now. Load kvm_amd again:", *LOAD),
+        ("Another owner of SVM kept kvm_amd from loading, and is gone now. Load kvm_amd again:", *LOAD),
     ),
 )
 
@@ -299,5 +299,5 @@ UNEXPLAINED = Cause(
     ("kvm-amd-load-failed",),
     "KVM's own checks refused kvm_amd (EOPNOTSUPP), and the kernel's log, which names the check, could not be read.",
     unexplained,
-    ("See which check of KVM refused: read the kernel's log as root, right after an attempt.", *LOAD, "# dmesg -T"),
+    ("Load kvm_amd as root, and then read in the kernel's log which check of KVM refused:", *LOAD, "# dmesg -T"),
 )

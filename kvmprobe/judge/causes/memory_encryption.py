@@ -37,7 +37,7 @@ CAUSES = (
         behind_paravisor,
         (
             (
-                "This is a confidential VM, and such a VM cannot run VMs by KVM. Use a VM size without confidential "
+                "This is a confidential VM, in which KVM cannot run VMs. Use a VM size without confidential "
                 "computing that supports nested virtualization (in Azure not DC or EC sizes, and not security type "
                 "Confidential), or bare metal."
             ),
@@ -50,7 +50,7 @@ CAUSES = (
         confidential,
         (
             (
-                "This is a confidential VM (SEV), and such a VM cannot run VMs by KVM. Use an instance type without "
+                "This is a confidential VM (SEV), in which KVM cannot run VMs. Use an instance type without "
                 "memory encryption that supports nested virtualization, or bare metal."
             ),
         ),

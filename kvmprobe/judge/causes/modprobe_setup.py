@@ -127,13 +127,10 @@ INSTALL_LINE = Cause(
     "install-line",
     REFUSED,
     "modprobe succeeded without loading kvm_amd, or ran an install command: an install line in its configuration runs "
-    "another command, such as /bin/true, in place of loading the module. To load it once more changes nothing.",
+    "another command, such as /bin/true, in place of loading the module. Loading it again changes nothing.",
     install_line,
     (
-        (
-            "Remove the install line that runs in place of loading kvm_amd: line {number} of {file}. The command "
-            "makes a comment of it:"
-        ),
+        ("Remove the install line that replaces loading kvm_amd, line {number} of {file}, or make it a comment:"),
         "# sed -i '{number}s/^/# /' {file}",
         *LOAD_AGAIN,
     ),
@@ -148,7 +145,7 @@ BLACKLIST_LINE = Cause(
     (
         "Load kvm_amd now:",
         *LOAD,
-        "For the next boots, remove the blacklist line: line {number} of {file}. The command makes a comment of it:",
+        "For the next boots, remove the blacklist line, line {number} of {file}, or make it a comment:",
         "# sed -i '{number}s/^/# /' {file}",
     ),
 )

@@ -139,7 +139,7 @@ CAUSES = (
     Cause(
         "module-not-installed",
         _ABSENT,
-        "The modules of the running kernel are there and kvm_amd is not among them: it is in another package of the "
+        "The modules of the running kernel are installed, without kvm_amd: it is in another package of the "
         "distribution, or the kernel was built without CONFIG_KVM_AMD.",
         not_installed,
         (
@@ -178,9 +178,9 @@ CAUSES = (
         "modprobe did not end: the function that starts kvm_amd, or a module that it needs, hangs in the kernel.",
         hangs,
         (
-            "A module hangs in the kernel while it starts. See where, in the kernel's log:",
+            "A module hangs in the kernel while it starts. See in the kernel's log where:",
             "# dmesg -T",
-            "Only a reboot ends it:",
+            "Reboot, which alone ends it:",
             "# systemctl reboot",
         ),
     ),
@@ -189,7 +189,7 @@ CAUSES = (
 NEEDS_ROOT = Cause(
     "load-needs-root",
     _ABSENT,
-    "kvm_amd was to be loaded by a user other than root, and only root may load modules (CAP_SYS_MODULE).",
+    "A user other than root tried to load kvm_amd, and only root may load modules (CAP_SYS_MODULE).",
     needs_root,
     ("Load kvm_amd as root:", *LOAD),
 )

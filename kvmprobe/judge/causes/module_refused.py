@@ -65,7 +65,7 @@ def bad_parameter(facts: Facts) -> Found | None:
 
 
 _EDIT_PARAMETER = (
-    "Remove or correct {name}= in line {number} of {file}. The command makes a comment of the line:",
+    "Correct {name}= in line {number} of {file}, or make the line a comment:",
     "# sed -i '{number}s/^/# /' {file}",
     "Also remove {module}.{name}= from the kernel's command line, if it is there.",
     *LOAD_AGAIN,
@@ -136,7 +136,7 @@ LOADER = (
             "Then make modprobe's index, and load the module:",
             "# depmod -a",
             *LOAD,
-            "Where an update installed another kernel since the last boot, reboot in place of that.",
+            "If an update installed another kernel since the last boot, reboot instead.",
         ),
         {"unload": ""},
     ),
@@ -179,7 +179,7 @@ POLICY = (
         (
             "Have kvm_amd loaded at boot, before kernel.modules_disabled is set:",
             "# sh -c 'echo kvm_amd >/etc/modules-load.d/kvm_amd.conf'",
-            "Only a reboot ends kernel.modules_disabled=1:",
+            "Reboot, which alone ends kernel.modules_disabled=1:",
             "# systemctl reboot",
         ),
     ),
@@ -190,15 +190,15 @@ POLICY = (
         not_permitted,
         (
             (
-                "The kernel refused root to load kvm_amd. See which policy it is: kernel.modules_disabled (only a "
-                "reboot ends it), module_blacklist= on the kernel's command line (remove it), lockdown (signed "
-                "modules only), or a container without CAP_SYS_MODULE (load kvm_amd on the host):"
+                "A policy forbids root to load kvm_amd. Find it: kernel.modules_disabled (reboot), module_blacklist= "
+                "(remove it), lockdown (load signed modules), or a container without CAP_SYS_MODULE (load kvm_amd on "
+                "the host):"
             ),
             "# sysctl kernel.modules_disabled",
             "$ grep -o 'module_blacklist=[^ ]*' /proc/cmdline",
             "# cat /sys/kernel/security/lockdown",
             "$ grep CapEff /proc/self/status",
-            "The kernel's log has its reason:",
+            "Read the reason in the kernel's log:",
             "# dmesg -T",
         ),
     ),

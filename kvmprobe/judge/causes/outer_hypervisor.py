@@ -9,10 +9,7 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, fold
 
 _WRITE_REFUSED = r"unchecked MSR access error: WRMSR to 0xc0000080\b"
-_UPDATE = (
-    "update that hypervisor, and see whether it supports nested virtualization on AMD (nested SVM) at all. Until "
-    "then, run VMs on bare metal or under another hypervisor."
-)
+_UNTIL_THEN = "Until then, run VMs on bare metal or under another hypervisor."
 
 
 def _without_svme(facts: Facts) -> list[str]:
@@ -52,7 +49,8 @@ CAUSES = (
         (
             (
                 "The hypervisor outside refuses EFER.SVME; the kernel in this VM is not at fault. "
-                f"{OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}"
+                f"{OUTSIDE} to update it, and to enable nested virtualization on AMD (nested SVM) for this VM, if it "
+                f"supports that. {_UNTIL_THEN}"
             ),
         ),
     ),
@@ -64,8 +62,9 @@ CAUSES = (
         loses_svme,
         (
             (
-                "Most likely the hypervisor outside refuses or drops EFER.SVME, which the kernel in this VM wrote. "
-                f"{OUTSIDE} to enable nested virtualization for this VM; {_UPDATE}"
+                "Most likely the hypervisor outside drops EFER.SVME, which this VM's kernel wrote. "
+                f"{OUTSIDE} to update it, and to enable nested virtualization on AMD (nested SVM) for this VM, if it "
+                f"supports that. {_UNTIL_THEN}"
             ),
         ),
     ),
@@ -76,11 +75,11 @@ CAUSES = (
         runs_guest_wrongly,
         (
             (
-                "The host is a VM: the hypervisor outside carries out its guests' VMRUN, and is the first suspect. "
-                f"{OUTSIDE} to {_UPDATE}"
+                "The host is a VM: the hypervisor outside runs VMRUN for it (nested SVM), and is the first suspect. "
+                f"{OUTSIDE} to update it, and ask whether it supports nested virtualization on AMD. {_UNTIL_THEN}"
             ),
-            "A defect there is reported to its makers, with this report:",
-            "# kvmprobe --format json --output report.json",
+            "Report a defect of that hypervisor to its developers, with this file:",
+            "# kvmprobe -o report.json",
         ),
     ),
 )

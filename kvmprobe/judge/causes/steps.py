@@ -10,7 +10,7 @@ REBOOT = ("Then reboot:", "# systemctl reboot")
 
 OFF_COMMAND_LINE = (
     (
-        "Remove {parameter} from the kernel's command line. With GRUB, edit GRUB_CMDLINE_LINUX and "
+        "Remove {parameter} from the kernel's command line: with GRUB, from GRUB_CMDLINE_LINUX and "
         "GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub, then run"
     ),
     "# grub-mkconfig -o /boot/grub/grub.cfg",
@@ -20,7 +20,7 @@ OFF_COMMAND_LINE = (
 )
 
 FIRMWARE_SETUP = (
-    "Reboot into the firmware's setup (without UEFI: F2 or Del at boot, usually):",
+    "Reboot into the firmware's setup (without UEFI: usually F2 or Del at boot):",
     "# systemctl reboot --firmware-setup",
 )
 

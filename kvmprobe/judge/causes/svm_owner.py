@@ -19,10 +19,10 @@ _HELD = ("svm-held-by-another-owner",)
 _THROUGH_KVM = ("vm-not-created", "svme-owner-unknown", "interfered")
 _KEXEC = 0xD  # the boot loader's type that kexec gives (Documentation/arch/x86/boot.rst, type_of_loader)
 _OWN = (*_HELD, "create-vm-failed", "kvm-amd-load-failed")  # where EFER could not be read
-_TURNS = "VirtualBox and KVM can take turns; they cannot run VMs at the same time. "
+_TURNS = "VirtualBox and KVM can run VMs in turn, not at the same time. "
 _NEEDS_N = (
-    "This VirtualBox needs kvm.enable_virt_at_load=0 on the kernel's command line, so that KVM has SVM only while "
-    "VMs of its own run."
+    "This VirtualBox needs kvm.enable_virt_at_load=0 on the kernel's command line, so that KVM uses SVM only "
+    "while it has VMs."
 )
 _NEEDS_Y = (
     "This VirtualBox uses SVM through KVM and needs KVM's default: no kvm.enable_virt_at_load=0 on the kernel's "
@@ -30,7 +30,7 @@ _NEEDS_Y = (
 )
 _NEEDS_EITHER = (
     "VirtualBox before 7.2.10 needs kvm.enable_virt_at_load=0 on the kernel's command line; 7.2.10 and later on this "
-    "kernel needs the opposite, no such parameter."
+    "kernel needs the default (no such parameter)."
 )
 _THROUGH_KVM_SINCE = (7, 2, 10), (6, 16)  # VirtualBox and Linux from which on VirtualBox uses SVM through KVM
 
@@ -40,8 +40,8 @@ _USUAL = {
     "load": LOAD[0],
     "turns": _TURNS
     + (
-        "VirtualBox before 7.2.10, and any on Linux before 6.16, needs kvm.enable_virt_at_load=0 on the kernel's "
-        "command line; VirtualBox 7.2.10 and later on 6.16 and later needs the opposite, no such parameter."
+        "VirtualBox before 7.2.10, and every VirtualBox on Linux before 6.16, needs kvm.enable_virt_at_load=0 on the "
+        "kernel's command line; later ones need the default (no such parameter)."
     ),
 }
 
@@ -169,7 +169,7 @@ LEFT_ON = (
     Cause(
         "virtualbox-loaded",
         _HELD,
-        "VirtualBox's module is loaded without VMs. It can be what left SVM switched on.",
+        "VirtualBox's module is loaded without VMs. It may have left SVM switched on.",
         virtualbox_without_vms,
         (
             "VirtualBox's module is loaded and no VM uses it. It may have left SVM on; unload it:",
@@ -184,7 +184,7 @@ LEFT_ON = (
     Cause(
         "vmware-loaded",
         _HELD,
-        "VMware's module is loaded without VMs. It can be what left SVM switched on.",
+        "VMware's module is loaded without VMs. It may have left SVM switched on.",
         vmware_without_vms,
         (
             "VMware's module is loaded and no VM uses it. It may have left SVM on; unload it:",
@@ -213,18 +213,18 @@ LEFT_ON = (
     Cause(
         "svm-owner-not-found",
         _HELD,
-        "EFER.SVME is 1, and no module is loaded that can be its owner: a module that is unloaded by now, a kernel "
-        "before kexec, or something below this kernel left it on.",
+        "EFER.SVME is 1, and no loaded module is known to set it. A module that was unloaded, a kernel before kexec, "
+        "firmware or a hypervisor outside may have left it on.",
         no_owner,
         (
             (
-                "No module that can be the owner of SVM is loaded: a module that is gone by now, or a kernel before "
-                "kexec, left SVM on. A reboot resets the CPUs:"
+                "Probably a module that was unloaded, or a kernel before kexec, left SVM on. Reboot, which resets the "
+                "CPUs:"
             ),
             "# systemctl reboot",
             "{then}",
             "{load}",
-            "If SVME is 1 again right after a reboot, something below this kernel set it.",
+            "If SVME is 1 right after a reboot, firmware or a hypervisor outside set it.",
         ),
         _USUAL,
     ),
@@ -236,8 +236,8 @@ LEFT_ON = (
         through_kvm,
         (
             (
-                "Nothing to do for KVM: SVM was switched on through KVM itself, and KVM_CREATE_VM can succeed. To "
-                "see it, create a VM:"
+                "Nothing to do: another module switched SVM on through KVM, so KVM_CREATE_VM can succeed. To see that, "
+                "create a VM:"
             ),
             "# kvmprobe check",
         ),

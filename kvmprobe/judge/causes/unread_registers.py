@@ -66,7 +66,7 @@ _NOT_FOUND = (
         "with CONFIG_X86_MSR."
     ),
 )
-_REFUSED = ("The kernel refused the module msr. Its log has the reason:", "# dmesg -T")
+_REFUSED = ("The kernel refused the module msr. Read the reason in its log:", "# dmesg -T")
 
 
 def refused_by_hypervisor(facts: Facts) -> Found | None:

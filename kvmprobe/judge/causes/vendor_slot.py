@@ -56,7 +56,7 @@ def _found(facts: Facts, name: str, because: list[str]) -> Found:
 
 
 _UNNAMED = (
-    "Another vendor module has KVM's one slot. See which one, and unload it:",
+    "KVM accepts one vendor module, and another one is loaded. See which one, and unload it:",
     "$ lsmod | grep ^kvm",
     "# modprobe -r MODULE",
     *LOAD_AGAIN,
@@ -64,13 +64,13 @@ _UNNAMED = (
 
 _BUILT_IN = (
     (
-        "{module} has KVM's one slot for a vendor module. A module that is built in cannot be unloaded: boot a "
+        "KVM accepts one vendor module, and {module} is it. A module that is built in cannot be unloaded: boot a "
         "kernel that has kvm_amd and {module} as loadable modules, or one without {module}."
     ),
 )
 
 _IN_USE = (
-    "{module} has KVM's one slot for a vendor module and is in use. End its VMs first, then unload it:",
+    "KVM accepts one vendor module, and {module} is in use. End its VMs first, then unload it:",
     "# modprobe -r {module}",
     *LOAD_AGAIN,
 )
@@ -78,13 +78,13 @@ _IN_USE = (
 OTHER_VENDOR = Cause(
     "other-vendor-module",
     ("kvm-amd-not-loaded", "kvm-amd-load-failed", "kvm-device-missing", "msr-unreadable"),
-    "Another vendor module, such as kvm_pvm, has KVM's one slot. The kernel refuses kvm_amd with EEXIST, and modprobe "
-    "then reports success.",
+    "KVM accepts one vendor module, and another one, such as kvm_pvm, is loaded. The kernel refuses kvm_amd with "
+    "EEXIST, and modprobe then reports success.",
     other_vendor,
     (
-        "{module} has KVM's one slot for a vendor module. Unload it first:",
+        "KVM accepts one vendor module, and {module} is loaded. Unload it first:",
         "# modprobe -r {module}",
         *LOAD_AGAIN,
-        "To keep it away at the next boots: blacklist {module} in a file in /etc/modprobe.d.",
+        "To keep it away at the next boots, add 'blacklist {module}' to a file in /etc/modprobe.d.",
     ),
 )

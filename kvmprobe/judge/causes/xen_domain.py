@@ -58,7 +58,7 @@ CAUSES = (
             "# sh -c 'echo XEN_OVERRIDE_GRUB_DEFAULT=0 >>/etc/default/grub.d/xen.cfg'",
             "# grub-mkconfig -o /boot/grub/grub.cfg",
             "# systemctl reboot",
-            "To stay with Xen, run VMs with Xen's own tools (xl, or libvirt's xen:///system) in place of KVM.",
+            "To stay with Xen, run VMs with Xen's own tools (xl, or libvirt's xen:///system) instead.",
         ),
     ),
     Cause(
@@ -68,14 +68,14 @@ CAUSES = (
         "to one.",
         xen_paravirtualized,
         (
-            "Xen owns SVM on this machine, and this is a PV domain of it, dom0 or a guest. See which one:",
+            "Xen owns SVM on this machine, and this is a PV domain, either dom0 or a guest. See which one:",
             "$ cat /proc/xen/capabilities",
             (
                 "If it shows control_d, this is dom0: boot the kernel without Xen (the boot entry that does not "
-                "begin with Xen) to use KVM, or run VMs with Xen's own tools (xl) in place of KVM."
+                "begin with Xen) to use KVM, or run VMs with Xen's own tools (xl) instead."
             ),
             (
-                "Else this is a guest: a PV guest never has SVM. Whoever runs Xen has to make it an HVM guest with "
+                "If it does not, ask whoever runs Xen to make this PV guest, which never has SVM, an HVM guest with "
                 "nestedhvm=1."
             ),
         ),
@@ -87,8 +87,8 @@ CAUSES = (
         xen_guest,
         (
             (
-                "This is a guest of Xen. Whoever runs Xen has to set nestedhvm=1 and type='hvm' in the guest's "
-                "configuration and start the guest again. If this is dom0, boot the kernel without Xen."
+                "This is a guest of Xen. Ask whoever runs Xen to set nestedhvm=1 and type='hvm' in the guest's "
+                "configuration and to start the guest again. If this is dom0, boot the kernel without Xen."
             ),
         ),
     ),

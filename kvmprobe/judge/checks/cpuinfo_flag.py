@@ -17,7 +17,7 @@ def cpuinfo_flag(facts: Facts) -> Result:
     hidden = [cpu for cpu in facts.cpus if svm[cpu] and flag[cpu] is False]
     both = f"svm in the flags of /proc/cpuinfo: {fold(flag)}; in raw CPUID: {fold(svm)}"
     if hidden:
-        message = f"the kernel hides svm of {cpu_names(hidden)} from /proc/cpuinfo; raw CPUID has it"
+        message = f"the kernel hides svm on {cpu_names(hidden)}: only raw CPUID has it"
         return Result(WARN, message, by_cpu=parts)
     if None in flag.values() or None in svm.values():
         return Result(UNKNOWN, both, by_cpu=parts)

@@ -60,7 +60,7 @@ def _stays(facts: Facts, text: str, still: list[int], released_elsewhere: bool) 
     if not released_elsewhere and facts.evidence["uevents"]["source"] is None:
         message = f"{text}: SVME stays 1, and without KVM's uevents it is unknown whether for another VM"
         return Result(UNKNOWN, message, "svme-owner-unknown", because=["KVM's uevents: none"])
-    message = f"{text}: the last VM is gone, and SVME is 1 on {cpu_names(still)}"
+    message = f"{text}: SVME is 1 on {cpu_names(still)} after the last VM"
     return Result(FAIL, message, "svme-not-cleared", because=["other VMs: none found"])
 
 

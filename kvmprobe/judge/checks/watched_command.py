@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Answer
 
 
-_NO_VM_HINT = "Watch a command that creates a VM, or run `kvmprobe watch` without one: it then watches its own guest."
+_NO_VM_HINT = "Watch a command that creates a VM, or kvmprobe's own guest: `kvmprobe watch`."
 _ATTACHED_HINT = "Attach before the process creates its VM, or let kvmprobe start it: `kvmprobe watch -- COMMAND`."
 
 

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     import argparse
 
 DESCRIPTION = """\
-Takes evidence on this host, judges it and reports: EFER and VM_CR of every CPU
-before, during and after the life of one VM, CPUID, KVM's modules and answers, a
-guest of a few instructions, the kernel's log.
+Creates a VM on this host, runs a guest of a few instructions in it on every
+CPU, and reports whether KVM can use SVM. It reads EFER and VM_CR of every CPU
+before the VM, while it exists and after it. It also reads CPUID, KVM's modules
+and the kernel's log.
 
-MSRs are read, never written. The modules msr and cpuid are loaded if they are
-missing, and unloaded at the end. Root can read everything; another user reads
+It reads MSRs and never writes them. It loads the modules msr and cpuid if they
+are missing, and unloads them at the end. Root can read everything, another user
 what the permissions allow. What could not be read is reported as unknown.
 """
 EPILOG = """\
@@ -29,7 +30,7 @@ exit status: that of the verdict, see 'kvmprobe --help'.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe check`."""
     add_no_load(parser)
-    parser.add_argument("--load-kvm", action="store_true", help="load kvm_amd if it is missing, and leave it loaded")
+    parser.add_argument("--load-kvm", action="store_true", help="load kvm_amd if it is missing; it stays loaded")
     text = "create no VM and do not open /dev/kvm; report only what prevents KVM from using SVM"
     parser.add_argument("--passive", action="store_true", help=text)
     parser.add_argument(

@@ -17,16 +17,16 @@ Compares two reports: verdict, checks, registers, features, parameters, trace
 and times. Shows what changed, and whether it is worse. Both reports are judged
 again by the rules of this version.
 
-Two folders ('kvmprobe lab matrix --reports') are compared report by report, by
-their paths below the folder. Where each folder has the reports of one kernel,
-they are compared by scenario.
+Of two folders ('kvmprobe lab matrix --reports') it compares the reports that
+have the same path below their folder. If each folder has reports of one kernel
+only, it compares those of the same scenario.
 """
 EPILOG = """\
 exit status:
   0   the same, or better
-  1   something is worse, or a scenario of a lab has no report any more
+  1   something is worse, or a scenario that OLD has was lost in NEW
   64  wrong arguments
-  65  a file is not what it should be (1 where something is worse)
+  65  a file is damaged, or is no report (1 where something is worse)
 """
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe compare`."""
     parser.add_argument("old", metavar="OLD", help="a report (kvmprobe --json), or a folder of reports")
     parser.add_argument("new", metavar="NEW", help="the report or folder to compare with OLD; - is standard input")
-    add_result_arguments(parser, "show also what is the same, and each report of a folder", "show the last line only")
+    add_result_arguments(parser, "also show what is the same, and each report of a folder", "show the last line only")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DESCRIPTION = """\
-Explains the reason of a verdict: when it is given, what the kernel does then,
-what the kernel log shows, what to do. Explains a cause, which is why a reason
-was given: when, and what to do. Without a name it lists all of them.
+Explains a reason (what was found): when a verdict has it, what the kernel does
+in that case, what its log shows, and what to do. Explains a cause (why it was
+found): when a verdict has it, and what to do. Without a name it lists all.
 """
 EPILOG = ""
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import argparse
 
 DESCRIPTION = """\
-Judges the evidence in FILE by the rules of this version and reports. Reads
-nothing else: the evidence may come from another host.
+Judges the evidence in FILE by the rules of this version, and reports. It reads
+nothing of this host, so the evidence may come from another one.
 """
 EPILOG = """\
 exit status: that of the verdict, see 'kvmprobe --help'; 3 also where --max-age

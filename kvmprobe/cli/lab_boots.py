@@ -23,15 +23,15 @@ _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAIL
 _CONSOLE_LINES = 10
 
 _DESCRIPTION = """\
-Boots kernels on an emulated AMD machine (QEMU; no KVM needed) and runs this
-'kvmprobe {name}' in each.
+Boots kernels on an emulated AMD machine (QEMU, without KVM), and runs 'kvmprobe
+{name}' of this version in each.
 """
 _EPILOG = """\
 Arguments after -- go to 'kvmprobe {name}' in the guest{default}.
 Each kernel is downloaded once. Its folder in the cache may be deleted.
 
 exit status: that of 'kvmprobe {name}' in the guest; 3 if the guest did not
-answer; of several kernels the worst
+answer; the worst one of several kernels
 """
 
 

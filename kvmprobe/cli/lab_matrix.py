@@ -23,14 +23,15 @@ from kvmprobe.report.reading import MATRIX_SUMMARY
 
 DESCRIPTION = """\
 Boots every scenario on every kernel, and checks that kvmprobe reports the right
-reason. A scenario is a way in which a kernel accepts or refuses SVM. The guests
-run the programs of the kernel's own Debian release.
+reason. A scenario is a way in which a kernel accepts or refuses SVM. A cell is
+one scenario on one kernel. The guests run the programs of the kernel's own
+Debian release.
 """
 EPILOG = """\
 exit status:
-  0   all cells are right
-  1   a cell is wrong
-  3   cells are lost (the guest did not answer), none is wrong
+  0   kvmprobe reported the right reason in all cells
+  1   it reported a wrong reason in a cell
+  3   no cell is wrong, but in some the guest did not answer (lost)
 """
 
 _DEADLINE_S = 120.0  # a guest in a guest takes some 20 s; one in thirty hangs, and boots again

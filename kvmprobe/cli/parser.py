@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "check": "probe this host and report (the default)",
     "judge": "judge stored evidence again, on any host",
-    "explain": "explain the reason of a verdict, and what to do",
+    "explain": "explain a reason or a cause of a verdict, and what to do",
     "trace": "probe this host while the kernel traces its own functions",
     "watch": "run a VMM under ptrace, read the registers at its KVM ioctls",
     "soak": "create and close VMs many times, check every CPU each time",
@@ -39,16 +39,16 @@ and why not.
 _EPILOG = """\
 exit status:
   0    confirmed or usable: KVM can use SVM on this host
-  1    failed: KVM cannot use SVM, or the kernel did not do what it promises
+  1    failed: KVM cannot use SVM, or used it wrongly
   3    inconclusive: the evidence does not decide (rights, module msr, ...)
   4    not applicable: another CPU vendor, or KVM with another backend
   64   wrong arguments
-  65   a file is not what it should be
+  65   a file is damaged, or is no report
   70   a defect of kvmprobe
-  129, 130, 143   ended by SIGHUP, SIGINT, SIGTERM; nothing is left behind
-With --format nagios it is a Nagios plugin's: 0 OK (confirmed, usable or not
-applicable), 1 WARNING (confirmed, and a check warns), 2 CRITICAL (failed),
-3 UNKNOWN (inconclusive, or any problem).
+  129, 130, 143   ended by SIGHUP, SIGINT, SIGTERM; all changes are undone
+With --format nagios it is the exit status of a Nagios plugin: 0 OK (confirmed,
+usable or not applicable), 1 WARNING (confirmed, and a check warns), 2 CRITICAL
+(failed), 3 UNKNOWN (inconclusive, or any problem).
 
 The default COMMAND is check: 'kvmprobe --json' means 'kvmprobe check --json'.
 'kvmprobe COMMAND --help' lists the arguments of a command.

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from kvmprobe.collect.soak.soak_probe import SoakProbe
 
 DESCRIPTION = """\
-Checks this host, then repeats the cycle: create VMs, check every CPU, run a
-guest, close the VMs, check every CPU again. The report has the first cycle that
-failed, with everything that was read in it.
+Checks this host, then repeats a cycle: create VMs, check every CPU, run a
+guest, close the VMs, check every CPU again. It ends with the first cycle that
+fails, and reports all that it read in that cycle.
 """
 EPILOG = """\
 exit status: that of the verdict, see 'kvmprobe --help'.
@@ -27,9 +27,9 @@ exit status: that of the verdict, see 'kvmprobe --help'.
 
 _CYCLES = 1000
 _STEPS = {
-    "hotplug": "switch each CPU but the first off and on while a VM exists (root)",
+    "hotplug": "take each CPU except the first offline and online while a VM exists (root)",
     "reload": "unload kvm_amd and load it again after each cycle, if it is unused (root)",
-    "kill": "kill a child process that has a VM after each cycle, by SIGKILL at a random moment",
+    "kill": "after each cycle, end a child process that has a VM by SIGKILL at a random moment",
 }
 _TERMINAL_S, _ELSEWHERE_S = 0.2, 60.0  # between two lines of progress
 

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Counts the hosts of many reports by verdict, reason, kernel, CPU model and
 microcode. Lists the outliers: hosts that differ from most hosts with the same
-CPU model and kernel. Reads the files only.
+CPU model and kernel. Reads only the reports, nothing of this host.
 
 REPORT is a file, a folder or - (standard input). In a folder it reads *.json,
-*.jsonl, *.ndjson, and these with .gz, at any depth, but not the summary.json of
-a lab. A file may have many reports, one after the other or one per line. Only
-the newest report per host is counted.
+*.jsonl, *.ndjson, and these with .gz, at any depth, except the summary.json of
+'kvmprobe lab matrix'. A file may have many reports, one after the other or one
+per line. Only the newest report per host is counted.
 """
 EPILOG = """\
-All verdicts are those of this version. It judges a report by another version
-again, which takes longer. For a report of its own the stored verdict counts,
-unless --judge is given.
+All verdicts are those of this version: reports by other versions are judged
+again, which takes longer. The verdicts in reports by this version are used as
+they are, unless --judge is given.
 
 exit status:
   0   all hosts are confirmed or usable; some may be not applicable

@@ -24,16 +24,16 @@ that succeeds, it reads EFER and VM_CR on every CPU. When COMMAND and all its
 children have ended, it judges and reports as 'check' does. Without COMMAND it
 watches kvmprobe's own guest.
 
-Threads, children and the programs they execute are watched too. After the first
-KVM_RUN that succeeds, a process runs at full speed, and the VMs that it creates
-later are not seen. A watched process cannot trace others with ptrace.
+Threads, children and the programs they execute are watched, too. After the
+first KVM_RUN that succeeds, a process runs at full speed, and VMs that it
+creates later are not seen. A watched process cannot trace others with ptrace.
 
 COMMAND uses kvmprobe's standard input, output and error, and its terminal. The
 report comes after the output of COMMAND; -o FILE keeps them apart. Ctrl-C
-reaches COMMAND, SIGTERM and SIGHUP are passed on to it, and kvmprobe reports
-when it has ended. With -p PID these signals detach kvmprobe, and the process
-continues. It also continues if kvmprobe is killed. Set-user-ID bits have no
-effect unless kvmprobe runs as root.
+reaches COMMAND, and kvmprobe passes SIGTERM and SIGHUP on to it. kvmprobe
+reports when COMMAND has ended. With -p PID these signals detach kvmprobe, and
+the process continues, as it does if kvmprobe is killed. Set-user-ID bits have
+no effect unless kvmprobe runs as root.
 """
 EPILOG = """\
 exit status: that of the verdict, see 'kvmprobe --help', and

@@ -14,12 +14,14 @@ from kvmprobe.formats.text_lines import Line, heading, packed, rendered
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import format_cpulist
 from kvmprobe.model.printable import BOLD, COLOURS, columns, counted, joined, one_line
+from kvmprobe.model.registers import hypervisor_name
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Evidence
     from kvmprobe.model.judgement import Report
 
 QUIET, ALL_CHECKS, EVERYTHING = -1, 1, 2
+_NOTHING_TO_DO = "Nothing to do"  # how the hint of a good verdict begins
 
 
 def render(report: Report, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
@@ -28,7 +30,9 @@ def render(report: Report, verbose: int = 0, colour: bool = False, width: int | 
     `width`: of the terminal in columns, at which lines are wrapped between words; None: lines are not wrapped.
     """
     if verbose <= QUIET:
-        lines = [next(_verdict(report)), Line(f"What to do: {_hint(report)}")]
+        hint = _hint(report)
+        title = "" if hint.startswith(_NOTHING_TO_DO) else "What to do: "
+        lines = [next(_verdict(report)), Line(f"{title}{hint}")]
         return joined(rendered(lines, colour, width))
     sections = (list(section) for section in _sections(report, verbose))
     texts = [joined(rendered(section, colour, width)) for section in sections if section]
@@ -94,7 +98,7 @@ def _host(facts: Facts) -> Iterator[Line]:
     about = [f"{evidence['host']['name']}: Linux {evidence['kernel']['release']}, {evidence['taken_at']}", model]
     about.append(f"{counted(len(facts.cpus), 'CPU')} online ({format_cpulist(facts.cpus)})")
     about += [f"{offline} offline"] if offline else []
-    about += [f"in a VM under {outer}"] if outer else []
+    about += [f"in a VM under {hypervisor_name(outer)}"] if outer else []
     yield Line("; ".join(about))
 
 

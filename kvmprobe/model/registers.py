@@ -133,3 +133,20 @@ def word(leaves: Mapping[str, Leaf], leaf: int, register: int) -> int | None:
 CPUINFO_FLAGS = frozenset(
     "svm vmx hypervisor npt lbrv svm_lock nrip_save avic vgif vnmi x2avic sme sev sev_es sev_snp ept".split()
 )
+
+
+# Signatures in CPUID 0x40000000 that people do not read at once (Documentation/virt/kvm/x86/cpuid.rst). "Microsoft Hv"
+# stays as it is: KVM can show it, too.
+_HYPERVISORS = {
+    "KVMKVMKVM": "KVM",
+    "Linux KVM Hv": "KVM",
+    "TCGTCGTCGTCG": "QEMU (TCG)",
+    "VMwareVMware": "VMware",
+    "VBoxVBoxVBox": "VirtualBox",
+    "XenVMMXenVMM": "Xen",
+}
+
+
+def hypervisor_name(signature: str) -> str:
+    """The usual name of a hypervisor, by its signature; the signature itself where it is not known."""
+    return _HYPERVISORS.get(signature, signature)

@@ -60,7 +60,7 @@ CAUSES = (
         by_hypervisor,
         (
             (
-                "This is a VM: the hypervisor outside set SVMDIS for it, and no firmware setup in the VM changes that. "
+                "This is a VM: the hypervisor outside set SVMDIS for it, and nothing inside the VM changes that. "
                 "Ask whoever runs it to enable nested virtualization for this VM (AMD-V inside the guest), then power "
                 "the VM off and on."
             ),

@@ -236,8 +236,8 @@ LEFT_ON = (
         through_kvm,
         (
             (
-                "Nothing to do: another module switched SVM on through KVM, so KVM_CREATE_VM can succeed. To see that, "
-                "create a VM:"
+                "Nothing to do for KVM: another module switched SVM on through it, so KVM_CREATE_VM can succeed. To "
+                "see that, create a VM:"
             ),
             "# kvmprobe check",
         ),

@@ -6,6 +6,7 @@ from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, CpuResult, Result, 
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import bit_clear_lines, is_confidential
 from kvmprobe.model.cpu_lists import cpu_names, fold, text_of
+from kvmprobe.model.registers import hypervisor_name
 
 SVM_BIT = "CPUID 0x80000001 ECX.SVM"
 _FLAG = "svm in the flags of /proc/cpuinfo"
@@ -32,7 +33,7 @@ def svm_bit(facts: Facts) -> Result:
         message = f"raw CPUID could not be read on {cpu_names(unread)}; {_FLAG}: {fold(flag)}"
     outer = facts.hypervisor()
     if outer:
-        message += f" (a VM under {outer})"
+        message += f" (a VM under {hypervisor_name(outer)})"
         because.append(f"hypervisor = {outer}")
     if facts.kvm_without_svm():
         message += f"; KVM {facts.answers_through()}"

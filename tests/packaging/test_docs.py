@@ -20,6 +20,8 @@ PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / 
 ALL = "\n".join(page.read_text() for page in PAGES)
 # A path of this checkout, where it is written as code.
 _PATH = re.compile(r"(?:(?<=`)|(?<=\s))((?:scripts|docs|tests|kvmprobe)/[\w./-]*[\w/])(?=[`\s,;:])")
+# A path of the package, as docs/internals.md writes it.
+_MODULE = re.compile(r"`((?:cli|lab|summary|compare|report|formats|judge|collect|host|model)/[a-z_./]*[a-z/])`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[\w-]+)?\)")
 
 
@@ -47,6 +49,12 @@ def test_there_is_the_output_of_a_real_watch() -> None:
 def test_every_path_exists(page: Path) -> None:
     named = set(_PATH.findall(page.read_text()))
     assert {path for path in named if not (PROJECT / path).exists()} == set()
+
+
+def test_every_module_of_the_internals_exists() -> None:
+    named = _MODULE.findall((PROJECT / "docs/internals.md").read_text())
+    assert "model/reasons.py" in named
+    assert [path for path in named if not (PROJECT / "kvmprobe" / path).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

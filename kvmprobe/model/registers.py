@@ -140,7 +140,7 @@ CPUINFO_FLAGS = frozenset(
 _HYPERVISORS = {
     "KVMKVMKVM": "KVM",
     "Linux KVM Hv": "KVM",
-    "TCGTCGTCGTCG": "QEMU (TCG)",
+    "TCGTCGTCGTCG": "QEMU's TCG",
     "VMwareVMware": "VMware",
     "VBoxVBoxVBox": "VirtualBox",
     "XenVMMXenVMM": "Xen",

@@ -444,7 +444,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         BASE,
         attempt("modprobe did not end within 120 s", None),
         "kvm-amd-not-loaded",
-        ("Only a reboot",),
+        ("Reboot, which alone ends it: `systemctl reboot`",),
     ),
     ("modprobe-missing", BASE, attempt("there is no modprobe in /sbin", None), "kvm-amd-not-loaded", ("install kmod",)),
     (
@@ -677,7 +677,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
             lambda e: set_everywhere(e, "EFER", "0xd01"),
         ),
         "kvm-amd-load-failed",
-        ("is gone by now", "`modprobe kvm_amd`"),
+        ("is gone now", "`modprobe kvm_amd`"),
     ),
     (
         "blacklist-line",
@@ -806,7 +806,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         "api-version",
         ("`rm /dev/kvm`", "1:3"),
     ),
-    ("built-in-kvm-amd-refused", BASE, built_in_refused(), "kvm-device-missing", ("only a reboot",)),
+    ("built-in-kvm-amd-refused", BASE, built_in_refused(), "kvm-device-missing", ("at the next boot",)),
     (
         "container-without-device",
         BASE,
@@ -825,7 +825,7 @@ CAUSED: tuple[tuple[str, str, Change, str, tuple[str, ...]], ...] = (
         ("`mknod", "/dev tmpfs"),
     ),
     ("node-missing", BASE, device("ENOENT", type=None, number=None, mode=None), "kvm-device-missing", ("`mknod",)),
-    ("node-without-driver", BASE, device("ENODEV"), "kvm-device-missing", ("no driver",)),
+    ("node-without-driver", BASE, device("ENODEV"), "kvm-device-missing", ("No driver",)),
     ("out-of-resource", BASE, device("EMFILE"), "kvm-not-permitted", ("`ulimit -n`",)),
     ("out-of-resource", BASE, ioctl("KVM_CREATE_VM", "ENFILE"), "kvm-not-permitted", ("fs.file-max",)),
     ("out-of-resource", AT_LOAD, set_guest("EMFILE", "KVM_CREATE_VCPU"), "guest-not-run", ("KVM_CREATE_VCPU on cpu0",)),

@@ -77,8 +77,8 @@ CAUSES = (
         (
             *_ENABLE,
             (
-                "Only the setup can show whether SVM is enabled there. If it is, ask the machine's vendor: it, or a "
-                "boot-time security product, may have set a key, which kvmprobe cannot read."
+                "Only the setup can show whether it has SVM enabled already. If it has, ask the machine's vendor: it, "
+                "or a boot-time security product, may hold a key, which kvmprobe cannot read."
             ),
         ),
     ),

@@ -217,10 +217,7 @@ LEFT_ON = (
         "firmware or a hypervisor outside may have left it on.",
         no_owner,
         (
-            (
-                "Probably a module that was unloaded, or a kernel before kexec, left SVM on. Reboot, which resets the "
-                "CPUs:"
-            ),
+            ("Probably a module that is gone, or a kernel before kexec, left SVM on. Reboot, which resets the CPUs:"),
             "# systemctl reboot",
             "{then}",
             "{load}",

@@ -96,7 +96,7 @@ def test_a_step_has_several_names_and_a_compilers_suffix_is_ignored() -> None:
     ],
 )
 def test_the_text_shows_the_kernels_call_chain(name: str, parts: tuple[str, ...]) -> None:
-    shown = text.render(judge(recorded(f"trace/{name}")))
+    shown = text.render(judge(recorded(f"trace/{name}")), text.ALL_CHECKS)
     at = 0
     for part in parts:
         at = shown.find(part, at)
@@ -108,7 +108,7 @@ def test_cpus_with_the_same_calls_fold_into_one() -> None:
     # cpu2 to cpu63 get the entries of cpu0, which an interrupt makes different from those of cpu1.
     for entry in [e for e in evidence["trace"]["entries"] if e["cpu"] == 0]:
         evidence["trace"]["entries"] += [{**entry, "cpu": cpu} for cpu in range(2, 64)]
-    folded = text.render(judge(evidence)).splitlines()
+    folded = text.render(judge(evidence), text.ALL_CHECKS).splitlines()
     assert sum("wrmsr EFER 0x1d01" in line for line in folded) == 2
     assert any("cpu0,2-63" in line for line in folded)
     every_cpu = text.render(judge(evidence), text.EVERYTHING).splitlines()
@@ -120,7 +120,7 @@ def test_a_call_chain_without_end_is_cut() -> None:
     evidence = recorded("trace/bookworm-create")
     entry = next(e for e in evidence["trace"]["entries"] if e["function"])
     evidence["trace"]["entries"] = [{**entry, "function": f"f{n}", "caller": f"f{n - 1}"} for n in range(5000)]
-    assert len(text.render(judge(evidence))) < 1_000_000
+    assert len(text.render(judge(evidence), text.ALL_CHECKS)) < 1_000_000
 
 
 # On this host.

@@ -19,24 +19,21 @@ _MARK = 10  # columns of "[ FAIL  ] "
 
 
 def unpassed(report: Report) -> Iterator[Line]:
-    """A line for each check that failed or warns, and one that names the unknown ones and counts the others.
+    """A line for each check that failed or warns, and one that counts all and names the failed and unknown ones.
 
     The check that decided has its message in the verdict, so it is only named.
     """
     summary = report["verdict"]["summary"]
-    decisive, unknown = [], []
+    by_status: dict[str, list[str]] = {}
     for check in report["checks"]:
-        if check["status"] in (FAIL, UNKNOWN) and check["message"] == summary:
-            decisive.append(_state(check))
-        elif check["status"] == UNKNOWN:
-            unknown.append(_title(check["id"]))
-        elif check["status"] in (FAIL, WARN):
+        by_status.setdefault(check["status"], []).append(_title(check["id"]))
+        if check["status"] == WARN or (check["status"] == FAIL and check["message"] != summary):
             yield _line(check["status"], 0, f"{_title(check['id'])}: {one_line(check['message'])}")
-    statuses = [check["status"] for check in report["checks"]]
-    counts = [f"{statuses.count(PASS)} of {counted(len(statuses), 'check')} passed", *decisive]
-    counts += [f"{statuses.count(SKIP)} skipped"] if SKIP in statuses else []
-    counts += [f"{len(unknown)} unknown ({', '.join(unknown)})"] if unknown else []
-    yield Line(f"{', '.join(counts)}; -v shows each.")
+    counts = f"{len(by_status.get(PASS, ()))} of {counted(len(report['checks']), 'check')} passed"
+    counts += f", {len(by_status[SKIP])} skipped" if SKIP in by_status else ""
+    for status, name in ((FAIL, "failed"), (UNKNOWN, "unknown")):
+        counts += f"; {name}: {', '.join(by_status[status])}" if status in by_status else ""
+    yield Line(f"{counts}; -v shows each.")
 
 
 def tree(report: Report, facts: Facts) -> Iterator[Line]:
@@ -81,5 +78,5 @@ def _why_blocked(report: Report, blocked_by: str | None) -> str:
 
 
 def _state(check: CheckReport) -> str:
-    """ "KVM_CREATE_VM failed", "SVME set is unknown"."""
-    return f"{_title(check['id'])} {'is unknown' if check['status'] == UNKNOWN else 'failed'}"
+    """ "'KVM_CREATE_VM' failed", "'SVME set' is unknown"."""
+    return f"'{_title(check['id'])}' {'is unknown' if check['status'] == UNKNOWN else 'failed'}"

@@ -11,17 +11,14 @@ _SENTENCE = re.compile(r"((?:`[^`]*`|.)+?(?:[.!?](?=\s+[A-Z`'])|$))\s*")
 # names in backticks stay in their sentence.
 _COMMAND = re.compile(r"(?:(?<=\s)|^(?=`[^`]*`\W*$))`([A-Za-z/][^`]* [^`]*)`[.,;:]?")
 
-_VERBS = (
+# What the reader does begins with one of these verbs, perhaps after one of the words of _BEFORE, or after a condition.
+_VERBS = frozenset(
     "add allow ask boot change check choose correct create disable do edit enable end find follow free get give have "
     "install keep load look make mount power raise read reboot reload remount remove report resize run save see select "
-    "set show sign start stop switch trust turn unload update use watch write"
+    "set show sign start stop switch trust turn unload update use watch write".split()
 )
-# What the reader does begins with one of these verbs, perhaps after "Then" or after a condition.
-_ACTION = re.compile(
-    r"(?:(?:then|else|also|or)\b,? )*(?:(?:if|where|on|in|with|for|to|until|as|after|before|while)\b.*?[,:] )?"
-    rf"(?:{'|'.join(_VERBS.split())})\b",
-    re.IGNORECASE,
-)
+_BEFORE = frozenset("then else also or".split())
+_CONDITIONS = frozenset("if where on in with for to until as after before while".split())
 
 
 def sentences(hint: str) -> list[str]:
@@ -37,7 +34,21 @@ def parts(sentence: str) -> list[tuple[str, bool]]:
 
 def is_action(sentence: str) -> bool:
     """Whether a sentence is something that the reader does, in place of a statement."""
-    return bool(_ACTION.match(sentence)) or any(is_command for _, is_command in parts(sentence))
+    return _is_request(sentence) or any(is_command for _, is_command in parts(sentence))
+
+
+def _is_request(sentence: str) -> bool:
+    words = sentence.split()
+    while words and _plain(words[0]) in _BEFORE:
+        words = words[1:]
+    if words and _plain(words[0]) in _CONDITIONS:
+        before = zip(words, words[1:])
+        return any(word[-1] in ",:" and _plain(following) in _VERBS for word, following in before)
+    return bool(words) and _plain(words[0]) in _VERBS
+
+
+def _plain(word: str) -> str:
+    return word.rstrip(",.:;").lower()
 
 
 def lines(hint: str, numbered: bool) -> Iterator[tuple[str, str]]:
@@ -46,8 +57,8 @@ def lines(hint: str, numbered: bool) -> Iterator[tuple[str, str]]:
     `numbered`: actions have numbers where there are several. A statement between two of them stands below the first;
     others stand as they are.
     """
-    found = [(sentence, is_action(sentence)) for sentence in sentences(hint)]
-    count = sum(is_step for _, is_step in found) if numbered else 0
+    found = [(sentence, numbered and is_action(sentence)) for sentence in sentences(hint)]
+    count = sum(is_step for _, is_step in found)
     number = 0
     for sentence, is_step in found:
         number += is_step

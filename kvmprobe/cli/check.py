@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import argparse
 
 DESCRIPTION = """\
-Creates a VM on this host, runs a guest of a few instructions in it on every
-CPU, and reports whether KVM can use SVM. It reads EFER and VM_CR of every CPU
-before the VM, while it exists and after it. It also reads CPUID, KVM's modules
-and the kernel's log.
+Creates a VM on this host, runs a guest of a few instructions in it on each CPU
+(see --cpus), and reports whether KVM can use SVM. It reads EFER and VM_CR of
+every CPU before the VM, while it exists and after it. It also reads CPUID,
+KVM's modules and the kernel's log.
 
 It reads MSRs and never writes them. It loads the modules msr and cpuid if they
 are missing, and unloads them at the end. Root can read everything, another user

@@ -16,7 +16,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from scripts.mutation.equivalent_mutants import block_of, listed  # noqa: E402
 from scripts.mutation.mutants import PROJECT, mutants_of  # noqa: E402
-from scripts.mutation.trial import STAGES, survivors, tests_pass  # noqa: E402
+from scripts.mutation.trial import Trial  # noqa: E402
 
 WANTED = 0.9  # killed, of the mutants that are not equivalent
 
@@ -28,7 +28,9 @@ def main() -> int:
     parser.add_argument("--sample", type=int, metavar="N", help="only N mutants, chosen at random")
     parser.add_argument("--seed", type=int, default=1, help="of the choice (1)")
     parser.add_argument("--again", type=Path, metavar="FILE", help="only the mutants that an earlier run printed")
-    parser.add_argument("--fast", action="store_true", help="without the slow tests: repeat what survives with --again")
+    parser.add_argument(
+        "--fast", action="store_true", help="compare the stored judgements alone; repeat what survives with --again"
+    )
     parser.add_argument("--count", action="store_true", help="count the mutants, and run nothing")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many at once (all CPUs)")
     options = parser.parse_args()
@@ -49,13 +51,14 @@ def main() -> int:
     if options.again:
         wanted = listed(options.again)
         mutants = [mutant for mutant in mutants if mutant.path in {key[0] for key in wanted} and mutant.key() in wanted]
-    if not tests_pass():
+    trial = Trial(0) if options.fast else Trial()
+    if not trial.passes_unchanged():
         print("the tests fail without a change", file=sys.stderr)
         return 70
     equivalent = listed()
     started = time.monotonic()
     killed, alike, left = 0, 0, []
-    for mutant, survived in survivors(mutants, options.jobs, 1 if options.fast else len(STAGES)):
+    for mutant, survived in trial.results(mutants, options.jobs):
         if not survived:
             killed += 1
         elif mutant.key() in equivalent:

@@ -18,13 +18,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 class Mutant:
     """One change of one module.
 
-    `path`: of the module, below the project; `function`: the function or class that is changed; `operator` and
-    `occurrence`: for cosmic-ray.
+    `path`: of the module, below the project; `function`: the function or class that is changed; `lines`: the numbers of
+    those that run before anything differs; `name`: of the operator; `operator` and `occurrence`: for cosmic-ray.
     """
 
-    def __init__(self, path: str, function: str, name: str, operator: Any, occurrence: int) -> None:
+    def __init__(self, path: str, function: str, lines: range, name: str, operator: Any, occurrence: int) -> None:
         self.path = path
         self.function = function
+        self.lines = lines
         self.name = name
         self._operator = operator
         self._occurrence = occurrence
@@ -57,7 +58,8 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
         for node in nodes:
             for _ in operator.mutation_positions(node):
                 if not _is_left_out(node):
-                    yield Mutant(str(path.relative_to(PROJECT)), _function(node), name, operator, occurrence)
+                    lines = range(_statement(node).start_pos[0], node.end_pos[0] + 1)
+                    yield Mutant(str(path.relative_to(PROJECT)), _function(node), lines, name, operator, occurrence)
                 occurrence += 1
 
 
@@ -65,6 +67,10 @@ def _parents(node: Any) -> Iterator[Any]:
     while node is not None:
         yield node
         node = node.parent
+
+
+def _statement(node: Any) -> Any:
+    return next(each for each in _parents(node) if each.parent is None or each.parent.type in ("suite", "file_input"))
 
 
 def _function(node: Any) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import os
+import pickle
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis  # noqa: F401  loaded here once, not in each process
@@ -17,8 +19,8 @@ import pytest
 
 from scripts.mutation.mutants import PROJECT, Mutant
 
-# The rest of the quick tests: those that notice the most in the shortest time come first. A mutant is dead at the first
-# failure.
+# First come the judgements that test_judgements.py and test_judge.py compare, without the time that pytest takes; then the
+# quick tests in this order. A mutant is dead at the first failure.
 STAGES = (
     ("test_causes.py", "test_cases.py", "test_firmware.py", "test_passive_evidence.py", "test_observers.py"),
     ("test_judgements.py", "test_cpus.py", "test_judge.py", "test_oracle.py"),
@@ -46,51 +48,118 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._mutant.source(), self._path, "exec"), module.__dict__)
 
 
-def survivors(mutants: list[Mutant], jobs: int, stages: int) -> Iterator[tuple[Mutant, bool]]:
-    """Each mutant, and whether it survived, in the order in which the processes end. `stages`: how many of STAGES."""
-    running: dict[int, Mutant] = {}
-    waiting = list(reversed(mutants))
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            mutant = waiting.pop()
-            running[_start(mutant, stages)] = mutant
-        pid, status = os.wait()
-        yield running.pop(pid), status == 0
+class Trial:
+    """Runs the tests against mutants. `stages`: how many of STAGES."""
 
+    def __init__(self, stages: int = len(STAGES)) -> None:
+        self._stages = stages
+        self._ran = _lines_by_judgement()
 
-def tests_pass() -> bool:
-    """Whether the tests pass without a change: if they do not, they seem to kill every mutant."""
-    return os.waitpid(_start(None, len(STAGES)), 0)[1] == 0
+    def passes_unchanged(self) -> bool:
+        """Whether the tests pass without a change: if they do not, they seem to kill every mutant."""
+        return os.waitpid(self._start(None), 0)[1] == 0
 
+    def results(self, mutants: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, bool]]:
+        """Each mutant, and whether it survived, in the order in which the processes end."""
+        running: dict[int, Mutant] = {}
+        waiting = list(reversed(mutants))
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                mutant = waiting.pop()
+                running[self._start(mutant)] = mutant
+            pid, status = os.wait()
+            yield running.pop(pid), status == 0
 
-def _start(mutant: Mutant | None, stages: int) -> int:
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
+    def _start(self, mutant: Mutant | None) -> int:
+        return _in_child(lambda: self._fails(mutant))
+
+    def _fails(self, mutant: Mutant | None) -> bool:
         signal.alarm(DEADLINE_S)
         quiet = os.open(os.devnull, os.O_WRONLY)
         for descriptor in (1, 2):
             os.dup2(quiet, descriptor)
         os.environ.update(KVMPROBE_SEED="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
         os.chdir(PROJECT)
+        chosen = None
         if mutant:
             sys.meta_path.insert(0, _Finder(mutant))
-        status = int(_differs() or any(_fails(stage) for stage in STAGES[:stages]))
+            chosen = self._that_run(mutant)
+        differs = any(give() != wanted for name, give, wanted in _judgements() if chosen is None or name in chosen)
+        return differs or any(_stage_fails(stage) for stage in STAGES[: self._stages])
+
+    def _that_run(self, mutant: Mutant) -> set[str] | None:
+        """The judgements that run a line of the mutant; None for all, where the line is of no function."""
+        if mutant.function == "(module)":
+            return None
+        lines = {(mutant.path, number) for number in mutant.lines}
+        return {name for name, ran in self._ran.items() if ran & lines}
+
+
+def _in_child(run: Callable[[], bool]) -> int:
+    """Starts a process that ends with status 1 where `run` gives True or fails, and with 0 else."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        status = int(run())
     finally:
         os._exit(status)
 
 
-def _differs() -> bool:
-    """Whether test_judgements.py would fail, without the time that pytest takes to collect it."""
+def _judgements() -> Iterator[tuple[str, Callable[[], object], object]]:
+    """What test_judgements.py and test_judge.py compare: name, judgement, and the stored one."""
+    from kvmprobe.judge import judge
     from tests.helpers import judgement_lines
+    from tests.helpers.recorded_evidence import RECORDED, recorded_name
 
     stored = judgement_lines.stored()
-    return any(give() != stored.get(head, []) for head, give in judgement_lines.sections())
+    for name, give in judgement_lines.sections():
+        yield name, give, stored.get(name, [])
+    for path in RECORDED:
+        report = json.loads(path.read_text())
+        wanted = report["verdict"], report["checks"]
+        yield f"stored {recorded_name(path)}", lambda report=report: _decided(judge(report["evidence"])), wanted
 
 
-def _fails(names: tuple[str, ...]) -> bool:
+def _decided(report: Any) -> object:
+    return report["verdict"], report["checks"]
+
+
+def _lines_by_judgement() -> dict[str, set[tuple[str, int]]]:
+    """The lines of the judge that each judgement runs, by path and number: the others cannot notice a change there."""
+    reader, writer = os.pipe()
+    pid = _in_child(lambda: _write_lines(writer))
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        found: dict[str, set[tuple[str, int]]] = pickle.load(stream)
+    os.waitpid(pid, 0)
+    return found
+
+
+def _write_lines(writer: int) -> bool:
+    found: dict[str, set[tuple[str, int]]] = {}
+    ran: set[tuple[str, int]] = set()
+    prefix = f"{PROJECT}/"
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith(f"{prefix}kvmprobe/judge"):
+            return None
+        ran.add((frame.f_code.co_filename.removeprefix(prefix), frame.f_lineno))
+        return trace
+
+    for name, give, _ in _judgements():
+        ran = set()
+        sys.settrace(trace)
+        give()
+        sys.settrace(None)
+        found[name] = ran
+    with open(writer, "wb") as stream:
+        pickle.dump(found, stream)
+    return False
+
+
+def _stage_fails(names: tuple[str, ...]) -> bool:
     files = [str(PROJECT / "tests/judge" / name) for name in names]
     return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *files]) != 0

@@ -19,8 +19,8 @@ import pytest
 
 from scripts.mutation.mutants import PROJECT, Mutant
 
-# First come the judgements that test_judgements.py and test_judge.py compare, without the time that pytest takes; then the
-# quick tests in this order. A mutant is dead at the first failure.
+# The quick tests, in the order in which they run after the judgements themselves: see _judgements. A mutant is dead at
+# the first failure.
 STAGES = (
     ("test_causes.py", "test_cases.py", "test_firmware.py", "test_passive_evidence.py", "test_observers.py"),
     ("test_judgements.py", "test_cpus.py", "test_judge.py", "test_oracle.py"),

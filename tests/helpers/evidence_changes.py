@@ -177,3 +177,26 @@ def foreign_event(evidence: Evidence) -> None:
 
 def registered(value: bool | None) -> Callable[[Evidence], None]:
     return lambda evidence: evidence["device"].update(registered=value)
+
+
+def log(*texts: str) -> Callable[[Evidence], None]:
+    """These lines are the kernel's log."""
+
+    def change(evidence: Evidence) -> None:
+        evidence["log"] = {"error": None, "lines": [{"seconds": 1.0, "text": text} for text in texts]}
+
+    return change
+
+
+def under(name: str) -> Callable[[Evidence], None]:
+    """The host is a VM of the hypervisor with this signature in CPUID 0x40000000."""
+
+    def change(evidence: Evidence) -> None:
+        data = name.encode().ljust(12, b"\0")
+        words = [hex(int.from_bytes(data[index : index + 4], "little")) for index in (0, 4, 8)]
+        for number in evidence["cpus"]["cpuid"]:
+            leaves = evidence["cpus"]["cpuid"][number]
+            leaves["0x1"][2] = hex(int(leaves["0x1"][2], 16) | 1 << 31)
+            leaves["0x40000000"] = ["0x40000001", *words]
+
+    return change

@@ -17,6 +17,7 @@ from kvmprobe.judge import examine, judge
 from kvmprobe.model.reasons import REASONS
 from tests.helpers.cause_variants import CAUSED
 from tests.helpers.judged_variants import VARIANTS
+from tests.helpers.near_cause_variants import NEAR
 from tests.helpers.recorded_evidence import CASES, RECORDED, recorded, recorded_name
 
 STORED = Path(__file__).parents[1] / "judge/judgements.txt"
@@ -96,6 +97,8 @@ def sections() -> Iterator[tuple[str, Callable[[], list[str]]]]:
     for name, base, change, *_ in CAUSED:
         seen[name] = seen.get(name, 0) + 1
         yield f"cause {name}, {seen[name]} ({base})", functools.partial(of_cause, base, change)
+    for name, base, change, *_ in NEAR:
+        yield f"near a cause: {name} ({base})", functools.partial(of_cause, base, change)
     for path in CASES:
         yield recorded_name(path), functools.partial(of_case, path)
 

@@ -44,6 +44,8 @@ SOAKED: tuple[Variant, ...] = (
     ("soak: registers unreadable", SOAK, soak(failed=1, failures=[UNREAD]), "msr-unreadable"),
     ("soak: unreadable, then SVME 0", SOAK, soak(failed=2, failures=[UNREAD, NOT_SET]), "svme-not-set"),
     ("soak: SVME 0, then unreadable", SOAK, soak(failed=2, failures=[NOT_SET, UNREAD]), "svme-not-set"),
+    ("soak: unreadable twice", SOAK, soak(failed=2, failures=[UNREAD, {**UNREAD, "cycle": 9}]), "msr-unreadable"),
+    ("soak: four failures", SOAK, soak(failed=4, failures=[{**NOT_SET, "cycle": n} for n in range(4)]), "svme-not-set"),
     ("soak: /dev/kvm is gone", SOAK, soak(failed=1, failures=[GONE]), "kvm-device-missing"),
     ("soak: failed, other cycles disturbed", SOAK, soak(failed=1, failures=[NOT_SET], interfered=1), "svme-not-set"),
     ("soak: failed on another vendor's CPU", SOAK, of_another_vendor, "svme-not-set"),

@@ -56,6 +56,12 @@ WHO_SET_SVME: tuple[Variant, ...] = (
     ("SVME before on cpu1, kvm_amd in use", BASE, each(_CPU1_WAS_SET, kvm_amd(refcount=1)), "interfered"),
     ("SVME before on cpu0, nobody", BASE, register("before", "EFER", SET, "0"), "svme-owner-unknown"),
     ("SVME before on cpu0 at load", AT_LOAD, register("before", "EFER", CLEAR, "1"), "svme-owner-unknown"),
+    (
+        "another bit before on cpu1 at load",
+        AT_LOAD,
+        register("before", "EFER", "0x5d01", "1"),
+        "svme-set-at-module-load",
+    ),
     ("SVME 0 before at load", AT_LOAD, register("before", "EFER", CLEAR), "svme-set-by-create-vm"),
     ("enable_virt_at_load=N", AT_LOAD, at_load("N"), "svme-owner-unknown"),
     ("enable_virt_at_load=0", AT_LOAD, at_load("0"), "svme-owner-unknown"),
@@ -182,6 +188,14 @@ CREATE_VM: tuple[Variant, ...] = (
     ("create unknown, SVME set", BASE, create_answers(None), "vm-not-created"),
     ("create answers 1", BASE, create_answers(1), "vm-not-created"),
     ("create answers -1", BASE, create_answers(-1), "vm-not-created"),
+    *(
+        (f"create {error}", BASE, create_fails(error), "kvm-not-permitted")
+        for error in ("EMFILE", "ENFILE", "EINTR", "EAGAIN", "EACCES", "ENOSYS")
+    ),
+    *(
+        (f"API version {error}", BASE, api_version({"error": error}), "kvm-not-permitted")
+        for error in ("ENOSYS", "EINTR", "ENOMEM")
+    ),
     ("API version unknown", BASE, lambda e: e["ioctls"].update(KVM_GET_API_VERSION=None), "svme-set-by-create-vm"),
     ("API version 0", BASE, api_version(0), "api-version"),
     ("API version EACCES", BASE, api_version({"error": "EACCES"}), "kvm-not-permitted"),
@@ -219,6 +233,7 @@ GUEST: tuple[Variant, ...] = (
         lambda e: e["guest"].append({**e["guest"][1], "result": "skipped"}),
         "svme-set-at-module-load",
     ),
+    ("guest timeout, EINTR", BASE, guest_result("timeout", "EINTR"), "guest-failed"),
     ("guests skipped", BASE, guests_skipped, "svme-set-by-create-vm"),
     (
         "guests failed",

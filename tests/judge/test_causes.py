@@ -19,7 +19,6 @@ from tests.helpers.cause_variants import (
     device,
     ioctl,
     line,
-    log,
     module,
     module_files,
     refused,
@@ -28,7 +27,8 @@ from tests.helpers.cause_variants import (
     unread,
     user,
 )
-from tests.helpers.evidence_changes import no_flag
+from tests.helpers.evidence_changes import log, no_flag
+from tests.helpers.near_cause_variants import NEAR
 from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
 from tests.helpers.variants import held_at_create, no_kvm_amd, set_everywhere
 
@@ -47,6 +47,22 @@ def test_cause(cause: str, base: str, change: Any, reason: str, patterns: tuple[
     assert (verdict["reason"], verdict["cause"]) == (reason, cause), verdict
     for pattern in patterns:
         assert re.search(pattern, f"{verdict['hint']}\n" + "\n".join(verdict["because"])), (pattern, verdict)
+
+
+@pytest.mark.parametrize(("name", "base", "change", "reason", "cause"), NEAR, ids=[row[0] for row in NEAR])
+def test_without_one_part_of_a_cause(name: str, base: str, change: Any, reason: str, cause: str | None) -> None:
+    verdict = verdict_of(base, change)
+    assert (verdict["reason"], verdict["cause"]) == (reason, cause), verdict
+
+
+TEXTS = [(row[1], row[2]) for row in (*CAUSED, *NEAR)]
+
+
+@pytest.mark.parametrize(("base", "change"), TEXTS)
+def test_texts_of_a_cause_have_no_value_of_python_and_no_double_stop(base: str, change: Any) -> None:
+    verdict = verdict_of(base, change)
+    for text in (verdict["summary"], verdict["hint"], *verdict["because"]):
+        assert not re.search(r"\b(None|True|False)\b|[:;,.][.;,]", text.replace("...", "")), text
 
 
 def test_every_cause_has_a_case() -> None:

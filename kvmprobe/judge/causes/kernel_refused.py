@@ -21,6 +21,7 @@ from kvmprobe.model.cpu_lists import fold
 from kvmprobe.model.registers import VM_CR
 
 _REFUSED = ("kvm-amd-load-failed", "kvm-amd-not-loaded", "kvm-device-missing")
+_NX = ("nx", "52", "1:20")  # X86_FEATURE_NX is bit 20 of word 1
 _SVM_BY_NUMBER = ("194", "6:2")  # X86_FEATURE_SVM is bit 2 of word 6 (arch/x86/include/asm/cpufeatures.h)
 _CLEARED_AT_BOOT = r"^Clearing CPUID bits:(?P<names>.*)"
 
@@ -79,11 +80,11 @@ def no_nx(facts: Facts) -> Found | None:
     refusal = last_refusal(facts, "no-nx")
     if refusal is None:
         return None
-    cleared = _cleared(facts, "nx", "52", "1:20")  # X86_FEATURE_NX is bit 20 of word 1
+    cleared = _cleared(facts, *_NX)
     off = [text for text in parameters(facts) if text in ("noexec=off", "noexec32=off")]
     because = from_log(refusal.text) + cleared + [f"kernel command line: {text}" for text in off]
     if cleared or off:
-        given = [text for text, values in parameter_values(facts, "clearcpuid") if "nx" in values]
+        given = [text for text, values in parameter_values(facts, "clearcpuid") if set(_NX) & set(values)]
         return Found(because, OFF_COMMAND_LINE, parameter=(given + off + ["clearcpuid=nx"])[0])
     if in_vm(facts):
         return Found(

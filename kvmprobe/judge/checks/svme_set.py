@@ -19,7 +19,7 @@ def svme_set(facts: Facts) -> Result:
     if facts.kvm_without_svm() and not any(created.values()):
         return Result(SKIP, f"{facts.backend_text()} does not use EFER.SVME (EFER = {fold(values)})")
     steps = facts.efer_steps()
-    because = quote(steps, "EFER", " ")
+    because = quote(steps, "EFER", " ") or ["no CPU was online during the whole probe"]
     before, texts = facts.svme("before"), facts.register_texts("before", "EFER")
     # A CPU that differs before KVM_CREATE_VM counts only where none does after it.
     mixed = len(set(before.values())) > 1 and all(created.values())

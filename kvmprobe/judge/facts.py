@@ -78,13 +78,13 @@ class Facts:
 
     def hypervisor(self) -> str | None:
         """The hypervisor that this host runs under ("KVMKVMKVM"); None on bare metal or where unknown."""
-        cpu = self.cpus[0] if self.cpus else 0
-        return self._text(cpu, LEAF_HYPERVISOR, (1, 2, 3)) if self.cpuid_bit(CPUID_HYPERVISOR).get(cpu) else None
+        in_vm = self.cpuid_bit(CPUID_HYPERVISOR)
+        return next((self._text(cpu, LEAF_HYPERVISOR, (1, 2, 3)) for cpu in self.cpus if in_vm[cpu]), None)
 
     def _text(self, cpu: int, leaf: int, order: Iterable[int]) -> str | None:
         words = [word(self._leaves(cpu), leaf, register) for register in order]
         known = [value & 0xFFFFFFFF for value in words if value is not None]
-        if len(known) < 3:
+        if len(known) < len(words):
             return None
         return struct.pack("<3I", *known).decode("ascii", "replace").rstrip("\0 ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -120,10 +121,11 @@ def _judgements() -> Iterator[tuple[str, Callable[[], object], object]]:
     for path in RECORDED:
         report = json.loads(path.read_text())
         wanted = report["verdict"], report["checks"]
-        yield f"stored {recorded_name(path)}", lambda report=report: _decided(judge(report["evidence"])), wanted
+        yield f"stored {recorded_name(path)}", functools.partial(_decided, judge, report["evidence"]), wanted
 
 
-def _decided(report: Any) -> object:
+def _decided(judge: Any, evidence: Any) -> object:
+    report = judge(evidence)
     return report["verdict"], report["checks"]
 
 

@@ -29,4 +29,4 @@ SET, CLEAR, UNREAD = "0x1d01", "0xd01", {"error": "EIO"}
 )
 def test_guest_runs_where_svme_is_set_or_no_register_can_be_read(values: tuple[Any, ...], cpus: set[int]) -> None:
     registers: Any = {str(cpu): {"EFER": value} for cpu, value in enumerate(values)}
-    assert cpus_for_guest({"phase": "created", "seconds": 0.0, "cpus": registers}) == cpus
+    assert cpus_for_guest({"phase": "created", "cpus": registers}) == cpus

@@ -56,12 +56,17 @@ def snapshot_missing(phase: str) -> Callable[[Evidence], None]:
     return change
 
 
-def second_snapshot(phase: str, efer: str) -> Callable[[Evidence], None]:
-    """The phase occurs twice, in place of the last phase, and the second snapshot has this EFER on cpu1."""
+def second_snapshot(phase: str, efer: str | None) -> Callable[[Evidence], None]:
+    """The phase occurs twice, in place of the last phase, and the second snapshot has this EFER on cpu1. None: the
+    first snapshot lacks cpu1."""
 
     def change(evidence: Evidence) -> None:
-        again = copy.deepcopy(next(one for one in evidence["snapshots"] if one["phase"] == phase))
-        again["cpus"]["1"]["EFER"] = efer
+        first = next(one for one in evidence["snapshots"] if one["phase"] == phase)
+        again = copy.deepcopy(first)
+        if efer is None:
+            del first["cpus"]["1"]
+        else:
+            again["cpus"]["1"]["EFER"] = efer
         evidence["snapshots"][-1] = again
 
     return change

@@ -455,6 +455,13 @@ HYPERVISOR: Near = (
         None,
     ),
     (
+        "svme lost, /proc/cpuinfo without cpu0",
+        BASE,
+        all_of(svme_lost, without_cpuid, lambda e: e["cpus"]["cpuinfo"].pop("0")),
+        "svme-not-set",
+        "hypervisor-loses-svme",
+    ),
+    (
         "svme lost, flags of cpu0 unread",
         BASE,
         all_of(svme_lost, without_cpuid, without_flags("0")),
@@ -1414,6 +1421,13 @@ OWNER: Near = (
         "kvm without users",
         AT_LOAD,
         all_of(svm_through_kvm, lambda e: e["modules"]["kvm"].update(refcount=1)),
+        "svme-owner-unknown",
+        None,
+    ),
+    (
+        "kvm built in",
+        AT_LOAD,
+        all_of(svm_through_kvm, lambda e: e["modules"]["kvm"].update(state="builtin", refcount=None, holders=[])),
         "svme-owner-unknown",
         None,
     ),

@@ -58,7 +58,9 @@ def main() -> int:
     equivalent = listed()
     started = time.monotonic()
     killed, alike, left = 0, 0, []
-    for mutant, survived in trial.results(mutants, options.jobs):
+    for number, (mutant, survived) in enumerate(trial.results(mutants, options.jobs), 1):
+        if number % 50 == 0:
+            print(f"{number} of {len(mutants)}", file=sys.stderr, flush=True)
         if not survived:
             killed += 1
         elif mutant.key() in equivalent:

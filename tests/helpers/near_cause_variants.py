@@ -10,6 +10,7 @@ from typing import Any, Optional
 from tests.helpers.cause_variants import (
     AT_LOAD,
     BASE,
+    CAUSED,
     DOCKER,
     NO_OPTION,
     NOT_FOUND,
@@ -685,6 +686,55 @@ CPU: Near = (
     ),
 )
 
+_NO_SVM = log("kvm_amd: SVM not supported by CPU 0", "kvm_amd: SVM not supported by CPU 1")
+_UNNAMED = leaf_unread("0x40000000", "0", "1")
+
+# The last line of the kernel that finds no SVM is quoted with each of these causes.
+LOGGED: Near = tuple(
+    (f"{number} {cause}, logged twice", base, all_of(change, _NO_SVM), reason, cause)
+    for number, (cause, base, change, reason, _) in enumerate(CAUSED)
+    if reason == "cpu-lacks-svm"
+)
+
+# A hypervisor that CPUID does not name is quoted from /proc/cpuinfo.
+UNNAMED: Near = (
+    (
+        "Xen dom0, hypervisor unnamed",
+        BASE,
+        all_of(lacks_svm, _UNNAMED, surroundings(hypervisor_type="xen", xen_features="00002f05")),
+        "cpu-lacks-svm",
+        "xen-dom0",
+    ),
+    (
+        "Xen PV domain, hypervisor unnamed",
+        BASE,
+        all_of(lacks_svm, _UNNAMED, surroundings(hypervisor_type="xen"), leaf("0x1", 3, "0x1789d3f5")),
+        "cpu-lacks-svm",
+        "xen-pv-domain",
+    ),
+    (
+        "Xen guest, hypervisor unnamed",
+        BASE,
+        all_of(lacks_svm, _UNNAMED, surroundings(hypervisor_type="xen")),
+        "cpu-lacks-svm",
+        "xen-guest-without-nested-svm",
+    ),
+    (
+        "WSL, hypervisor unnamed",
+        BASE,
+        all_of(lacks_svm, _UNNAMED, release("5.15.0-WSL2")),
+        "cpu-lacks-svm",
+        "wsl2-without-nested-svm",
+    ),
+    (
+        "cloud, hypervisor unnamed",
+        BASE,
+        all_of(lacks_svm, _UNNAMED, release("6.1.0-28-aws")),
+        "cpu-lacks-svm",
+        "cloud-instance-without-nested-svm",
+    ),
+)
+
 MODULES: Near = (
     (
         "container, kvm_amd unknown",
@@ -698,6 +748,13 @@ MODULES: Near = (
         "folder of modules unknown",
         BASE,
         all_of(no_kvm_amd, module_files(folder=None, index=None)),
+        "kvm-amd-not-loaded",
+        None,
+    ),
+    (
+        "index and kvm_amd unknown",
+        BASE,
+        all_of(no_kvm_amd, module_files(index=None, kvm_amd=None)),
         "kvm-amd-not-loaded",
         None,
     ),
@@ -1303,6 +1360,17 @@ KERNEL: Near = (
         "kvm-amd-load-failed",
         "svm-held-at-load",
     ),
+    (
+        "held at boot, built in",
+        AT_LOAD,
+        all_of(
+            built_in_refused("kvm: enabling virtualization on CPU1 failed"),
+            at_load("Y"),
+            everywhere("EFER", "0xd01"),
+        ),
+        "kvm-device-missing",
+        "built-in-kvm-amd-refused",
+    ),
     ("held, another answer", BASE, refused("kvm: enabling virtualization on CPU1 failed"), "kvm-amd-load-failed", None),
     (
         "held at boot, at load",
@@ -1441,4 +1509,4 @@ OWNER: Near = (
 )
 
 
-NEAR = (*ACCESS, *NODE, *REGISTERS, *HYPERVISOR, *CPU, *MODULES, *VENDOR, *KERNEL, *OWNER)
+NEAR = (*ACCESS, *NODE, *REGISTERS, *HYPERVISOR, *CPU, *LOGGED, *UNNAMED, *MODULES, *VENDOR, *KERNEL, *OWNER)

@@ -31,6 +31,7 @@ from tests.helpers.evidence_changes import (
 from tests.helpers.variants import (
     AT_LOAD,
     BASE,
+    Evidence,
     Variant,
     affinity_refused,
     another_vm,
@@ -50,6 +51,19 @@ from tests.helpers.variants import (
 _CPU1_WAS_SET = register("before", "EFER", SET, "1")
 _STAYS = register("closed", "EFER", SET)
 _ALL_SET = everywhere("EFER", SET)
+
+
+def created_before_ours(evidence: Evidence) -> None:
+    """Between the snapshots before and after our KVM_CREATE_VM another process creates its VM, which is the first."""
+    events = evidence["uevents"]["events"]
+    for event in events:
+        event["count"] += 1
+    events.insert(0, {**events[0], "pid": 4711, "comm": "qemu", "ours": False, "count": 1})
+
+
+def unnamed_user(evidence: Evidence) -> None:
+    evidence["vm_users"] = [{"pid": 7, "comm": None, "vms": 1}]
+
 
 WHO_SET_SVME: tuple[Variant, ...] = (
     ("SVME before on cpu0, another VM", BASE, each(register("before", "EFER", SET, "0"), count_other_vm), "interfered"),
@@ -74,6 +88,14 @@ WHO_SET_SVME: tuple[Variant, ...] = (
     ("at load, guests skipped", AT_LOAD, guests_skipped, "guest-not-run"),
     ("another VM, no guest on cpu1", BASE, each(another_vm, affinity_refused), "guest-not-run"),
     ("another VM, guest failed", BASE, each(another_vm, guest_result("failed", "EIO")), "guest-failed"),
+    ("another VM created just before ours", BASE, created_before_ours, "interfered"),
+    ("two VMs created, container", BASE, each(in_a_container, created_before_ours), "interfered"),
+    ("two VMs created, uevents without COUNT", BASE, each(created_before_ours, without_counts), "interfered"),
+    ("another VM of an unnamed process", BASE, each(_ALL_SET, unnamed_user), "svme-set-by-another-vm"),
+    *(
+        (f"EFER {error} after on cpu1", BASE, register("created", "EFER", {"error": error}, "1"), "msr-unreadable")
+        for error in ("EACCES", "ENXIO")
+    ),
     ("another VM, no guest", BASE, each(another_vm, guest_missing), "guest-not-run"),
     ("SVME changed, no guest", BASE, guest_missing, "svme-set-by-create-vm"),
     ("kvm_amd has one user", BASE, each(everywhere("EFER", SET), kvm_amd(refcount=1)), "svme-set-by-another-vm"),
@@ -169,6 +191,12 @@ CREATE_VM: tuple[Variant, ...] = (
         "svm-held-by-another-owner",
     ),
     ("create EBUSY, held everywhere", BASE, each(create_fails("EBUSY"), _ALL_SET), "svm-held-by-another-owner"),
+    (
+        "create EBUSY, held on cpu1, EFER unread on cpu0",
+        BASE,
+        each(held_at_create, register("before", "EFER", UNREAD, "0")),
+        "svm-held-by-another-owner",
+    ),
     ("create EINVAL, SVME set", BASE, each(create_fails("EINVAL"), _ALL_SET), "create-vm-failed"),
     (
         "create EBUSY, SVME for another VM",

@@ -131,6 +131,12 @@ def vm_unknown_to_the_guest(evidence: Evidence) -> None:
     evidence["watch"]["said"]["ioctls"]["KVM_CREATE_VM"] = None
 
 
+def runs_in_main_thread(evidence: Evidence) -> None:
+    """The main thread, and the process has no name."""
+    for call in evidence["watch"]["calls"]:
+        call.update(tid=call["pid"], comm=None)
+
+
 def create_failed(evidence: Evidence) -> None:
     create_did_not_return(evidence)
     evidence["ioctls"]["KVM_CREATE_VM"] = {"error": "ENOMEM"}
@@ -171,5 +177,6 @@ WATCHED: tuple[Variant, ...] = (
     ("qemu at load: still running", QEMU_AT_LOAD, lives_on, "svme-set-at-module-load"),
     ("qemu: its guest never ran", QEMU, run_not_observed, "svme-set-by-create-vm"),
     ("qemu at load: its guest never ran", QEMU_AT_LOAD, run_not_observed, "guest-not-run"),
+    ("qemu at load: its KVM_RUN in the main thread", QEMU_AT_LOAD, runs_in_main_thread, "svme-set-at-module-load"),
     ("qemu at load: its KVM_RUN failed", QEMU_AT_LOAD, run_failed, "guest-not-run"),
 )

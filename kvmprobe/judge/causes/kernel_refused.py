@@ -63,7 +63,7 @@ def hidden_since_boot(facts: Facts) -> Found | None:
     """SVMDIS was set when the kernel started, which then dropped svm for good, and is clear now."""
     logged = [text for text in log_texts(facts) if re.search(r"^SVM disabled \(by BIOS\) in MSR_VM_CR$", text)]
     values = facts.register("before", "VM_CR")
-    clear = bool(values) and all(value is not None and not VM_CR.bit(value, "SVMDIS") for value in values.values())
+    clear = all(value is not None and not VM_CR.bit(value, "SVMDIS") for value in values.values())
     if not logged or not clear or not _flag_is_absent(facts):
         return None
     return Found([*from_log(*logged), *_raw_bit(facts), f"VM_CR = {fold(values)}"])

@@ -50,7 +50,10 @@ def main() -> int:
         mutants = random.Random(options.seed).sample(mutants, min(options.sample, total))
     if options.again:
         wanted = listed(options.again)
-        mutants = [mutant for mutant in mutants if mutant.path in {key[0] for key in wanted} and mutant.key() in wanted]
+        functions = {key[:2] for key in wanted}
+        mutants = [
+            mutant for mutant in mutants if (mutant.path, mutant.function) in functions and mutant.key() in wanted
+        ]
     trial = Trial(0) if options.fast else Trial()
     if not trial.passes_unchanged():
         print("the tests fail without a change", file=sys.stderr)

@@ -185,6 +185,20 @@ ACCESS: Near = (
         "open-refused-by-policy",
     ),
     (
+        "everybody may do anything, not its group",
+        BASE,
+        all_of(OPEN_EACCES, USER, node(mode="0607")),
+        "kvm-not-permitted",
+        "open-refused-by-policy",
+    ),
+    (
+        "its group may do anything",
+        BASE,
+        all_of(OPEN_EACCES, USER, node(mode="0670")),
+        "kvm-not-permitted",
+        "not-in-group",
+    ),
+    (
         "everybody may only read",
         BASE,
         all_of(OPEN_EACCES, USER, node(mode="0664")),
@@ -811,6 +825,13 @@ MODULES: Near = (
     ),
     ("user, another answer", BASE, all_of(attempt(NO_OPTION), USER), "kvm-amd-not-loaded", None),
     (
+        "user, modprobe not run",
+        BASE,
+        all_of(attempt("modprobe: Permission denied", None), USER),
+        "kvm-amd-not-loaded",
+        None,
+    ),
+    (
         "user, modprobe succeeded",
         BASE,
         all_of(attempt("modprobe: Operation not permitted", 0), USER),
@@ -851,7 +872,7 @@ MODULES: Near = (
         all_of(
             no_kvm_amd,
             lambda e: e.pop("command_line", None),
-            log("Command line: quiet", "Kernel command line: module_blacklist=kvm_amd"),
+            log("Command line: quiet", "Command line: quiet", "Kernel command line: module_blacklist=kvm_amd"),
         ),
         "kvm-amd-not-loaded",
         "module-blacklisted",
@@ -890,6 +911,13 @@ MODULES: Near = (
         all_of(no_kvm_amd, module_files(would_run={"status": 0, "output": "insmod x\ninstall /bin/false"})),
         "kvm-amd-not-loaded",
         "install-line",
+    ),
+    (
+        "would run an install line that loads",
+        BASE,
+        all_of(no_kvm_amd, module_files(would_run={"status": 0, "output": "install /sbin/modprobe -i kvm_amd"})),
+        "kvm-amd-not-loaded",
+        None,
     ),
     (
         "would run insmod",
@@ -949,6 +977,27 @@ MODULES: Near = (
         all_of(attempt("Exec format error"), module("kvm", refcount=1)),
         "kvm-amd-load-failed",
         "module-mismatch",
+    ),
+    (
+        "mismatch and a parameter",
+        BASE,
+        all_of(
+            refused(
+                "kvm_amd: disagrees about version of symbol kvm_init",
+                "kvm_amd: `x' invalid for parameter `npt'",
+                answer="Unknown symbol in module",
+            ),
+            module("kvm", refcount=1),
+        ),
+        "kvm-amd-load-failed",
+        "module-mismatch",
+    ),
+    (
+        "mismatch in the log, modprobe killed",
+        BASE,
+        all_of(attempt("killed", None), log("kvm_amd: disagrees about version of symbol kvm_init")),
+        "kvm-amd-not-loaded",
+        None,
     ),
     (
         "mismatch, kvm built in",
@@ -1208,6 +1257,13 @@ VENDOR: Near = (
         "other vendor used by its holders",
         BASE,
         all_of(refused(OTHER_VENDOR), module("kvm_pvm", refcount=1, holders=["x"])),
+        "kvm-amd-load-failed",
+        "other-vendor-module",
+    ),
+    (
+        "other vendor with one VM",
+        BASE,
+        all_of(refused(OTHER_VENDOR), module("kvm_pvm", refcount=1)),
         "kvm-amd-load-failed",
         "other-vendor-module",
     ),

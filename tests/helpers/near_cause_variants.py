@@ -206,6 +206,13 @@ ACCESS: Near = (
         "not-in-group",
     ),
     (
+        "group that a shell would run",
+        BASE,
+        all_of(OPEN_EACCES, USER, node(group="kvm; reboot #")),
+        "kvm-not-permitted",
+        "not-in-group",
+    ),
+    (
         "in the group",
         BASE,
         all_of(OPEN_EACCES, USER, rights(groups=["users", "kvm"])),
@@ -653,6 +660,20 @@ CPU: Near = (
         "vm-without-nested-svm",
     ),
     (
+        "unknown whether a VM",
+        BASE,
+        all_of(lacks_svm, leaf_unread("0x1", "0", "1"), without_flags("0", "1")),
+        "cpu-lacks-svm",
+        None,
+    ),
+    (
+        "unknown whether a VM, old family",
+        BASE,
+        all_of(lacks_svm, leaf_unread("0x1", "0", "1"), without_flags("0", "1"), cpu_family("15")),
+        "cpu-lacks-svm",
+        None,
+    ),
+    (
         "family unread",
         BASE,
         all_of(lacks_svm, bare_metal, leaf_unread("0x1", "0", "1")),
@@ -700,7 +721,7 @@ CPU: Near = (
     ),
 )
 
-_NO_SVM = log("kvm_amd: SVM not supported by CPU 0", "kvm_amd: SVM not supported by CPU 1")
+_NO_SVM = log("kvm_amd: SVM not supported by CPU 0", "kvm_amd: SVM not supported by CPU 1", "kvm: inadequate fpu")
 _UNNAMED = leaf_unread("0x40000000", "0", "1")
 
 # The last line of the kernel that finds no SVM is quoted with each of these causes.
@@ -1117,6 +1138,13 @@ MODULES: Near = (
         "module-unsigned",
     ),
     (
+        "loading disabled, kvm_amd loaded",
+        BASE,
+        all_of(unread("EPERM"), module_files(loading_disabled="1")),
+        "msr-unreadable",
+        "registers-need-capability",
+    ),
+    (
         "loading disabled, unknown",
         BASE,
         all_of(attempt(NOT_PERMITTED), module_files(loading_disabled=None)),
@@ -1192,6 +1220,13 @@ MODULES: Near = (
         all_of(no_kvm_amd, command_line("modprobe.blacklist=nouveau")),
         "kvm-amd-not-loaded",
         None,
+    ),
+    (
+        "modprobe.blacklist twice",
+        BASE,
+        all_of(no_kvm_amd, command_line("modprobe.blacklist=kvm_amd", "modprobe.blacklist=kvm-amd")),
+        "kvm-amd-not-loaded",
+        "blacklist-line",
     ),
     (
         "modprobe.blacklist in force",
@@ -1395,6 +1430,13 @@ KERNEL: Near = (
         "FPU cleared",
         BASE,
         all_of(refused("kvm: inadequate fpu"), command_line("clearcpuid=fpu")),
+        "kvm-amd-load-failed",
+        "fpu-inadequate",
+    ),
+    (
+        "two refusals",
+        BASE,
+        refused("kvm_amd: NX (Execute Disable) not supported", "kvm: inadequate fpu"),
         "kvm-amd-load-failed",
         "fpu-inadequate",
     ),

@@ -39,6 +39,7 @@ SOAKED: tuple[Variant, ...] = (
     ("soak: all cycles but one disturbed", SOAK, all_disturbed_but_one, "svme-set-by-create-vm"),
     ("soak: one cycle disturbed", SOAK, soak(interfered=1), "svme-set-by-create-vm"),
     ("soak: no cycle", SOAK, soak(cycles=0), "svme-set-by-create-vm"),
+    ("soak: one cycle", SOAK, soak(cycles=1), "svme-set-by-create-vm"),
     ("soak: not all done", SOAK, soak(limits=["cpu1 cannot go offline"]), "svme-set-by-create-vm"),
     ("soak: failures are not listed", SOAK, soak(failed=3), "observers-disagree"),
     ("soak: registers unreadable", SOAK, soak(failed=1, failures=[UNREAD]), "msr-unreadable"),

@@ -81,7 +81,7 @@ def bare_metal(facts: Facts) -> Found | None:
 
 def old_cpu(facts: Facts) -> Found | None:
     number = family(facts)
-    if in_vm(facts) is not False or number is None or number >= _FIRST_FAMILY_WITH_SVM_IN_ALL:
+    if in_vm(facts) is not False or number is None:
         return None
     return Found([f"CPU family {number:#x}", *no_svm_lines(facts)])
 

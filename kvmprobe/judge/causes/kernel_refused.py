@@ -147,11 +147,7 @@ _STILL_HELD = (
 
 def _by_line(facts: Facts, kind: str) -> Found | None:
     refusal = last_refusal(facts, kind)
-    return Found(from_log(refusal.text) + _where(facts)) if refusal else None
-
-
-def _where(facts: Facts) -> list[str]:
-    return hypervisor_text(facts) if in_vm(facts) else []
+    return Found(from_log(refusal.text) + hypervisor_text(facts)) if refusal else None
 
 
 def unexplained(facts: Facts) -> Found | None:

@@ -51,7 +51,7 @@ def _raw_bit(facts: Facts) -> list[str]:
 
 def clearcpuid(facts: Facts) -> Found | None:
     quoted = _cleared(facts, "svm", *_SVM_BY_NUMBER)
-    if not quoted or not _flag_is_absent(facts) or False in facts.svm().values():
+    if not quoted or not _flag_is_absent(facts):
         return None
     given = [text for text, values in parameter_values(facts, "clearcpuid") if {"svm", *_SVM_BY_NUMBER} & set(values)]
     refusal = last_refusal(facts, "no-svm")

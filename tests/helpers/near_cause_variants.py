@@ -1334,6 +1334,15 @@ KERNEL: Near = (
         "svm-cleared-by-clearcpuid",
     ),
     (
+        "clearcpuid after another",
+        BASE,
+        all_of(
+            refused("kvm_amd: SVM not supported by CPU 0"), command_line("clearcpuid=nx", "clearcpuid=svm"), no_flag
+        ),
+        "kvm-amd-load-failed",
+        "svm-cleared-by-clearcpuid",
+    ),
+    (
         "clearcpuid of another",
         BASE,
         all_of(refused("kvm_amd: SVM not supported by CPU 0"), command_line("clearcpuid=nx"), no_flag),

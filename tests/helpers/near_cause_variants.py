@@ -427,6 +427,7 @@ REGISTERS: Near = (
         "msr-unreadable",
         "registers-refused-by-hypervisor",
     ),
+    ("short read, msr not tried", BASE, all_of(unread("short read: 3 of 8 bytes"), loads()), "msr-unreadable", None),
     ("short read", BASE, unread("short read: 3 of 8 bytes"), "msr-unreadable", None),
     (
         "EFER unread, EIO of VM_HSAVE_PA alone",
@@ -939,6 +940,13 @@ MODULES: Near = (
         all_of(no_kvm_amd, module_files(would_run={"status": 0, "output": "install /sbin/modprobe -i kvm_amd"})),
         "kvm-amd-not-loaded",
         None,
+    ),
+    (
+        "would run an install line, succeeded in vain",
+        BASE,
+        all_of(attempt("", 0), module_files(would_run={"status": 0, "output": "insmod x\ninstall /bin/false"})),
+        "kvm-amd-not-loaded",
+        "install-line",
     ),
     (
         "would run insmod",

@@ -41,10 +41,17 @@ def verdict_of(base: str, change: Any) -> Any:
     return judge(evidence)["verdict"]
 
 
+def assert_plain(verdict: Any) -> None:
+    """Its texts have no value of Python, and no two stops in a row."""
+    for text in (verdict["summary"], verdict["hint"], *verdict["because"]):
+        assert not re.search(r"\b(None|True|False)\b|[:;,.][.;,]", text.replace("...", "")), text
+
+
 @pytest.mark.parametrize(("cause", "base", "change", "reason", "patterns"), CAUSED, ids=IDS)
 def test_cause(cause: str, base: str, change: Any, reason: str, patterns: tuple[str, ...]) -> None:
     verdict = verdict_of(base, change)
     assert (verdict["reason"], verdict["cause"]) == (reason, cause), verdict
+    assert_plain(verdict)
     for pattern in patterns:
         assert re.search(pattern, f"{verdict['hint']}\n" + "\n".join(verdict["because"])), (pattern, verdict)
 
@@ -53,16 +60,7 @@ def test_cause(cause: str, base: str, change: Any, reason: str, patterns: tuple[
 def test_without_one_part_of_a_cause(name: str, base: str, change: Any, reason: str, cause: str | None) -> None:
     verdict = verdict_of(base, change)
     assert (verdict["reason"], verdict["cause"]) == (reason, cause), verdict
-
-
-TEXTS = [(row[1], row[2]) for row in (*CAUSED, *NEAR)]
-
-
-@pytest.mark.parametrize(("base", "change"), TEXTS)
-def test_texts_of_a_cause_have_no_value_of_python_and_no_double_stop(base: str, change: Any) -> None:
-    verdict = verdict_of(base, change)
-    for text in (verdict["summary"], verdict["hint"], *verdict["because"]):
-        assert not re.search(r"\b(None|True|False)\b|[:;,.][.;,]", text.replace("...", "")), text
+    assert_plain(verdict)
 
 
 def test_every_cause_has_a_case() -> None:

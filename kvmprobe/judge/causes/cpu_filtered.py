@@ -51,7 +51,7 @@ def cloud(facts: Facts) -> Found | None:
     if in_vm(facts) is False or not (_CLOUDS.search(name) or by_kernel):
         return None
     quoted = [f"/sys/class/dmi/id: {name}"] if _CLOUDS.search(name) else [f"kernel {release}"]
-    return Found([*hypervisor_text(facts), *quoted, *no_svm_lines(facts)], cloud=name or "the cloud")
+    return Found([*hypervisor_text(facts), *quoted, *no_svm_lines(facts)])
 
 
 def _under(*names: str) -> Callable[[Facts], Found | None]:

@@ -78,13 +78,13 @@ class Facts:
 
     def hypervisor(self) -> str | None:
         """The hypervisor that this host runs under ("KVMKVMKVM"); None on bare metal or where unknown."""
-        cpu = self.cpus[0] if self.cpus else 0
-        return self._text(cpu, LEAF_HYPERVISOR, (1, 2, 3)) if self.cpuid_bit(CPUID_HYPERVISOR).get(cpu) else None
+        in_vm = self.cpuid_bit(CPUID_HYPERVISOR)
+        return next((self._text(cpu, LEAF_HYPERVISOR, (1, 2, 3)) for cpu in self.cpus if in_vm[cpu]), None)
 
     def _text(self, cpu: int, leaf: int, order: Iterable[int]) -> str | None:
         words = [word(self._leaves(cpu), leaf, register) for register in order]
         known = [value & 0xFFFFFFFF for value in words if value is not None]
-        if len(known) < 3:
+        if len(known) < len(words):
             return None
         return struct.pack("<3I", *known).decode("ascii", "replace").rstrip("\0 ")
 
@@ -230,13 +230,17 @@ class Facts:
 
     # Other VMs
 
-    def create_event(self) -> Uevent | None:
-        """The uevent of our own KVM_CREATE_VM. In a container its PID is one of another namespace."""
-        events = [
+    def _create_events(self) -> list[Uevent]:
+        """The uevents of VMs that were created between the snapshots before and after our KVM_CREATE_VM."""
+        return [
             event
             for event in self.evidence["uevents"]["events"]
             if event["event"] == "create" and event["phase"] == "created"
         ]
+
+    def create_event(self) -> Uevent | None:
+        """The uevent of our own KVM_CREATE_VM. In a container its PID is one of another namespace."""
+        events = self._create_events()
         own = [event for event in events if event["ours"]]
         if own:
             return own[0]
@@ -282,6 +286,11 @@ class Facts:
             for event in self.evidence["uevents"]["events"]
             if not event["ours"] and (pid is None or event["pid"] != pid)
         ]
+
+    def vms_created_in_unknown_order(self) -> int:
+        """How many VMs were created with ours, where no COUNT shows which was the first; 0 where ours was alone."""
+        ours, events = self.create_event(), self._create_events()
+        return 0 if ours and (ours["count"] or len(events) == 1) else len(events)
 
     def vms_alive_at_create(self) -> int | None:
         """VMs other than ours when ours was created, by the uevent's COUNT."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.helpers.evidence_changes import no_flag
+from tests.helpers.evidence_changes import log, no_flag, under
 from tests.helpers.variants import (
     Evidence,
     firmware_disabled,
@@ -36,15 +36,6 @@ def all_of(*changes: Change) -> Change:
     def change(evidence: Evidence) -> None:
         for each in changes:
             each(evidence)
-
-    return change
-
-
-def log(*texts: str) -> Change:
-    """These lines are the kernel's log."""
-
-    def change(evidence: Evidence) -> None:
-        evidence["log"] = {"error": None, "lines": [{"seconds": 1.0, "text": text} for text in texts]}
 
     return change
 
@@ -85,20 +76,6 @@ def bare_metal(evidence: Evidence) -> None:
         flags = evidence["cpus"]["cpuinfo"][number]["flags"]
         if "hypervisor" in flags:
             flags.remove("hypervisor")
-
-
-def under(name: str) -> Change:
-    """The host is a VM of the hypervisor with this signature in CPUID 0x40000000."""
-
-    def change(evidence: Evidence) -> None:
-        data = name.encode().ljust(12, b"\0")
-        words = [hex(int.from_bytes(data[index : index + 4], "little")) for index in (0, 4, 8)]
-        for number in evidence["cpus"]["cpuid"]:
-            leaves = evidence["cpus"]["cpuid"][number]
-            leaves["0x1"][2] = hex(int(leaves["0x1"][2], 16) | 1 << 31)
-            leaves["0x40000000"] = ["0x40000001", *words]
-
-    return change
 
 
 def release(name: str) -> Change:

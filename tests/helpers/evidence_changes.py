@@ -56,12 +56,17 @@ def snapshot_missing(phase: str) -> Callable[[Evidence], None]:
     return change
 
 
-def second_snapshot(phase: str, efer: str) -> Callable[[Evidence], None]:
-    """The phase occurs twice, in place of the last phase, and the second snapshot has this EFER on cpu1."""
+def second_snapshot(phase: str, efer: str | None) -> Callable[[Evidence], None]:
+    """The phase occurs twice, in place of the last phase, and the second snapshot has this EFER on cpu1. None: the
+    first snapshot lacks cpu1."""
 
     def change(evidence: Evidence) -> None:
-        again = copy.deepcopy(next(one for one in evidence["snapshots"] if one["phase"] == phase))
-        again["cpus"]["1"]["EFER"] = efer
+        first = next(one for one in evidence["snapshots"] if one["phase"] == phase)
+        again = copy.deepcopy(first)
+        if efer is None:
+            del first["cpus"]["1"]
+        else:
+            again["cpus"]["1"]["EFER"] = efer
         evidence["snapshots"][-1] = again
 
     return change
@@ -177,3 +182,26 @@ def foreign_event(evidence: Evidence) -> None:
 
 def registered(value: bool | None) -> Callable[[Evidence], None]:
     return lambda evidence: evidence["device"].update(registered=value)
+
+
+def log(*texts: str) -> Callable[[Evidence], None]:
+    """These lines are the kernel's log."""
+
+    def change(evidence: Evidence) -> None:
+        evidence["log"] = {"error": None, "lines": [{"seconds": 1.0, "text": text} for text in texts]}
+
+    return change
+
+
+def under(name: str) -> Callable[[Evidence], None]:
+    """The host is a VM of the hypervisor with this signature in CPUID 0x40000000."""
+
+    def change(evidence: Evidence) -> None:
+        data = name.encode().ljust(12, b"\0")
+        words = [hex(int.from_bytes(data[index : index + 4], "little")) for index in (0, 4, 8)]
+        for number in evidence["cpus"]["cpuid"]:
+            leaves = evidence["cpus"]["cpuid"][number]
+            leaves["0x1"][2] = hex(int(leaves["0x1"][2], 16) | 1 << 31)
+            leaves["0x40000000"] = ["0x40000001", *words]
+
+    return change

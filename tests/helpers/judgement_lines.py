@@ -1,4 +1,5 @@
-"""How variants are judged, as lines for people: only what differs from the recorded evidence that they are made from.
+"""How variants, causes and cases are judged, as lines for people. Of a variant: only what differs from the recorded
+evidence that it is made from.
 
 `python -m tests.helpers.judgement_lines >tests/judge/judgements.txt` writes them anew after a change of the judge; the
 difference is then to be reviewed.
@@ -7,22 +8,24 @@ difference is then to be reviewed.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from kvmprobe.judge import examine, judge
 from kvmprobe.model.reasons import REASONS
+from tests.helpers.cause_variants import CAUSED
 from tests.helpers.judged_variants import VARIANTS
-from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
+from tests.helpers.near_cause_variants import NEAR
+from tests.helpers.recorded_evidence import CASES, RECORDED, recorded, recorded_name
+
+STORED = Path(__file__).parents[1] / "judge/judgements.txt"
 
 
 def judged(evidence: Any) -> list[str]:
     """The verdict and each check, with its parts by CPU."""
-    verdict = judge(evidence)["verdict"]
-    cause = f" ({verdict['cause']})" if verdict["cause"] else ""
-    lines = [f"{verdict['status']} {verdict['reason']}{cause}: {verdict['summary']}"]
-    lines += [f"  because {line}" for line in verdict["because"]]
-    lines += _hint(verdict["reason"], verdict["hint"])
+    lines = _verdict(evidence)
     blocked: dict[str, list[str]] = {}
     for outcome in examine(evidence):
         if outcome.blocked_by:
@@ -31,6 +34,14 @@ def judged(evidence: Any) -> list[str]:
         else:
             lines += _check(outcome)
     return lines + [f"  {line}: {', '.join(ids)}" for line, ids in blocked.items()]
+
+
+def _verdict(evidence: Any) -> list[str]:
+    verdict = judge(evidence)["verdict"]
+    cause = f" ({verdict['cause']})" if verdict["cause"] else ""
+    lines = [f"{verdict['status']} {verdict['reason']}{cause}: {verdict['summary']}"]
+    lines += [f"  because {line}" for line in verdict["because"]]
+    return lines + _hint(verdict["reason"], verdict["hint"])
 
 
 def _check(outcome: Any) -> Iterator[str]:
@@ -65,13 +76,47 @@ def of_recorded(name: str) -> list[str]:
     return [line for line in judged(recorded(name)) if line.startswith("    [")]
 
 
-def main() -> None:
+def of_cause(base: str, change: Callable[[Any], Any]) -> list[str]:
+    """The verdict alone: what the change makes of the checks, other variants show."""
+    evidence = recorded(base)
+    change(evidence)
+    return _verdict(evidence)
+
+
+def of_case(path: Path) -> list[str]:
+    return judged(json.loads(path.read_text()))
+
+
+def sections() -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """The head of each section, and what gives its lines. Recorded evidence without a part by CPU has no lines."""
     for name, base, change, _ in VARIANTS:
-        print(f"== {name} ({base})", *of_variant(base, change), sep="\n")
+        yield f"{name} ({base})", functools.partial(of_variant, base, change)
     for name in map(recorded_name, RECORDED):
-        lines = of_recorded(name)
+        yield name, functools.partial(of_recorded, name)
+    seen: dict[str, int] = {}
+    for name, base, change, *_ in CAUSED:
+        seen[name] = seen.get(name, 0) + 1
+        yield f"cause {name}, {seen[name]} ({base})", functools.partial(of_cause, base, change)
+    for name, base, change, *_ in NEAR:
+        yield f"near a cause: {name} ({base})", functools.partial(of_cause, base, change)
+    for path in CASES:
+        yield recorded_name(path), functools.partial(of_case, path)
+
+
+def stored() -> dict[str, list[str]]:
+    """The lines of each section in judgements.txt."""
+    found: dict[str, list[str]] = {}
+    for section in STORED.read_text().split("== ")[1:]:
+        head, *lines = section.splitlines()
+        found[head] = lines
+    return found
+
+
+def main() -> None:
+    for head, give in sections():
+        lines = give()
         if lines:
-            print(f"== {name}", *lines, sep="\n")
+            print(f"== {head}", *lines, sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.helpers.evidence_changes import CLEAR, SET, at_load, foreign_event, kvm_amd, no_uevents, registered, users
-from tests.helpers.variants import AT_LOAD, BASE, Evidence, Variant, each, lacks_svm, register, through_kvm_pvm
+from tests.helpers.variants import (
+    AT_LOAD,
+    BASE,
+    Evidence,
+    Variant,
+    each,
+    lacks_svm,
+    register,
+    through_kvm_pvm,
+    without_sysfs,
+)
 
 
 def passive(evidence: Evidence) -> Any:
@@ -25,6 +35,12 @@ def passively(*changes: Callable[[Evidence], Any]) -> Callable[[Evidence], None]
     return each(passive, *changes)
 
 
+def kvm_has_one_more_user(evidence: Evidence) -> None:
+    """A module uses kvm_enable_virtualization()."""
+    kvm = evidence["modules"]["kvm"]
+    kvm["refcount"] = len(kvm["holders"]) + 1
+
+
 _SET = register("before", "EFER", SET)
 
 PASSIVE: tuple[Variant, ...] = (
@@ -39,6 +55,8 @@ PASSIVE: tuple[Variant, ...] = (
     ("passive, SVME set, VMs come and go", BASE, passively(_SET, foreign_event), "vm-not-created"),
     ("passive, SVME set, kvm_amd in use", BASE, passively(_SET, kvm_amd(refcount=1)), "vm-not-created"),
     ("passive, SVME set, kvm_amd built in", BASE, passively(_SET, kvm_amd(refcount=None)), "vm-not-created"),
+    ("passive, SVME set, no /sys/module", BASE, passively(_SET, without_sysfs), "vm-not-created"),
+    ("passive, SVME set, kvm in use", BASE, passively(_SET, kvm_has_one_more_user), "vm-not-created"),
     ("passive, at load N", AT_LOAD, passively(at_load("N"), kvm_amd(refcount=0)), "svm-held-by-another-owner"),
     ("passive, at load Y", AT_LOAD, passively(kvm_amd(refcount=0)), "vm-not-created"),
     ("passive, EFER unread", BASE, passively(register("before", "EFER", {"error": "EPERM"}, "1")), "msr-unreadable"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 EVIDENCE = Path(__file__).parents[1] / "evidence"
 
 
+CASES = sorted((EVIDENCE / "cases").glob("*.json"))
 RECORDED = sorted(
     path for path in EVIDENCE.rglob("*.json") if path.name != "summary.json" and path.parent.name != "cases"
 )
@@ -17,7 +18,12 @@ RECORDED = sorted(
 
 def recorded(name: str) -> Any:
     """Return a copy of the evidence in a recorded report ("matrix/bookworm/epyc"), which the caller may change."""
-    return copy.deepcopy(json.loads((EVIDENCE / f"{name}.json").read_text())["evidence"])
+    return json.loads(_text(name))["evidence"]
+
+
+@functools.cache
+def _text(name: str) -> str:
+    return (EVIDENCE / f"{name}.json").read_text()
 
 
 def recorded_name(path: Path) -> str:

@@ -16,12 +16,14 @@ from tests.helpers.evidence_changes import (
     kvm_amd,
     leaf,
     leaf_unread,
+    log,
     machine,
     modprobe,
     module,
     no_flag,
     registered,
     sev,
+    under,
     user_of_kvm_pvm,
     vendor,
     without_flags,
@@ -43,6 +45,8 @@ from tests.helpers.variants import (
     through_kvm_pvm,
     without_cpuid,
 )
+
+_SEV_LINE = "Memory Encryption Features active: AMD SEV"
 
 CPU: tuple[Variant, ...] = (
     ("Hygon", BASE, vendor("HygonGenuine"), "svme-set-by-create-vm"),
@@ -74,12 +78,34 @@ CPU: tuple[Variant, ...] = (
     *((f"machine {name}", BASE, machine(name), "svme-set-by-create-vm") for name in ("i686", "i586", "i386")),
     ("no leaf of the SVM bit", BASE, each(no_kvm_amd, leaf("0x80000000", 0, "0x80000000")), "cpu-lacks-svm"),
     ("low highest leaf on cpu1", BASE, leaf("0x80000000", 0, "0x80000009", "1"), "svme-set-by-create-vm"),
+    ("highest leaf is that of SVM on cpu1", BASE, leaf("0x80000000", 0, "0x8000000a", "1"), "svme-set-by-create-vm"),
     ("highest leaf unread on cpu1", BASE, leaf_unread("0x80000000", "1"), "svme-set-by-create-vm"),
     ("SVML on cpu1", BASE, each(no_kvm_amd, leaf("0x8000000a", 3, "0x5", "1")), "cpus-disagree"),
     ("SVML on cpu1 against a VM", BASE, leaf("0x8000000a", 3, "0x5", "1"), "svme-set-by-create-vm"),
     ("SVM bit 0 on cpu1 against a VM", BASE, leaf("0x80000001", 2, "0x1", "1"), "svme-set-by-create-vm"),
     ("no SVM bit, SEV guest", BASE, each(lacks_svm, sev("0x1")), "sev-guest"),
     ("no SVM bit, no SEV guest", BASE, each(lacks_svm, sev("0x0")), "cpu-lacks-svm"),
+    ("Hyper-V guest", BASE, under("Microsoft Hv"), "svme-set-by-create-vm"),
+    ("hypervisor bit unread", BASE, leaf_unread("0x1", "0", "1"), "svme-set-by-create-vm"),
+    (
+        "raw CPUID unread, the log shows no SVM three times",
+        BASE,
+        each(no_kvm_amd, without_cpuid, no_flag, log(*(f"{n} has_svm: svm not available" for n in range(3)))),
+        "cpu-lacks-svm",
+    ),
+    (
+        "raw CPUID unread, the log shows no SVM, svm flag",
+        BASE,
+        each(no_kvm_amd, without_cpuid, log("has_svm: svm not available")),
+        "kvm-amd-load-failed",
+    ),
+    (
+        "raw CPUID unread, the log shows no SVM and SEV",
+        BASE,
+        each(no_kvm_amd, without_cpuid, no_flag, log(_SEV_LINE, "has_svm: svm not available")),
+        "sev-guest",
+    ),
+    ("no CPU online throughout", BASE, lambda e: e["cpus"].update(online="0", online_at_end="1"), "msr-unreadable"),
     ("SEV guest against a VM", BASE, sev("0x3"), "svme-set-by-create-vm"),
     ("SEV_STATUS unread", BASE, each(no_kvm_amd, sev({"error": "EIO"})), "kvm-amd-not-loaded"),
     ("flags unread on cpu1", BASE, without_flags("1"), "svme-set-by-create-vm"),
@@ -106,6 +132,12 @@ FIRMWARE: tuple[Variant, ...] = (
         "SVMDIS, VM_CR unread on cpu1",
         BASE,
         each(firmware_disabled, everywhere("VM_CR", UNREAD, "1")),
+        "firmware-disabled",
+    ),
+    (
+        "VM_CR unread, two lines of the kernel about SVMDIS",
+        BASE,
+        each(no_kvm_amd, everywhere("VM_CR", UNREAD), log("kvm: disabled by bios", "kvm: support disabled by bios")),
         "firmware-disabled",
     ),
     ("SVMDIS against a VM", BASE, everywhere("VM_CR", "0x18"), "svme-set-by-create-vm"),
@@ -169,6 +201,12 @@ MODULE: tuple[Variant, ...] = (
         kvm_amd(parameters={"npt": {"error": "EACCES"}, "avic": "N"}),
         "svme-set-by-create-vm",
     ),
+    (
+        "VM without kvm_amd, EFER unread",
+        BASE,
+        each(without_module("kvm_amd"), everywhere("EFER", UNREAD)),
+        "kvm-amd-not-loaded",
+    ),
     ("VM without kvm_amd, SVME set", BASE, without_module("kvm_amd"), "svme-set-by-create-vm"),
 )
 
@@ -179,6 +217,7 @@ DEVICE: tuple[Variant, ...] = (
     ),
     ("open EISDIR", BASE, open_fails("EISDIR"), "kvm-device-missing"),
     ("open not tried", BASE, each(no_vm, device(opened=None)), "vm-not-created"),
+    ("folder without a driver", BASE, each(no_device, device(type="folder")), "kvm-device-missing"),
     ("node without a driver", BASE, each(no_device, device(type="char")), "kvm-device-missing"),
     (
         "node without a driver, held",
@@ -224,6 +263,23 @@ BACKEND: tuple[Variant, ...] = (
         "kvm-without-svm",
     ),
     ("no backend in /sys/module", BASE, each(through_kvm_pvm, without_module("kvm_pvm")), "kvm-without-svm"),
+    (
+        "kvm_pvm, EFER.SVME set at the end",
+        BASE,
+        each(through_kvm_pvm, register("closed", "EFER", SET)),
+        "kvm-without-svm",
+    ),
+    (
+        "kvm_pvm, EFER.SVME set before on cpu0 and at the end",
+        BASE,
+        each(
+            through_kvm_pvm,
+            everywhere("EFER", CLEAR),
+            register("before", "EFER", SET, "0"),
+            register("closed", "EFER", SET),
+        ),
+        "kvm-without-svm",
+    ),
     ("kvm_pvm, EFER.SVME set", BASE, each(through_kvm_pvm, everywhere("EFER", SET)), "svme-owner-unknown"),
     (
         "kvm_pvm, EFER readable",

@@ -16,6 +16,7 @@ from tests.helpers.evidence_changes import (
     create_answers,
     events_after_ours,
     everywhere,
+    foreign_event,
     guest_missing,
     guests_skipped,
     in_a_container,
@@ -30,6 +31,7 @@ from tests.helpers.evidence_changes import (
 from tests.helpers.variants import (
     AT_LOAD,
     BASE,
+    Evidence,
     Variant,
     affinity_refused,
     another_vm,
@@ -50,12 +52,31 @@ _CPU1_WAS_SET = register("before", "EFER", SET, "1")
 _STAYS = register("closed", "EFER", SET)
 _ALL_SET = everywhere("EFER", SET)
 
+
+def created_before_ours(evidence: Evidence) -> None:
+    """Between the snapshots before and after our KVM_CREATE_VM another process creates its VM, which is the first."""
+    events = evidence["uevents"]["events"]
+    for event in events:
+        event["count"] += 1
+    events.insert(0, {**events[0], "pid": 4711, "comm": "qemu", "ours": False, "count": 1})
+
+
+def unnamed_user(evidence: Evidence) -> None:
+    evidence["vm_users"] = [{"pid": 7, "comm": None, "vms": 1}]
+
+
 WHO_SET_SVME: tuple[Variant, ...] = (
     ("SVME before on cpu0, another VM", BASE, each(register("before", "EFER", SET, "0"), count_other_vm), "interfered"),
     ("SVME before on cpu1, another VM", BASE, each(_CPU1_WAS_SET, users("qemu")), "interfered"),
     ("SVME before on cpu1, kvm_amd in use", BASE, each(_CPU1_WAS_SET, kvm_amd(refcount=1)), "interfered"),
     ("SVME before on cpu0, nobody", BASE, register("before", "EFER", SET, "0"), "svme-owner-unknown"),
     ("SVME before on cpu0 at load", AT_LOAD, register("before", "EFER", CLEAR, "1"), "svme-owner-unknown"),
+    (
+        "another bit before on cpu1 at load",
+        AT_LOAD,
+        register("before", "EFER", "0x5d01", "1"),
+        "svme-set-at-module-load",
+    ),
     ("SVME 0 before at load", AT_LOAD, register("before", "EFER", CLEAR), "svme-set-by-create-vm"),
     ("enable_virt_at_load=N", AT_LOAD, at_load("N"), "svme-owner-unknown"),
     ("enable_virt_at_load=0", AT_LOAD, at_load("0"), "svme-owner-unknown"),
@@ -67,6 +88,14 @@ WHO_SET_SVME: tuple[Variant, ...] = (
     ("at load, guests skipped", AT_LOAD, guests_skipped, "guest-not-run"),
     ("another VM, no guest on cpu1", BASE, each(another_vm, affinity_refused), "guest-not-run"),
     ("another VM, guest failed", BASE, each(another_vm, guest_result("failed", "EIO")), "guest-failed"),
+    ("another VM created just before ours", BASE, created_before_ours, "interfered"),
+    ("two VMs created, container", BASE, each(in_a_container, created_before_ours), "interfered"),
+    ("two VMs created, uevents without COUNT", BASE, each(created_before_ours, without_counts), "interfered"),
+    ("another VM of an unnamed process", BASE, each(_ALL_SET, unnamed_user), "svme-set-by-another-vm"),
+    *(
+        (f"EFER {error} after on cpu1", BASE, register("created", "EFER", {"error": error}, "1"), "msr-unreadable")
+        for error in ("EACCES", "ENXIO")
+    ),
     ("another VM, no guest", BASE, each(another_vm, guest_missing), "guest-not-run"),
     ("SVME changed, no guest", BASE, guest_missing, "svme-set-by-create-vm"),
     ("kvm_amd has one user", BASE, each(everywhere("EFER", SET), kvm_amd(refcount=1)), "svme-set-by-another-vm"),
@@ -89,6 +118,8 @@ WHO_SET_SVME: tuple[Variant, ...] = (
     ("no snapshot before", BASE, snapshot_missing("before"), "msr-unreadable"),
     ("no snapshot at the end", BASE, snapshot_missing("closed"), "svme-set-by-create-vm"),
     ("SVME 0 in one of two snapshots", BASE, second_snapshot("created", CLEAR), "msr-unreadable"),
+    ("two snapshots, cpu1 in one of them", BASE, second_snapshot("created", None), "svme-set-by-create-vm"),
+    ("CPUs at the end unknown", BASE, lambda e: e["cpus"].update(online_at_end=None), "svme-set-by-create-vm"),
     ("two equal snapshots", BASE, second_snapshot("created", SET), "svme-set-by-create-vm"),
     ("EFER with another bit", BASE, register("created", "EFER", "0x5d01", "1"), "svme-set-by-create-vm"),
     ("SVME 0 on every CPU", BASE, register("created", "EFER", CLEAR), "svme-not-set"),
@@ -101,6 +132,12 @@ RELEASED: tuple[Variant, ...] = (
     ("SVME stays everywhere", BASE, _STAYS, "svme-not-cleared"),
     ("SVME stays, no uevents", BASE, each(svme_not_cleared, without_uevents), "svme-not-cleared"),
     ("SVME stays, VMs came and went", BASE, each(svme_not_cleared, events_after_ours), "svme-set-by-create-vm"),
+    (
+        "SVME stays, container, another VM came before ours",
+        BASE,
+        each(svme_not_cleared, in_a_container, foreign_event),
+        "svme-set-by-create-vm",
+    ),
     ("SVME stays, VM of another process", BASE, each(svme_not_cleared, users("qemu")), "svme-set-by-create-vm"),
     ("SVME stays, nobody found", BASE, each(svme_not_cleared, users()), "svme-not-cleared"),
     ("SVME stays, SVME before on cpu0", BASE, each(register("before", "EFER", SET, "0"), _STAYS), "svme-owner-unknown"),
@@ -154,6 +191,12 @@ CREATE_VM: tuple[Variant, ...] = (
         "svm-held-by-another-owner",
     ),
     ("create EBUSY, held everywhere", BASE, each(create_fails("EBUSY"), _ALL_SET), "svm-held-by-another-owner"),
+    (
+        "create EBUSY, held on cpu1, EFER unread on cpu0",
+        BASE,
+        each(held_at_create, register("before", "EFER", UNREAD, "0")),
+        "svm-held-by-another-owner",
+    ),
     ("create EINVAL, SVME set", BASE, each(create_fails("EINVAL"), _ALL_SET), "create-vm-failed"),
     (
         "create EBUSY, SVME for another VM",
@@ -182,6 +225,14 @@ CREATE_VM: tuple[Variant, ...] = (
     ("create unknown, SVME set", BASE, create_answers(None), "vm-not-created"),
     ("create answers 1", BASE, create_answers(1), "vm-not-created"),
     ("create answers -1", BASE, create_answers(-1), "vm-not-created"),
+    *(
+        (f"create {error}", BASE, create_fails(error), "kvm-not-permitted")
+        for error in ("EMFILE", "ENFILE", "EINTR", "EAGAIN", "EACCES", "ENOSYS")
+    ),
+    *(
+        (f"API version {error}", BASE, api_version({"error": error}), "kvm-not-permitted")
+        for error in ("ENOSYS", "EINTR", "ENOMEM")
+    ),
     ("API version unknown", BASE, lambda e: e["ioctls"].update(KVM_GET_API_VERSION=None), "svme-set-by-create-vm"),
     ("API version 0", BASE, api_version(0), "api-version"),
     ("API version EACCES", BASE, api_version({"error": "EACCES"}), "kvm-not-permitted"),
@@ -219,6 +270,7 @@ GUEST: tuple[Variant, ...] = (
         lambda e: e["guest"].append({**e["guest"][1], "result": "skipped"}),
         "svme-set-at-module-load",
     ),
+    ("guest timeout, EINTR", BASE, guest_result("timeout", "EINTR"), "guest-failed"),
     ("guests skipped", BASE, guests_skipped, "svme-set-by-create-vm"),
     (
         "guests failed",

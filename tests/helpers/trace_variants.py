@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from tests.helpers.variants import Evidence, Variant, set_register, without_uevents
+from tests.helpers.variants import Evidence, Variant, set_everywhere, set_register, through_kvm_pvm, without_uevents
 
 CREATE = "trace/bookworm-create"
 LOAD = "trace/bookworm-load"
@@ -93,6 +94,42 @@ def with_unread_count(evidence: Evidence) -> None:
         event["count"] = None
 
 
+def two_writes(first: str, second: str) -> Callable[[Evidence], None]:
+    """KVM_CREATE_VM writes EFER twice on cpu1."""
+
+    def change(evidence: Evidence) -> None:
+        entries = evidence["trace"]["entries"]
+        index = next(index for index, entry in enumerate(entries) if is_write(entry))
+        entries[index : index + 1] = [{**entries[index], "value": first}, {**entries[index], "value": second}]
+
+    return change
+
+
+def in_phase(phase: str, other: str) -> Callable[[Evidence], None]:
+    """The writes of one phase of the trace are in another one."""
+
+    def change(evidence: Evidence) -> None:
+        for entry in evidence["trace"]["entries"]:
+            if entry["phase"] == phase:
+                entry["phase"] = other
+
+    return change
+
+
+def unknown_value(evidence: Evidence) -> None:
+    for entry in evidence["trace"]["entries"]:
+        if is_write(entry):
+            entry["value"] = None
+
+
+def of_kvm_pvm(evidence: Evidence) -> None:
+    """EFER.SVME does not follow the VM."""
+    evidence["trace"]["entries"] = []
+    through_kvm_pvm(evidence)
+    set_everywhere(evidence, "EFER", "0xd01")
+    set_everywhere(evidence, "VM_HSAVE_PA", "0x0")
+
+
 TRACED: tuple[Variant, ...] = (
     ("trace without the write", CREATE, trace_shows_no_write, "observers-disagree"),
     ("trace of another value", CREATE, trace_shows_another_value, "observers-disagree"),
@@ -108,5 +145,13 @@ TRACED: tuple[Variant, ...] = (
     ("trace lost on cpu1", CREATE, lost_on_cpu1, "svme-set-by-create-vm"),
     ("trace without register writes", CREATE, writes_invisible, "svme-set-by-create-vm"),
     ("trace, EFER unread on cpu1", CREATE, efer_unread, "msr-unreadable"),
+    ("trace of two writes", CREATE, two_writes("0xd01", "0x1d01"), "svme-set-by-create-vm"),
+    ("trace of two writes, the last another", CREATE, two_writes("0x1d01", "0xd01"), "observers-disagree"),
+    ("trace of a write before KVM_CREATE_VM", CREATE, in_phase("create", "before"), "svme-set-by-create-vm"),
+    ("trace of a write before closing", CREATE, in_phase("close", "alive"), "svme-set-by-create-vm"),
+    ("trace of a write after closing", CREATE, in_phase("close", "after"), "svme-set-by-create-vm"),
+    ("trace of an unknown value", CREATE, unknown_value, "svme-set-by-create-vm"),
+    ("trace of kvm_pvm", CREATE, of_kvm_pvm, "kvm-without-svm"),
+    ("trace, only the VM's end in uevents", CREATE, lambda e: e["uevents"]["events"].pop(0), "svme-set-by-create-vm"),
     ("trace without uevents", CREATE, without_uevents, "svme-set-by-create-vm"),
 )

@@ -110,6 +110,38 @@ def never_opened_or_registered(evidence: Evidence) -> None:
     evidence["device"].update(registered=False, type=None)
 
 
+def may_not_open(evidence: Evidence) -> None:
+    never_opened(evidence)
+    evidence["device"]["opened"] = {"error": "EACCES"}
+
+
+def other_version_of_kvm(evidence: Evidence) -> None:
+    never_opened(evidence)
+    evidence["device"]["opened"] = True
+    evidence["ioctls"]["KVM_GET_API_VERSION"] = 13
+
+
+def other_calls(evidence: Evidence) -> None:
+    """Calls of KVM, and no KVM_CREATE_VM."""
+    create_did_not_return(evidence)
+    del evidence["watch"]["calls"][1]
+
+
+def vm_unknown_to_the_guest(evidence: Evidence) -> None:
+    evidence["watch"]["said"]["ioctls"]["KVM_CREATE_VM"] = None
+
+
+def runs_in_main_thread(evidence: Evidence) -> None:
+    """The main thread, and the process has no name."""
+    for call in evidence["watch"]["calls"]:
+        call.update(tid=call["pid"], comm=None)
+
+
+def create_failed(evidence: Evidence) -> None:
+    create_did_not_return(evidence)
+    evidence["ioctls"]["KVM_CREATE_VM"] = {"error": "ENOMEM"}
+
+
 WATCHED: tuple[Variant, ...] = (
     ("own: EFER differs", OWN, other_efer, "observers-disagree"),
     ("own: VM_CR differs", OWN, other_vm_cr, "observers-disagree"),
@@ -125,10 +157,18 @@ WATCHED: tuple[Variant, ...] = (
     ("own: a guest that ptrace did not observe", OWN, run_not_observed, "observers-disagree"),
     ("own: no guest ran", OWN, own_guest_did_not_run, "svme-set-by-create-vm"),
     ("own at load: no guest ran", OWN_AT_LOAD, own_guest_did_not_run, "guest-not-run"),
+    ("own: KVM_CREATE_VM unknown to the guest", OWN, vm_unknown_to_the_guest, "observers-disagree"),
+    ("own: died before it opened /dev/kvm", OWN, each(never_opened, own_died), "vm-not-created"),
     ("own: died", OWN, own_died, "guest-not-run"),
     ("qemu: KVM_CREATE_VM did not return", QEMU, create_did_not_return, "vm-not-created"),
     ("qemu: never opened /dev/kvm", QEMU, never_opened, "vm-not-created"),
     ("qemu: never opened a missing /dev/kvm", QEMU, never_opened_or_registered, "kvm-device-missing"),
+    ("qemu: attached, other calls", QEMU, each(attached_to, other_calls), "vm-not-created"),
+    ("qemu: other calls", QEMU, other_calls, "vm-not-created"),
+    ("qemu: called twice", QEMU, lambda e: e["watch"]["calls"].append(e["watch"]["calls"][0]), "svme-set-by-create-vm"),
+    ("qemu: may not open /dev/kvm", QEMU, may_not_open, "kvm-not-permitted"),
+    ("qemu: another API version", QEMU, other_version_of_kvm, "api-version"),
+    ("qemu: KVM_CREATE_VM failed", QEMU, create_failed, "create-vm-failed"),
     ("qemu: no VM of kvm_pvm", QEMU, no_vm_of_kvm_pvm, "kvm-without-svm"),
     ("qemu: attached too late", QEMU, attached_too_late, "vm-not-created"),
     ("qemu: attached, KVM_CREATE_VM did not return", QEMU, each(attached_to, create_did_not_return), "vm-not-created"),
@@ -137,5 +177,6 @@ WATCHED: tuple[Variant, ...] = (
     ("qemu at load: still running", QEMU_AT_LOAD, lives_on, "svme-set-at-module-load"),
     ("qemu: its guest never ran", QEMU, run_not_observed, "svme-set-by-create-vm"),
     ("qemu at load: its guest never ran", QEMU_AT_LOAD, run_not_observed, "guest-not-run"),
+    ("qemu at load: its KVM_RUN in the main thread", QEMU_AT_LOAD, runs_in_main_thread, "svme-set-at-module-load"),
     ("qemu at load: its KVM_RUN failed", QEMU_AT_LOAD, run_failed, "guest-not-run"),
 )

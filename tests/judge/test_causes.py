@@ -19,7 +19,6 @@ from tests.helpers.cause_variants import (
     device,
     ioctl,
     line,
-    log,
     module,
     module_files,
     refused,
@@ -28,7 +27,8 @@ from tests.helpers.cause_variants import (
     unread,
     user,
 )
-from tests.helpers.evidence_changes import no_flag
+from tests.helpers.evidence_changes import log, no_flag
+from tests.helpers.near_cause_variants import NEAR
 from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
 from tests.helpers.variants import held_at_create, no_kvm_amd, set_everywhere
 
@@ -41,12 +41,26 @@ def verdict_of(base: str, change: Any) -> Any:
     return judge(evidence)["verdict"]
 
 
+def assert_plain(verdict: Any) -> None:
+    """Its texts have no value of Python, and no two stops in a row."""
+    for text in (verdict["summary"], verdict["hint"], *verdict["because"]):
+        assert not re.search(r"\b(None|True|False)\b|[:;,.][.;,]", text.replace("...", "")), text
+
+
 @pytest.mark.parametrize(("cause", "base", "change", "reason", "patterns"), CAUSED, ids=IDS)
 def test_cause(cause: str, base: str, change: Any, reason: str, patterns: tuple[str, ...]) -> None:
     verdict = verdict_of(base, change)
     assert (verdict["reason"], verdict["cause"]) == (reason, cause), verdict
+    assert_plain(verdict)
     for pattern in patterns:
         assert re.search(pattern, f"{verdict['hint']}\n" + "\n".join(verdict["because"])), (pattern, verdict)
+
+
+@pytest.mark.parametrize(("name", "base", "change", "reason", "cause"), NEAR, ids=[row[0] for row in NEAR])
+def test_without_one_part_of_a_cause(name: str, base: str, change: Any, reason: str, cause: str | None) -> None:
+    verdict = verdict_of(base, change)
+    assert (verdict["reason"], verdict["cause"]) == (reason, cause), verdict
+    assert_plain(verdict)
 
 
 def test_every_cause_has_a_case() -> None:

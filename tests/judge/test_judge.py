@@ -194,6 +194,32 @@ def test_checks_stand_below_checks_that_come_before() -> None:
         seen.add(check.id)
 
 
+def test_checks_name_the_functions_of_the_kernel() -> None:
+    """Before 6.12, and since: kernels that have enable_virt_at_load."""
+    renamed = {
+        check.id: (check.function, check.since_at_load) for check in CHECKS if check.function != check.since_at_load
+    }
+    assert renamed == {
+        **dict.fromkeys(("vendor", "extended-leaf", "svm-bit", "sev-guest"), ("has_svm", "__kvm_is_svm_supported")),
+        "firmware": ("is_disabled", "__kvm_is_svm_supported"),
+        "cpus-agree": ("each CPU", "svm_check_processor_compat"),
+        "svme": ("svm_hardware_enable", "svm_enable_virtualization_cpu"),
+        "release": ("svm_hardware_disable", "svm_disable_virtualization_cpu"),
+    }
+    same = {check.id: check.function for check in CHECKS if check.id not in renamed}
+    assert same == {
+        "cycles": "soak",
+        "cpuinfo-flag": "/proc/cpuinfo",
+        "kvm-amd": "svm_init",
+        "kvm-device": "kvm_init",
+        "api-version": "kvm_dev_ioctl",
+        "create-vm": "kvm_dev_ioctl",
+        "guest": "svm_vcpu_run",
+        "observers": "tracefs",
+        "watched": "ptrace",
+    }
+
+
 def test_only_the_vendor_is_judged_where_it_is_another() -> None:
     """The checks about SVM are skipped: neither the SVM bit nor the extended leaves of an Intel CPU matter."""
     outcomes = examine(evidence_of(BASE, VARIANTS[IDS.index("intel")][2]))

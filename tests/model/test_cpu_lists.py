@@ -62,7 +62,7 @@ def test_equal_values_fold_into_one() -> None:
     assert fold({0: 0xD01, 1: 0xD01}) == "0xd01"
     assert fold({0: 0xD01, 1: 0x1D01, 2: 0xD01}) == "0xd01 on cpu0,2, 0x1d01 on cpu1"
     assert fold({0: None, 1: "EIO"}) == "unknown on cpu0, EIO on cpu1"
-    assert fold({}) == ""
+    assert fold({}) == "unknown"
 
 
 def test_values_are_texts_for_people() -> None:

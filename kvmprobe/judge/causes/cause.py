@@ -98,6 +98,6 @@ def _hint(steps: tuple[str, ...], words: dict[str, str], sudo: str) -> str:
             hint = line
         elif line.strip():
             # A sentence ends after its commands, unless the next step goes on with it.
-            ends = "" if hint.endswith(".") else ";" if line[0].islower() else "."
+            ends = "" if hint.endswith((".", ":")) else ";" if line[0].islower() else "."
             hint += f"{ends} {line}"
     return hint if hint.endswith(".") else f"{hint}."

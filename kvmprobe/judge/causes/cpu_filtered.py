@@ -51,7 +51,7 @@ def cloud(facts: Facts) -> Found | None:
     if in_vm(facts) is False or not (_CLOUDS.search(name) or by_kernel):
         return None
     quoted = [f"/sys/class/dmi/id: {name}"] if _CLOUDS.search(name) else [f"kernel {release}"]
-    return Found([*hypervisor_text(facts), *quoted, *no_svm_lines(facts)], cloud=name or "the cloud")
+    return Found([*hypervisor_text(facts), *quoted, *no_svm_lines(facts)])
 
 
 def _under(*names: str) -> Callable[[Facts], Found | None]:
@@ -81,7 +81,7 @@ def bare_metal(facts: Facts) -> Found | None:
 
 def old_cpu(facts: Facts) -> Found | None:
     number = family(facts)
-    if in_vm(facts) is not False or number is None or number >= _FIRST_FAMILY_WITH_SVM_IN_ALL:
+    if in_vm(facts) is not False or number is None:
         return None
     return Found([f"CPU family {number:#x}", *no_svm_lines(facts)])
 

@@ -21,6 +21,7 @@ from kvmprobe.model.cpu_lists import fold
 from kvmprobe.model.registers import VM_CR
 
 _REFUSED = ("kvm-amd-load-failed", "kvm-amd-not-loaded", "kvm-device-missing")
+_NX = ("nx", "52", "1:20")  # X86_FEATURE_NX is bit 20 of word 1
 _SVM_BY_NUMBER = ("194", "6:2")  # X86_FEATURE_SVM is bit 2 of word 6 (arch/x86/include/asm/cpufeatures.h)
 _CLEARED_AT_BOOT = r"^Clearing CPUID bits:(?P<names>.*)"
 
@@ -50,7 +51,7 @@ def _raw_bit(facts: Facts) -> list[str]:
 
 def clearcpuid(facts: Facts) -> Found | None:
     quoted = _cleared(facts, "svm", *_SVM_BY_NUMBER)
-    if not quoted or not _flag_is_absent(facts) or False in facts.svm().values():
+    if not quoted or not _flag_is_absent(facts):
         return None
     given = [text for text, values in parameter_values(facts, "clearcpuid") if {"svm", *_SVM_BY_NUMBER} & set(values)]
     refusal = last_refusal(facts, "no-svm")
@@ -62,7 +63,7 @@ def hidden_since_boot(facts: Facts) -> Found | None:
     """SVMDIS was set when the kernel started, which then dropped svm for good, and is clear now."""
     logged = [text for text in log_texts(facts) if re.search(r"^SVM disabled \(by BIOS\) in MSR_VM_CR$", text)]
     values = facts.register("before", "VM_CR")
-    clear = bool(values) and all(value is not None and not VM_CR.bit(value, "SVMDIS") for value in values.values())
+    clear = all(value is not None and not VM_CR.bit(value, "SVMDIS") for value in values.values())
     if not logged or not clear or not _flag_is_absent(facts):
         return None
     return Found([*from_log(*logged), *_raw_bit(facts), f"VM_CR = {fold(values)}"])
@@ -79,11 +80,11 @@ def no_nx(facts: Facts) -> Found | None:
     refusal = last_refusal(facts, "no-nx")
     if refusal is None:
         return None
-    cleared = _cleared(facts, "nx", "52", "1:20")  # X86_FEATURE_NX is bit 20 of word 1
+    cleared = _cleared(facts, *_NX)
     off = [text for text in parameters(facts) if text in ("noexec=off", "noexec32=off")]
     because = from_log(refusal.text) + cleared + [f"kernel command line: {text}" for text in off]
     if cleared or off:
-        given = [text for text, values in parameter_values(facts, "clearcpuid") if "nx" in values]
+        given = [text for text, values in parameter_values(facts, "clearcpuid") if set(_NX) & set(values)]
         return Found(because, OFF_COMMAND_LINE, parameter=(given + off + ["clearcpuid=nx"])[0])
     if in_vm(facts):
         return Found(
@@ -146,11 +147,7 @@ _STILL_HELD = (
 
 def _by_line(facts: Facts, kind: str) -> Found | None:
     refusal = last_refusal(facts, kind)
-    return Found(from_log(refusal.text) + _where(facts)) if refusal else None
-
-
-def _where(facts: Facts) -> list[str]:
-    return hypervisor_text(facts) if in_vm(facts) else []
+    return Found(from_log(refusal.text) + hypervisor_text(facts)) if refusal else None
 
 
 def unexplained(facts: Facts) -> Found | None:

@@ -62,8 +62,8 @@ def parameter_values(facts: Facts, name: str) -> list[tuple[str, list[str]]]:
     """Each parameter `name` of the command line, whole, with its comma-separated values."""
     found = []
     for parameter in parameters(facts):
-        key, equals, value = parameter.partition("=")
-        if equals and same_name(key, name):
+        key, _, value = parameter.partition("=")
+        if same_name(key, name):
             found.append((parameter, value.strip('"').split(",")))
     return found
 

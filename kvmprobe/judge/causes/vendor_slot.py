@@ -47,7 +47,8 @@ def _found(facts: Facts, name: str, because: list[str]) -> Found:
     state = module(facts, name)
     if state is None:
         return Found(because, module=name)
-    because = [*because, f"{name}: {state['state']}, refcount {state['refcount']}"]
+    references = "" if state["refcount"] is None else f", refcount {state['refcount']}"
+    because = [*because, f"{name}: {state['state']}{references}"]
     if state["state"] == "builtin" or is_built_in(facts, "kvm_amd"):
         return Found(because, _BUILT_IN, module=name)
     if users_beyond_holders(state) > 0:

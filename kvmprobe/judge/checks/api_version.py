@@ -15,12 +15,8 @@ def api_version(facts: Facts) -> Result:
     answer = facts.evidence["ioctls"]["KVM_GET_API_VERSION"]
     if answer == KVM_API_VERSION:
         return Result(PASS, f"KVM_GET_API_VERSION = {answer}")
-    if facts.watch and answer is None:
-        return Result(SKIP, "the watched command did not call KVM_GET_API_VERSION")
-    if facts.passive and answer is None:
-        return Result(SKIP, "--passive: KVM_GET_API_VERSION not called")
     if answer is None:
-        return Result(UNKNOWN, "KVM_GET_API_VERSION was not called")
+        return _not_called(facts)
     error = error_of(answer)
     if error in IOCTL_REFUSED or error in NO_RESOURCES:
         message = f"KVM_GET_API_VERSION was refused to this process: {error}"
@@ -28,3 +24,11 @@ def api_version(facts: Facts) -> Result:
     text = error or str(answer)
     message = f"KVM_GET_API_VERSION = {text}, not {KVM_API_VERSION}"
     return Result(FAIL, message, "api-version", because=[f"KVM_GET_API_VERSION = {text}"])
+
+
+def _not_called(facts: Facts) -> Result:
+    if facts.watch:
+        return Result(SKIP, "the watched command did not call KVM_GET_API_VERSION")
+    if facts.passive:
+        return Result(SKIP, "--passive: KVM_GET_API_VERSION not called")
+    return Result(UNKNOWN, "KVM_GET_API_VERSION was not called")

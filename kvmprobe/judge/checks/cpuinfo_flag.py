@@ -19,7 +19,7 @@ def cpuinfo_flag(facts: Facts) -> Result:
     if hidden:
         message = f"the kernel hides svm on {cpu_names(hidden)}: only raw CPUID has it"
         return Result(WARN, message, by_cpu=parts)
-    if None in flag.values() or None in svm.values():
+    if None in flag.values() or None in svm.values() or not svm:
         return Result(UNKNOWN, both, by_cpu=parts)
     return Result(PASS if flag == svm else WARN, both, by_cpu=parts)
 

@@ -22,15 +22,8 @@ def create_vm(facts: Facts) -> Result:
     if facts.vm_created:
         return Result(PASS, "KVM_CREATE_VM succeeded")
     error = error_of(facts.create_vm)
-    if facts.watch and error is None:
-        from kvmprobe.judge.checks.watched_command import created_no_vm
-
-        return created_no_vm(facts.watch)
-    if facts.passive and error is None:
-        return _passive(facts)
     if error is None:
-        answer = "was not called" if facts.create_vm is None else f"= {facts.create_vm}, neither 0 nor an error"
-        return Result(UNKNOWN, f"KVM_CREATE_VM {answer}", "vm-not-created", because=[f"KVM_CREATE_VM {answer}"])
+        return _without_an_answer(facts)
     message, answer = f"KVM_CREATE_VM failed: {error}", f"KVM_CREATE_VM: {error}"
     set_before = facts.svme_set_before()
     if set_before and error in HELD_ERRORS and not facts.kvm_holds_svm():
@@ -40,6 +33,17 @@ def create_vm(facts: Facts) -> Result:
         return Result(UNKNOWN, message, "kvm-not-permitted", because=[answer])
     because = [answer, *quote(facts.register_texts("before", "EFER"), "EFER")]
     return Result(FAIL, message, "create-vm-failed", because=because)
+
+
+def _without_an_answer(facts: Facts) -> Result:
+    if facts.watch:
+        from kvmprobe.judge.checks.watched_command import created_no_vm
+
+        return created_no_vm(facts.watch)
+    if facts.passive:
+        return _passive(facts)
+    answer = "was not called" if facts.create_vm is None else f"= {facts.create_vm}, neither 0 nor an error"
+    return Result(UNKNOWN, f"KVM_CREATE_VM {answer}", "vm-not-created", because=[f"KVM_CREATE_VM {answer}"])
 
 
 def _passive(facts: Facts) -> Result:

@@ -18,9 +18,10 @@ def extended_leaf(facts: Facts) -> Result:
     highest = facts.highest_extended()
     parts = by_cpu(highest, _of_cpu)
     text = f"the highest extended leaf is {fold(highest)}"
-    if None in highest.values():
+    known = {cpu: value for cpu, value in highest.items() if value is not None}
+    if len(known) < len(highest) or not known:
         return Result(UNKNOWN, text, by_cpu=parts)
-    low = [cpu for cpu, value in highest.items() if value is not None and value < LEAF_SVM]
+    low = [cpu for cpu, value in known.items() if value < LEAF_SVM]
     if low:
         return Result(WARN, f"{text}, below {LEAF_SVM:#x} on {cpu_names(low)}: {_EFFECT}", by_cpu=parts)
     return Result(PASS, text, by_cpu=parts)

@@ -49,7 +49,7 @@ def firmware(facts: Facts) -> Result:
     if logged:
         message = f"VM_CR could not be read, and the kernel found SVM disabled: {logged[-1]}"
         return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
-    if unread:
+    if unread or not disabled:
         why = why_unread(facts.register_errors("before", VM_CR.name))
         return Result(UNKNOWN, f"VM_CR could not be read on {cpu_names(unread)}{why}", by_cpu=parts)
     return Result(PASS, f"{value}: SVMDIS = 0", by_cpu=parts)

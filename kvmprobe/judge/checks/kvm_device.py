@@ -32,15 +32,9 @@ def kvm_device(facts: Facts) -> Result:
         return Result(PASS, f"{path} ({device['number']}{mode}) can be opened")
     if device["registered"] is False:
         return _unregistered(facts, device)
-    if facts.watch and device["opened"] is None:
-        from kvmprobe.judge.checks.watched_command import created_no_vm
-
-        return created_no_vm(facts.watch)
-    if facts.passive and device["opened"] is None:
-        return Result(SKIP, f"--passive: {path} not opened")
     error = error_of(device["opened"])
     if error is None:
-        return Result(UNKNOWN, f"{path} was not opened")
+        return _not_opened(facts, path)
     mode = f" ({_mode(device)})" if device["mode"] else ""
     message = f"{path} cannot be opened: {error}"
     because = [f"{path}: {error}{mode}"]
@@ -49,18 +43,28 @@ def kvm_device(facts: Facts) -> Result:
     return Result(FAIL, message, "kvm-device-missing", because=because)
 
 
+def _not_opened(facts: Facts, path: str) -> Result:
+    if facts.watch:
+        from kvmprobe.judge.checks.watched_command import created_no_vm
+
+        return created_no_vm(facts.watch)
+    if facts.passive:
+        return Result(SKIP, f"--passive: {path} not opened")
+    return Result(UNKNOWN, f"{path} was not opened")
+
+
 def _unregistered(facts: Facts, device: Device) -> Result:
     set_before = facts.svme_set_before()
     answer = "/sys/class/misc/kvm: missing"
     if set_before:  # kvm_amd is built in and refused
         message = f"the kernel has not registered KVM; EFER.SVME is 1 on {cpu_names(set_before)} already"
         return svm_is_held(facts, message, answer)
-    node = f"{device['path']} is a node without a driver" if device["type"] else f"{device['path']} is missing"
-    message = f"{node}: the kernel has not registered KVM"
+    what = {None: "is missing", "char": "is a node without a driver"}.get(device["type"], f"is a {device['type']}")
+    message = f"{device['path']} {what}: the kernel has not registered KVM"
     return Result(
         FAIL, message, "kvm-device-missing", because=[answer, f"{device['path']}: {device['type'] or 'missing'}"]
     )
 
 
 def _mode(device: Device) -> str:
-    return f"mode {device['mode']} {device['owner']}:{device['group']}"
+    return f"mode {device['mode']} {device['owner'] or '?'}:{device['group'] or '?'}"

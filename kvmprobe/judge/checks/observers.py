@@ -90,7 +90,7 @@ class _Seen:
             written = self.written.get(entry["register"] or "", {})
             if entry["phase"] in window.phases and entry["cpu"] in written:
                 written[entry["cpu"]] += (_text(entry["value"]),)
-        event = facts.own_event(window.event) if window.event else None
+        event = facts.own_event(window.event)
         follows = not facts.kvm_without_svm() and not facts.enables_at_load()
         self.count = event["count"] if event and follows else None
 

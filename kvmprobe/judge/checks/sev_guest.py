@@ -5,7 +5,6 @@ from __future__ import annotations
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, Result
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import is_confidential
-from kvmprobe.model.cpu_lists import text_of
 from kvmprobe.model.registers import CPUID_HYPERVISOR, CPUID_SEV
 from kvmprobe.model.values import error_of
 
@@ -21,8 +20,7 @@ def sev_guest(facts: Facts) -> Result:
     if is_confidential(facts):
         reason = None if facts.kvm_without_svm() else "sev-guest"
         shown = "SEV_STATUS.SEV = 1" if facts.is_sev_guest() else "the kernel's log shows SEV"
-        because = [f"SEV_STATUS = {text_of(status)}"] if facts.is_sev_guest() else []
-        return Result(FAIL, f"{shown}: this host is a memory-encrypted guest", reason, because=because)
+        return Result(FAIL, f"{shown}: this host is a memory-encrypted guest", reason)  # the cause quotes the evidence
     error = error_of(status)
     if error:
         return Result(UNKNOWN, f"CPUID offers SEV to this guest, and SEV_STATUS could not be read: {error}")

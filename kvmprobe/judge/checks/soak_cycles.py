@@ -19,7 +19,7 @@ def soak_cycles(facts: Facts) -> Result:
     failures; interfered where other processes' VMs disturbed every cycle.
     """
     soak = facts.evidence["soak"]
-    text = f"{soak['cycles']} cycles in {soak['seconds']:.1f} s"
+    text = f"{soak['cycles']} cycle{'' if soak['cycles'] == 1 else 's'} in {soak['seconds']:.1f} s"
     text += "".join(f", {count} times {step}" for step, count in soak["steps"].items())
     if soak["failures"]:
         return _failed(soak, text)

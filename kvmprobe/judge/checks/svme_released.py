@@ -22,8 +22,7 @@ def svme_released(facts: Facts) -> Result:
     result = _judge(facts)
     texts = facts.register_texts("closed", "EFER")
     result.by_cpu = by_cpu(texts, lambda cpu, text: _of_cpu(facts, result, before[cpu], closed[cpu], text))
-    if result.reason:
-        result.because = [*quote(facts.efer_steps(), "EFER", " "), *result.because]
+    result.because = [*quote(facts.efer_steps(), "EFER", " "), *result.because]
     return result
 
 
@@ -32,7 +31,7 @@ def _judge(facts: Facts) -> Result:
     text = f"EFER = {fold(facts.register('closed', 'EFER'))}"
     unread = [cpu for cpu, value in closed.items() if value is None]
     unknown = f"{text}{why_unread(facts.register_errors('closed', 'EFER'))}; whether SVME was released is unknown"
-    if not closed or None in before.values():
+    if None in before.values():
         return Result(UNKNOWN, unknown)
     still = [cpu for cpu, value in closed.items() if value]
     lost = [cpu for cpu, value in closed.items() if value is False]

@@ -19,7 +19,7 @@ def svme_set(facts: Facts) -> Result:
     if facts.kvm_without_svm() and not any(created.values()):
         return Result(SKIP, f"{facts.backend_text()} does not use EFER.SVME (EFER = {fold(values)})")
     steps = facts.efer_steps()
-    because = quote(steps, "EFER", " ")
+    because = quote(steps, "EFER", " ") or ["no CPU was online during the whole probe"]
     before, texts = facts.svme("before"), facts.register_texts("before", "EFER")
     # A CPU that differs before KVM_CREATE_VM counts only where none does after it.
     mixed = len(set(before.values())) > 1 and all(created.values())
@@ -57,6 +57,10 @@ def _attribute(facts: Facts, steps: str) -> Result:
         if facts.vms_alive_at_create():
             message = f"SVME was 0 before KVM_CREATE_VM, and another VM was alive after it: {steps}; {others}"
             return Result(UNKNOWN, message, "interfered", because=shows)
+        created = facts.vms_created_in_unknown_order()
+        if created:
+            message = f"KVM's uevents show {created} VMs created, and not which was the first to set SVME: {steps}"
+            return Result(UNKNOWN, message, "interfered", because=[f"KVM's uevents: {created} VMs created"])
         return Result(PASS, f"KVM_CREATE_VM set EFER.SVME on {cpus}: {steps}", "svme-set-by-create-vm")
     if not all(before.values()):
         clear = [cpu for cpu, value in before.items() if not value]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 3  # hosts in a cohort: among fewer, nobody can call one unusual
 FEW = 10  # a value is unusual where at most one host in FEW has it, or a single host
+_MAJORITY = 2, 3  # a value is usual where at least two thirds of a cohort have it
 _VERDICT = "verdict"
 
 
@@ -85,8 +86,9 @@ def _of_cohort(cohort: Cohort, profiles: dict[Profile, list[HostRow]]) -> Iterat
 
 
 def _is_unusual(number: int, most: int, size: int) -> bool:
-    """Whether few hosts have a value (`number`) and more than half of the cohort has the usual one (`most`)."""
-    return most * 2 > size and (number == 1 or number * FEW <= size) and number < most
+    """Whether few hosts have a value (`number`) and a clear majority of the cohort has the usual one (`most`)."""
+    part, whole = _MAJORITY
+    return most * whole >= size * part and (number == 1 or number * FEW <= size) and number < most
 
 
 def _compared_values(profile: Profile) -> Iterator[tuple[str, str]]:

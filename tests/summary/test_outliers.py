@@ -40,6 +40,18 @@ def test_two_halves_have_no_outlier() -> None:
     assert outliers(halves) == []
 
 
+def test_a_bare_majority_is_not_usual() -> None:
+    """28 of 55 hosts have one value, 26 another one: neither is usual, so the last host is no outlier."""
+
+    def fleet(most: int, others: int) -> list[Any]:
+        return [*equal_hosts(most), *(host(f"m{index}", microcode="0x9") for index in range(others)), host("z", **last)]
+
+    last = {"microcode": "0x8"}
+    assert outliers(fleet(28, 26)) == []
+    assert outliers(fleet(36, 18)) == []
+    assert outliers(fleet(37, 17)) == [(["z"], [("microcode", "0x8", "0x1000065", 37)])]
+
+
 def test_at_most_a_tenth_are_outliers() -> None:
     few = [host(f"m{index}", microcode="0x9") for index in range(2)]
     assert len(outliers([*equal_hosts(18), *few])) == 1

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from kvmprobe.summary.fleet_summary import Summary
 
 DESCRIPTION = """\
-Counts the hosts of many reports by verdict, reason, kernel, CPU model and
-microcode. Lists the outliers: hosts that differ from most hosts with the same
-CPU model and kernel. Reads only the reports, nothing of this host.
+Lists the failed hosts of many reports, then the outliers: hosts that differ
+from most hosts with the same CPU model and kernel. Counts all hosts by verdict,
+reason, kernel, CPU model and microcode. Reads only the reports, nothing of this
+host.
 
 REPORT is a file, a folder or - (standard input). In a folder it reads *.json,
 *.jsonl, *.ndjson, and these with .gz, at any depth, except the summary.json of

@@ -9,7 +9,7 @@ from kvmprobe.formats import html
 from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.printable import counted
 from kvmprobe.model.verdict_status import GOOD
-from kvmprobe.summary.fleet_summary import Summary, hint
+from kvmprobe.summary.fleet_summary import Summary, equal_verdicts, hint
 from kvmprobe.summary.summary_text import where
 
 if TYPE_CHECKING:
@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 
 HOSTS = 10000  # in a page of 1 MiB, which opens in a second and sorts in 0.1 s
 _VALUES = 50  # of a count, listed one by one
-_NAMES = 100  # of a list
+_NAMES, _FEW_NAMES = 100, 8  # of a list, and beside a text
+_TEXTS = 20  # of a group of outliers
 _ENTRIES = 100  # groups of outliers; files that could not be read
 _NOTHING_TO_DO = (*GOOD, "not applicable")
 
 
 def render(summary: Summary) -> str:
-    """The page. Of a fleet larger than HOSTS it has the hosts that need attention and a sample of the others."""
+    """The page: failed hosts first, then inconclusive ones, then all others in the order of their names.
+
+    Of a fleet larger than HOSTS it has the hosts that need attention and a sample of the others.
+    """
     outliers = [host for group in summary.outliers for host in group.hosts]
     hosts = summary.chosen if summary.only else summary.hosts
-    chosen = choose(hosts, set(outliers))
+    chosen = sorted(choose(hosts, set(outliers)), key=_badness)
     return html.page(
         {
             "total": len(summary.hosts),
@@ -55,6 +59,11 @@ def choose(hosts: list[HostRow], outliers: set[HostRow]) -> list[HostRow]:
     room = HOSTS - len(chosen)
     chosen |= {others[index * len(others) // room] for index in range(room)}
     return [host for host in hosts if host in chosen]
+
+
+def _badness(host: HostRow) -> int:
+    """The place of a host's verdict in the order of the table."""
+    return {"failed": 0, "inconclusive": 1}.get(host.profile.status, 2)
 
 
 def _most_frequent(values: dict[str, int]) -> dict[str, int]:
@@ -90,13 +99,14 @@ def _notes(summary: Summary, asked: int, listed: int) -> Iterator[str]:
         yield f"{fleet.bad_count:,} files or records could not be read."
 
 
-def _names(names: list[str]) -> str:
-    rest = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
-    return ", ".join(names[:_NAMES]) + rest
+def _names(names: list[str], most: int = _NAMES) -> str:
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def _outlier_data(group: OutlierGroup) -> dict[str, Any]:
-    first = group.hosts[0]
+    """`texts`: number and names of hosts, and their summary and hint; none where the verdict is usual."""
+    texts = equal_verdicts(group.hosts)[:_TEXTS] if group.status() else []
     return {
         "status": group.status(),
         "names": [host.name for host in group.hosts[:_NAMES]],
@@ -105,6 +115,13 @@ def _outlier_data(group: OutlierGroup) -> dict[str, Any]:
         "kernel": group.kernel,
         "size": group.size,
         "differences": [[one.what, one.value, one.usual, one.number] for one in group.values],
-        "summary": first.summary if group.status() else "",
-        "hint": hint(first) if group.status() not in ("", "confirmed") else "",
+        "texts": [
+            [
+                len(hosts),
+                _names([host.name for host in hosts], _FEW_NAMES),
+                hosts[0].summary,
+                hint(hosts[0]) if group.status() != "confirmed" else "",
+            ]
+            for hosts in texts
+        ],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.formats.host_row import HostRow
@@ -100,18 +100,36 @@ def hint(host: HostRow) -> str:
     return host.hint or REASONS[host.profile.reason].hint
 
 
+def equal_verdicts(hosts: Iterable[HostRow]) -> list[list[HostRow]]:
+    """The hosts in groups that have the same status, reason, summary and hint; the largest group first.
+
+    What one host's verdict states is true of that host only. So whoever shows a verdict of several hosts asks here.
+    """
+    groups: dict[tuple[str, str, str, str], list[HostRow]] = {}
+    for host in hosts:
+        key = host.profile.status, host.profile.reason, host.summary, hint(host)
+        groups.setdefault(key, []).append(host)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
 def _outlier_data(group: OutlierGroup) -> dict[str, object]:
-    first = group.hosts[0]
     return {
         "hosts": [host.name for host in group.hosts],
         "cohort": {"model": group.model, "kernel": group.kernel, "hosts": group.size},
         "unusual": [_value_data(value) for value in group.values],
-        "verdict": {
-            "status": first.profile.status,
-            "reason": first.profile.reason,
-            "summary": first.summary,
-            "hint": hint(first),
-        },
+        "verdicts": [_verdict_data(hosts) for hosts in equal_verdicts(group.hosts)],
+    }
+
+
+def _verdict_data(hosts: list[HostRow]) -> dict[str, object]:
+    """The verdict that all of `hosts` have."""
+    profile = hosts[0].profile
+    return {
+        "hosts": [host.name for host in hosts],
+        "status": profile.status,
+        "reason": profile.reason,
+        "summary": hosts[0].summary,
+        "hint": hint(hosts[0]),
     }
 
 

@@ -1,15 +1,24 @@
-"""A summary as text for people: outliers first, then the counts."""
+"""A summary as text for people: failed hosts first, then inconclusive ones and outliers, then the counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.host_row import HostRow
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
-from kvmprobe.model.printable import BOLD, COLOURS, YELLOW, clean, counted, joined, paint, wrap
+from kvmprobe.model.printable import BOLD, COLOURS, YELLOW, clean, counted, cut, joined, paint, wrap
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import BEST_FIRST
-from kvmprobe.summary.fleet_summary import Summary, hint
+from kvmprobe.summary.fleet_summary import Summary, equal_verdicts, hint
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from kvmprobe.summary.outliers import OutlierGroup, UnusualValue
+
+    Entry = TypeVar("Entry")
+
 
 # The first word of the last line, by the exit status.
 _RESULTS = {
@@ -19,9 +28,8 @@ _RESULTS = {
     EXIT_NOT_APPLICABLE: "not applicable",
     EXIT_DATA: "incomplete",
 }
-_NAMES, _ENTRIES = 8, 20  # that a list has at most without -v
+_NAMES, _ENTRIES, _FAILED = 8, 20, 50  # that a list of names, of others, of failed hosts has at most without -v
 _COUNTED = {"kernel": "Kernel", "model": "CPU model", "microcode": "Microcode", "version": "Version of kvmprobe"}
-_BEFORE_VALUE = " " * 20  # as wide as _share() up to the value
 
 
 def render(summary: Summary, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
@@ -46,7 +54,17 @@ class _Text:
         self._width = width
 
     def whole(self) -> Iterator[str]:
-        for section in (self._head, self._outliers, self._reasons, self._counts, self._unknown, self._bad):
+        sections = (
+            self._head,
+            self._failed,
+            self._inconclusive,
+            self._outliers,
+            self._reasons,
+            self._counts,
+            self._unknown,
+            self._bad,
+        )
+        for section in sections:
             if lines := list(section()):
                 yield from (*lines, "")
         yield self.last()
@@ -98,56 +116,103 @@ class _Text:
             notes.append(f"{counted(summary.ignored, 'other file')} in the folders ignored")
         yield "; ".join(notes)
 
+    def _failed(self) -> Iterator[str]:
+        """A line for each failed host, the largest kind first, and each hint once."""
+        hosts, kinds = self._with_status("failed")
+        if hosts:
+            yield self._title(f"Failed: {len(hosts):,} of {counted(len(self._summary.hosts), 'host')}")
+        is_cut = self._verbose <= 0 and len(hosts) > _FAILED
+        room = max(1, _FAILED // min(len(kinds), _ENTRIES)) if is_cut else len(hosts)
+        for kind in self._first(kinds):
+            yield self._kind(kind)
+            widest = max(len(clean(self._summary.label(host))) for host in kind[:room])
+            for host in kind[:room]:
+                line = f"  {clean(self._summary.label(host)):{widest}}  {clean(host.summary)}"
+                yield line if self._verbose > 0 or self._width is None else cut(line, self._width)
+            if len(kind) > room:
+                yield f"  and {len(kind) - room:,} more (-v lists all)"
+            yield from self._what_to_do(kind[0])
+        yield from self._rest(kinds, "kinds of failures")
+
+    def _inconclusive(self) -> Iterator[str]:
+        """By kind, the largest first: each text once, with the hosts that it is true of, and each hint once."""
+        hosts, kinds = self._with_status("inconclusive")
+        if hosts:
+            yield self._title(f"Inconclusive: {len(hosts):,} of {counted(len(self._summary.hosts), 'host')}")
+        for kind in self._first(kinds):
+            yield self._kind(kind)
+            texts = equal_verdicts(kind)
+            for equal in self._first(texts):
+                yield from self._wrap(f"{self._names(equal)}: {equal[0].summary}", "  ")
+            yield from self._rest(texts, "texts", "  ")
+            yield from self._what_to_do(kind[0])
+        yield from self._rest(kinds, "kinds")
+
+    def _with_status(self, status: str) -> tuple[list[HostRow], list[list[HostRow]]]:
+        """The hosts with a status; and the same by kind: those with the same reason and the same hint."""
+        hosts = [host for host in self._summary.hosts if host.profile.status == status]
+        kinds: dict[tuple[str, str], list[HostRow]] = {}
+        for host in hosts:
+            kinds.setdefault((host.profile.reason, hint(host)), []).append(host)
+        reasons = self._summary.counts["reason"]  # the most frequent first
+        return hosts, [
+            kind
+            for reason in reasons
+            for kind in sorted(kinds.values(), key=len, reverse=True)
+            if kind[0].profile.reason == reason
+        ]
+
+    def _kind(self, kind: list[HostRow]) -> str:
+        profile = kind[0].profile
+        return f"{self._paint(profile.reason, COLOURS[profile.status])}: {counted(len(kind), 'host')}"
+
+    def _what_to_do(self, host: HostRow) -> list[str]:
+        return self._wrap(f"what to do: {hint(host)}", "  ")
+
     def _outliers(self) -> Iterator[str]:
-        groups = self._summary.outliers
-        first = groups if self._verbose > 0 else groups[:_ENTRIES]
-        if first:
+        """What is unusual beyond the verdicts above."""
+        groups = [group for group in self._summary.outliers if self._unusual(group)]
+        if groups:
             yield self._title("Outliers") + ": hosts that differ from most with the same CPU model and kernel"
-        for group in first:
+        for group in self._first(groups):
             status = group.status()
             mark = self._paint(f"[{status.upper() or 'OUTLIER':^14}]", COLOURS.get(status, YELLOW))
             yield from self._wrap(self._names(group.hosts), f"{mark} ", " " * 17)
             yield clean(f"  among {group.size:,} hosts with {group.model}, Linux {group.kernel}")
-            for one in group.values:
+            for one in self._unusual(group):
                 text = f"{one.what}: {one.value} (usual: {one.usual}, on {counted(one.number, 'host')})"
                 yield from self._wrap(text, "  ")
-            if status not in ("", "confirmed"):
-                yield from self._wrap(group.hosts[0].summary, "  ")
-                yield from self._wrap(f"what to do: {hint(group.hosts[0])}", "  ")
-        if rest := len(groups) - len(first):
-            yield f"and {rest:,} more groups of outliers (-v lists all)"
+            if status in ("usable", "not applicable"):
+                texts = equal_verdicts(group.hosts)
+                for equal in self._first(texts):
+                    yield from self._wrap(f"{self._names(equal)}: {equal[0].summary}", "  ")
+                    yield from self._what_to_do(equal[0])
+                yield from self._rest(texts, "texts", "  ")
+        yield from self._rest(groups, "groups of outliers")
+
+    def _unusual(self, group: OutlierGroup) -> list[UnusualValue]:
+        """The unusual values of a group, except a verdict that stands above."""
+        return group.values[1:] if group.status() in ("failed", "inconclusive") else group.values
 
     def _reasons(self) -> Iterator[str]:
-        """By verdict, the worst first. Names the hosts where there is something to do, except those named above."""
+        """The numbers by verdict, the worst first, and by reason."""
         summary = self._summary
         if summary.hosts:
             yield self._title("Verdict and reason")
-        groups = summary.outliers[: None if self._verbose > 0 else _ENTRIES]
-        above = {host for group in groups if group.status() for host in group.hosts}
-        others: dict[str, list[HostRow]] = {}
-        for host in summary.hosts:
-            if host not in above:
-                others.setdefault(host.profile.reason, []).append(host)
         for status in reversed(BEST_FIRST):
             if status in summary.counts["status"]:
                 yield self._paint(self._share(status, summary.counts["status"][status]), COLOURS[status])
             for reason, number in summary.counts["reason"].items():
                 if REASONS[reason].status == status:
                     yield self._share(f"  {reason}", number)
-                    if status in ("failed", "inconclusive") and reason in others:
-                        also = "the outliers above and " if len(others[reason]) < number else ""
-                        yield from self._wrap(f"{also}{self._names(others[reason])}", _BEFORE_VALUE)
-                        yield from self._wrap(f"what to do: {REASONS[reason].hint}", _BEFORE_VALUE)
 
     def _counts(self) -> Iterator[str]:
         for field, title in _COUNTED.items():
             values = list(self._summary.counts[field].items())
-            first = values if self._verbose > 0 else values[:_ENTRIES]
             if values:
                 yield self._title(title)
-            yield from (self._share(clean(value), number) for value, number in first)
-            if rest := len(values) - len(first):
-                yield f"  and {rest:,} more values (-v lists all)"
+            yield from (self._share(clean(value), number) for value, number in self._first(values))
+            yield from self._rest(values, "values", "  ")
 
     def _unknown(self) -> Iterator[str]:
         """Hosts about which less is known than the counts suggest."""
@@ -177,6 +242,14 @@ class _Text:
             yield clean(f"  {where(file, line)}: {why}")
         if rest := fleet.bad_count - len(first):
             yield f"  and {rest:,} more"
+
+    def _first(self, entries: list[Entry]) -> list[Entry]:
+        return entries if self._verbose > 0 else entries[:_ENTRIES]
+
+    def _rest(self, entries: list[Entry], what: str, indent: str = "") -> Iterator[str]:
+        """What _first() leaves out, in one line."""
+        if rest := len(entries) - len(self._first(entries)):
+            yield f"{indent}and {rest:,} more {what} (-v lists all)"
 
     def _share(self, value: str, number: int) -> str:
         return f"{number:10,} {number * 100 / len(self._summary.hosts):5.1f} %  {value}"

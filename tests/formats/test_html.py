@@ -70,7 +70,12 @@ def test_it_shows_every_host_and_check(fleet: Browser) -> None:
     assert fleet.run("document.querySelector('h1').textContent") == "48 hosts"
     counts = fleet.run("[...document.querySelectorAll('#verdicts b')].map((one) => +one.textContent)")
     assert sum(counts) == 48
-    assert fleet.run(NAMES) == [f"node-{index:02}" for index in range(1, 49)]
+    names = fleet.run(NAMES)
+    statuses = fleet.run(f"{ROWS}.map((row) => row.querySelector('.badge').textContent)")
+    assert names[: statuses.count("failed")] == ["node-07", "node-12", "node-21", "node-22", "node-29", "node-44"]
+    assert set(statuses[: statuses.count("failed")]) == {"failed"}
+    assert names[statuses.count("failed")] == "node-38", "the inconclusive one comes next"
+    assert sorted(names) == [f"node-{index:02}" for index in range(1, 49)]
     marks = {"P": "pass", "F": "fail", "W": "warn", "S": "skip", "U": "unknown"}
     reports = {report["evidence"]["host"]["name"]: report for report in readme_fleet()}
     ids = fleet.run("[...document.querySelectorAll('thead th.check')].map((cell) => cell.dataset.key)")
@@ -79,7 +84,7 @@ def test_it_shows_every_host_and_check(fleet: Browser) -> None:
         f"{ROWS}.map((row) => [...row.querySelectorAll('td.check')].map((cell) => [cell.textContent, "
         "cell.querySelector('use')?.getAttribute('href')]))"
     )
-    for report, row in zip(reports.values(), cells):
+    for report, row in zip([reports[name] for name in names], cells):
         stored = {check["id"]: check["status"] for check in report["checks"]}
         assert [text for text, _ in row] == [stored.get(id, "none") for id in ids]
         assert all(text == marks.get(str(symbol)[1:], "none") for text, symbol in row)
@@ -150,8 +155,8 @@ def test_the_address_keeps_filter_order_and_open_host(fleet: Browser) -> None:
 
 
 def test_the_registers_of_a_host(fleet: Browser) -> None:
-    fleet.click("tr.host:nth-child(7) button")
-    assert fleet.run("document.querySelector('tr.host:nth-child(7) button').ariaExpanded") == "true"
+    fleet.click("tr.host:first-child button")
+    assert fleet.run("document.querySelector('tr.host:first-child button').ariaExpanded") == "true"
     titles = fleet.run(
         "[...document.querySelectorAll('tr.open figure')].map((one) => [one.querySelector('figcaption').textContent, "
         "...[...one.querySelectorAll('rect title')].map((title) => title.textContent)])"
@@ -174,7 +179,7 @@ def test_the_registers_of_a_host(fleet: Browser) -> None:
     verdict = host("", "matrix/bookworm/svme-not-set")["verdict"]
     assert verdict["summary"] in text
     assert verdict["hint"] in text
-    fleet.click("tr.host:nth-child(7) button")
+    fleet.click("tr.host:first-child button")
     assert fleet.run("document.querySelector('tr.open')") is None
 
 
@@ -184,7 +189,7 @@ def test_the_keyboard_alone_opens_a_host(fleet: Browser) -> None:
         fleet.key("Tab", 9)
         if fleet.run("document.activeElement.closest('tr.host') !== null"):
             break
-    assert fleet.run("document.activeElement.textContent") == "node-01"
+    assert fleet.run("document.activeElement.querySelector('.label').textContent") == fleet.run(f"{NAMES}[0]")
     fleet.key("Enter", 13)
     fleet.until("document.querySelector('tr.open') !== null")
     width = fleet.run("parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
@@ -320,6 +325,20 @@ def test_one_of_several_reports_with_a_name_stays_open(browser: Browser, tmp_pat
         before = browser.run("document.querySelector('tr.open .verdict').textContent")
         browser.click("th[data-key='verdict'] .sort")
         assert browser.run("document.querySelector('tr.open .verdict').textContent") == before
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_no_name_is_cut(browser: Browser, page: Callable[[list[Any]], str], width: int) -> None:
+    names = ["node-1", "compute-0117.rack-12.datacentre-3.cloud.example.com", "n" * 255]
+    browser.open(page([host(name) for name in names]), width=width)
+    cut = f"{ROWS}.map((row) => row.querySelector('.label')).filter((one) => one.scrollWidth > one.clientWidth)"
+    assert browser.run(f"{cut}.length") == 0
+    assert browser.run(f"{ROWS}.every((row) => row.querySelector('.label').getClientRects().length > 0)")
+    # Short names stay in one line, and the first check is in the window beside every name.
+    heights = browser.run(f"{ROWS}.map((row) => row.querySelector('.label').getBoundingClientRect().height)")
+    assert heights[2] < 25
+    assert browser.run("document.querySelector('td .badge').getBoundingClientRect().right") < width
     assert browser.complaints() == []
 
 

@@ -156,7 +156,7 @@ def test_usable_hosts_are_good_and_differ_from_confirmed_ones(tmp_path: Path) ->
     assert (status, counts(data, "status")) == (0, {"confirmed": 3, "usable": 1})
     (outlier,) = data["outliers"]
     assert (outlier["hosts"], outlier["unusual"][0]["value"]) == (["a"], "usable guest-ran")
-    assert outlier["verdict"]["hint"] == "Run as root."
+    assert [verdict["hint"] for verdict in outlier["verdicts"]] == ["Run as root."]
     assert kvmprobe("summary", "-q", "--only", "usable", tmp_path).stdout == "a\n"
     write_reports(tmp_path, [usable("a"), host("b", UNKNOWN)])
     for file in ("2.json", "3.json"):

@@ -22,10 +22,72 @@ from tests.helpers.fleet_reports import equal_hosts, host, lines, readme_fleet, 
 from tests.helpers.recorded_evidence import RECORDED
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 from tests.helpers.stored_files import ANYTHING, REPORTS, changed, paths
-from tests.helpers.summaries import SUMMARY_SCHEMA, summary_of
+from tests.helpers.summaries import SUMMARY_SCHEMA, summary, summary_of
 
 
-def test_names_outliers_before_the_counts(tmp_path: Path) -> None:
+def two_kinds_of_firmware() -> list[Any]:
+    """A fleet of 40 hosts. SVM is disabled in the firmware of three, which differ in VM_CR and so in their texts."""
+    likes = {11: "svmdis-locked", 23: "svmdis", 31: "svmdis"}
+    names = [(f"node-{index:02}", f"matrix/bookworm/{likes.get(index, 'epyc')}") for index in range(40)]
+    return [host(name, like, model_name="EPYC") for name, like in names]
+
+
+def test_failed_hosts_have_a_line_each_before_all_else(tmp_path: Path) -> None:
+    reports = two_kinds_of_firmware()
+    reports[7] = host("node-07", "matrix/bookworm/svme-not-set", model_name="EPYC")
+    head, failed, *rest = kvmprobe("summary", write_reports(tmp_path, reports)).stdout.split("\n\n")
+    assert head.startswith("40 hosts, reports from ")
+    title, *kinds = failed.splitlines()
+    assert title == "Failed: 4 of 40 hosts"
+    assert [line.split()[0] for line in kinds] == [
+        *("firmware-disabled:", "node-11", "node-23", "node-31", "what"),
+        *("svme-not-set:", "node-07", "what"),
+    ]
+    assert kinds[1].startswith("  node-11  VM_CR = 0x18")
+    assert kinds[2].startswith("  node-23  VM_CR = 0x10")
+    assert not any("what to do" in section for section in rest)
+
+
+def test_a_text_stands_beside_the_hosts_that_it_is_true_of(tmp_path: Path) -> None:
+    reports = {report["evidence"]["host"]["name"]: report for report in two_kinds_of_firmware()}
+    data, _ = summary(write_reports(tmp_path, reports.values()))
+    (group,) = data["outliers"]
+    assert [verdict["hosts"] for verdict in group["verdicts"]] == [["node-23", "node-31"], ["node-11"]]
+    for verdict in group["verdicts"]:
+        for name in verdict["hosts"]:
+            assert {key: verdict[key] for key in ("status", "reason", "summary", "hint")} == {
+                key: reports[name]["verdict"][key] for key in ("status", "reason", "summary", "hint")
+            }
+
+
+def test_the_text_of_many_failed_hosts_stays_short() -> None:
+    reports = equal_hosts(400)
+    likes = ("svmdis", "svmdis-locked", "svme-not-set", "svme-not-cleared")
+    for number in range(31):
+        reports[number * 12] = host(f"node-{number * 12}", f"matrix/bookworm/{likes[number % 4]}")
+    result = summary_of(reports)
+    text = summary_text.render(result, width=80)
+    assert text.count("\n") < 90
+    shown = [line for line in text.splitlines() if line.startswith("  node-") and "," not in line.split()[0]]
+    assert len(shown) == 31
+    assert all(len(line) <= 80 for line in shown)
+    hints = [report["verdict"]["hint"] for report in map(host, "a" * 4, (f"matrix/bookworm/{like}" for like in likes))]
+    assert all("".join(text.split()).count("".join(hint.split())) == 1 for hint in hints)
+    reports = [host(f"node-{number}", f"matrix/bookworm/{likes[number % 4]}") for number in range(400)]
+    assert summary_text.render(summary_of(reports), width=80).count("\n") < 120
+    assert summary_text.render(summary_of(reports), verbose=1).count("\n  node-") >= 400
+
+
+def test_an_inconclusive_kind_has_each_text_once(tmp_path: Path) -> None:
+    reports = [host(f"node-{index}", "matrix/bookworm/no-msr-device") for index in range(12)]
+    _, inconclusive, *_ = kvmprobe("summary", write_reports(tmp_path, reports)).stdout.split("\n\n")
+    title, kind, text, hint = inconclusive.splitlines()
+    assert (title, kind) == ("Inconclusive: 12 of 12 hosts", "msr-unreadable: 12 hosts")
+    assert text.startswith(f"  {', '.join(f'node-{index}' for index in range(8))} and 4 more: EFER ")
+    assert hint.startswith("  what to do: ")
+
+
+def test_outliers_show_what_is_unusual_beyond_the_verdict(tmp_path: Path) -> None:
     reports = [*equal_hosts(11), host("node-11", "matrix/bookworm/svme-not-set"), host("node-12", microcode="0x9")]
     done = kvmprobe("summary", write_reports(tmp_path, reports))
     first, *groups = done.stdout.split("\nOutliers: ")[1].split("\n\n")[0].split("\n[")
@@ -33,7 +95,7 @@ def test_names_outliers_before_the_counts(tmp_path: Path) -> None:
     failed, other = (group.splitlines() for group in groups)
     assert failed[0] == "    FAILED    ] node-11"
     assert failed[1].startswith("  among 13 hosts with AMD EPYC Processor, Linux 6.1")
-    assert failed[2] == "  verdict: failed svme-not-set (usual: confirmed, on 12 hosts)"
+    assert failed[2:] == ["  warnings: guest (usual: none, on 12 hosts)"]
     assert other[0] == "   OUTLIER    ] node-12"
     assert other[2] == "  microcode: 0x9 (usual: 0x1000065, on 12 hosts)"
     assert done.stdout.endswith("FAILED: 1 failed, 12 confirmed, 2 outliers\n")
@@ -42,8 +104,8 @@ def test_names_outliers_before_the_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [40, 80])
 def test_lines_are_wrapped_at_spaces(width: int) -> None:
     result = summary_of(readme_fleet())
-    text = summary_text.render(result, width=width)
-    assert "".join(text.split()) == "".join(summary_text.render(result).split())
+    text = summary_text.render(result, verbose=1, width=width)
+    assert "".join(text.split()) == "".join(summary_text.render(result, verbose=1).split())
     prose = [line for line in text.splitlines() if "what to do" in line]
     assert prose
     assert all(len(line) <= width for line in prose)
@@ -101,6 +163,19 @@ def test_a_page_has_the_hosts_that_need_attention(monkeypatch: pytest.MonkeyPatc
     assert chosen == sorted(chosen, key=natural)
     assert max(int(name[1:]) for name in chosen if name != "n199") > 150  # a sample of all others, not the first ones
     assert "The table has 20 of 200 hosts" in fleet_page.render(result)
+
+
+def test_the_page_lists_failed_hosts_first() -> None:
+    reports = two_kinds_of_firmware()
+    reports[35] = host("node-35", "matrix/bookworm/no-msr-device")
+    page = fleet_page.render(summary_of(reports))
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    names = [row[0] for row in data["hosts"]]
+    assert names[:4] == ["node-11", "node-23", "node-31", "node-35"]
+    assert names[4:] == sorted(names[4:])
+    texts = {whose: text for group in data["outliers"] for _, whose, text, _ in group["texts"]}
+    assert texts["node-11"].startswith("VM_CR = 0x18")
+    assert texts["node-23, node-31"].startswith("VM_CR = 0x10")
 
 
 def test_a_page_has_failed_hosts_before_all_others(monkeypatch: pytest.MonkeyPatch) -> None:

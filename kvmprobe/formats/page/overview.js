@@ -88,8 +88,11 @@ function outlier(group) {
   if (rest > 0) names.push(` and ${number(rest)} more`);
   const differences = group.differences.map(([what, value, usual, count]) =>
     make("p", {}, `${what}: `, make("b", {}, value), ` (usual: ${usual}, on ${counted(count, "host")})`));
-  if (group.summary) differences.push(make("p", {}, group.summary));
-  if (group.hint) differences.push(make("details", {}, make("summary", {}, "What to do"), make("p", {}, group.hint)));
+  // A text is true of its own hosts only: they are named unless it is that of all hosts of the group.
+  for (const [count, whose, summary, hint] of group.texts) {
+    differences.push(make("p", {}, count < group.number ? `${whose}: ${summary}` : summary));
+    if (hint) differences.push(make("details", {}, make("summary", {}, "What to do"), make("p", {}, hint)));
+  }
   return make("div", { class: "outlier" },
     make("span", { class: `badge b-${kind(group.status)}` }, group.status || "outlier"),
     make("div", {}, ...names),

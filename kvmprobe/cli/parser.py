@@ -72,7 +72,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str, hint: str | None = None) -> NoReturn:
         """Write the usage to standard error, and raise UsageProblem."""
-        say(self.format_usage().strip())
+        for line in self.format_usage().strip().splitlines():
+            say(line)
         text = f"{self.prog}: {message}".removeprefix("kvmprobe").lstrip(": ")
         raise UsageProblem(text, hint or f"'{self.prog} --help' lists the arguments.")
 

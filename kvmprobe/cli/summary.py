@@ -157,11 +157,14 @@ def _render(summary: Summary, options: argparse.Namespace) -> str:
 
 def _names(path: str) -> list[str]:
     """Return the host names in a file, one per line. Text after # is a comment. Raises DataProblem."""
+    from kvmprobe.report.reading import LIMIT, open_named, read_all
+
     try:
-        with open(path, encoding="utf-8") as file:
-            names = [line.partition("#")[0].strip() for line in file]
+        text = read_all(open_named(path), LIMIT).decode()
+        names = [line.partition("#")[0].strip() for line in text.splitlines()]
     except (OSError, ValueError) as error:
-        what = f"--expect {path}: {getattr(error, 'strerror', None) or 'not text'}"
+        why = "not text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None) or error
+        what = f"--expect {path}: {why}"
         raise DataProblem(what, "Give a file with one host name per line.") from error
     if not any(names):
         raise DataProblem(f"--expect {path}: no host name in it", "Write one host name per line.")

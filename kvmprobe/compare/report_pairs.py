@@ -8,11 +8,10 @@ import os
 from kvmprobe.compare.comparison import Comparison, Pair, Single
 from kvmprobe.judge import judge
 from kvmprobe.model.errors import DataProblem, UsageProblem
-from kvmprobe.report.reading import MATRIX_SUMMARY, read_regular
+from kvmprobe.report.reading import LIMIT, MATRIX_SUMMARY, ReportFiles, open_in_folder, read_all
 from kvmprobe.report.stored_report import load
 
 _SUFFIX = ".json"
-_LIMIT = 16 << 20  # bytes of a lab's summary
 
 
 def read(old: str, new: str) -> Comparison:
@@ -45,20 +44,10 @@ class _Folder:
         self.ended = self._lab_results()
 
     def _walk(self) -> dict[str, str]:
-        found = {}
-        for folder, _, files in os.walk(self.path, onerror=self._unreadable):
-            for file in files:
-                path = os.path.join(folder, file)
-                if not file.endswith(_SUFFIX) or file == MATRIX_SUMMARY:
-                    continue
-                if not os.path.isfile(path):  # opening a pipe would wait for a writer
-                    self.bad[path] = "is not a file"
-                else:
-                    found[os.path.relpath(path, self.path)[: -len(_SUFFIX)]] = path
+        files = ReportFiles(self.path, (_SUFFIX,))
+        found = {os.path.relpath(path, self.path)[: -len(_SUFFIX)]: path for path in files}
+        self.bad.update(files.bad)
         return found
-
-    def _unreadable(self, error: OSError) -> None:
-        self.bad[str(error.filename)] = f"cannot be read: {error.strerror}"
 
     def _lab_results(self) -> dict[str, str]:
         """By the lab's summary, which is in the folder, or in the folder above where this is the folder of a kernel."""
@@ -84,7 +73,7 @@ class _Folder:
 def _matrix_results(folder: str) -> dict[tuple[str, str], str]:
     """How each run of the lab's matrix ended, by kernel and scenario; nothing where the file is no such summary."""
     try:
-        runs = json.loads(read_regular(os.path.join(folder, MATRIX_SUMMARY), _LIMIT))
+        runs = json.loads(read_all(open_in_folder(os.path.join(folder, MATRIX_SUMMARY)), LIMIT))
         return {(str(run["kernel"]), str(run["scenario"])): f"{run['verdict']}, {run['reason']}" for run in runs}
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return {}
@@ -104,7 +93,7 @@ def _compare_folders(old: _Folder, new: _Folder) -> Comparison:
         for folder in (old, new):
             path = folder.reports[name]
             try:
-                sides.append((path, judge(load(path))))
+                sides.append((path, judge(load(path, in_folder=True))))
             except DataProblem as problem:
                 bad[path] = problem.message[len(path) + 2 :]
         if len(sides) == 2:

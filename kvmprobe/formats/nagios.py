@@ -44,8 +44,8 @@ def render(report: Report) -> str:
 
 def complaint(message: str, hint: str | None) -> str:
     """The output where there is no report: why, and the hint."""
-    lines = f"{_head(EXIT_UNKNOWN)}{message}".splitlines()
-    return "\n".join(map(_line, [*lines, hint] if hint else lines)) + "\n"
+    first = f"{_head(EXIT_UNKNOWN)}{message}"
+    return "\n".join(map(_line, [first, hint] if hint else [first])) + "\n"
 
 
 def _head(status: int) -> str:

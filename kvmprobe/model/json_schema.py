@@ -13,7 +13,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-_TYPES: dict[str, tuple[type, ...]] = {
+TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
     "string": (str,),
@@ -65,7 +65,7 @@ def _is_of(value: object, kind: str) -> bool:
         return kind == "boolean"
     if isinstance(value, float) and kind == "integer":
         return value.is_integer()  # 1.0 is an integer to JSON Schema
-    return isinstance(value, _TYPES[kind])
+    return isinstance(value, TYPES[kind])
 
 
 def _string(value: str, schema: Schema, where: str) -> str | None:

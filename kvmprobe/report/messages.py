@@ -9,11 +9,12 @@ from kvmprobe.report import terminal
 
 
 def say(message: str, hint: str | None = None) -> None:
-    """Write `message` to standard error, and `hint` (what to do) indented below it.
+    """Write `message` to standard error as one line, and `hint` (what to do) indented below it.
 
-    Unprintable characters are escaped, newlines in `message` are kept. A closed or full standard error is no error.
+    Unprintable characters are escaped: a newline in the name of a file begins no line. A closed or full standard error
+    is no error.
     """
-    lines = [clean(line) for line in message.splitlines()]
+    lines = [clean(message)]
     if hint:
         lines.append(f"  {clean(hint)}")
     text = "\n".join(lines)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import cast
 
 from kvmprobe import TYPE_CHECKING
@@ -12,25 +10,34 @@ from kvmprobe.judge import SCHEMA
 from kvmprobe.model.cpu_lists import parse_cpulist
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.json_schema import first_error, report_schema
-from kvmprobe.report.reading import parts_of
+from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Evidence
     from kvmprobe.model.json_schema import Schema
 
 
-_LIMIT = 256 << 20  # bytes; a report of 1,024 CPUs has about 1 MiB
+_LIMIT = 256 << 20  # bytes of a file that the user named; a trace may be long
+# Values in a file, which cost up to 100 bytes each. A report of 8,192 CPUs has half a million.
+_MOST_VALUES, _MOST_IN_NAMED = 1 << 20, 4 << 20
 _MAX_DEPTH = 32  # levels; a report has 8
 _HINT = "Give a file made by 'kvmprobe --json'."
 
 
-def load(path: str) -> Evidence:
+def load(path: str, in_folder: bool = False) -> Evidence:
     """Return the evidence in a report or in a file of bare evidence; "-" is standard input.
 
-    Raises DataProblem where the file cannot be read, is not JSON, or is not evidence of this schema.
+    `in_folder`: the file was found in a folder, so others may have put it there. Raises DataProblem where the file
+    cannot be read, is not JSON, or is not evidence of this schema.
     """
     name = "standard input" if path == "-" else path or "''"
-    return evidence_of(parse(_read(path, name), name), name, report_schema())
+    try:
+        text = read_all(open_in_folder(path) if in_folder else open_named(path), LIMIT if in_folder else _LIMIT)
+    except OSError as error:
+        raise DataProblem(f"{name}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise DataProblem(f"{name}: {error}", _HINT) from error
+    return evidence_of(parse(text, name, _MOST_VALUES if in_folder else _MOST_IN_NAMED), name, report_schema())
 
 
 def evidence_of(data: object, name: str, report: Schema) -> Evidence:
@@ -38,7 +45,7 @@ def evidence_of(data: object, name: str, report: Schema) -> Evidence:
 
     `name`: what messages call the file; `report`: the JSON Schema of reports.
     """
-    if _is_too_deep(data):
+    if is_too_deep(data):
         raise DataProblem(f"{name}: not a report: more than {_MAX_DEPTH} levels of nesting", _HINT)
     if not isinstance(data, dict):
         raise DataProblem(f"{name}: neither a report nor evidence: it is not a JSON object", _HINT)
@@ -47,39 +54,24 @@ def evidence_of(data: object, name: str, report: Schema) -> Evidence:
     if "evidence" not in data and "snapshots" not in data:
         raise DataProblem(f"{name}: neither a report nor evidence", _HINT)
     evidence = data.get("evidence", data)
-    error = first_error(evidence, report["$defs"]["evidence"], report) or _contradiction(evidence)
+    error = first_error(evidence, report["$defs"]["evidence"], report) or contradiction(evidence)
     if error:
         raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}", _HINT)
     return cast("Evidence", evidence)
 
 
-def parse(text: bytes, name: str) -> object:
-    """Return what the JSON `text` contains. Raises DataProblem, which calls the file `name`."""
+def parse(text: bytes, name: str, most: int = _MOST_VALUES) -> object:
+    """Return what the JSON `text` contains. Raises DataProblem, which calls the file `name`; also where there may be
+    more than `most` values."""
+    if len(text) > most and sum(map(text.count, (b",", b"{", b"["))) > most:
+        raise DataProblem(f"{name}: more than {most:,} values: not a report", _HINT)
     try:
         return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise DataProblem(f"{name}: not JSON: {str(error)[:200]}", _HINT) from error
 
 
-def _read(path: str, name: str) -> bytes:
-    try:
-        if path == "-" and sys.stdin is None:
-            raise ValueError("it is closed")
-        fd = os.dup(sys.stdin.fileno()) if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        data = bytearray()
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            for part in parts_of(file, 1 << 20):
-                data += part
-                if len(data) > _LIMIT:
-                    break
-    except (OSError, ValueError) as error:
-        raise DataProblem(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(data) > _LIMIT:
-        raise DataProblem(f"{name}: larger than {_LIMIT >> 20} MiB: not a report", _HINT)
-    return bytes(data)
-
-
-def _is_too_deep(data: object) -> bool:
+def is_too_deep(data: object) -> bool:
     """Whether the nesting is deeper than in any report. What reads the data afterwards is recursive."""
     level = [data]
     for _ in range(_MAX_DEPTH):
@@ -94,8 +86,8 @@ def _refuse(constant: str) -> object:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _contradiction(evidence: Evidence) -> str | None:
-    """Return what is wrong with evidence that follows the schema, None where nothing is."""
+def contradiction(evidence: Evidence) -> str | None:
+    """Return what is wrong with evidence that follows the schema, in one line; None where nothing is."""
     cpus = evidence["cpus"]
     try:
         online = set(parse_cpulist(cpus["online"]))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.model.errors import UsageProblem
-from kvmprobe.report.reading import MATRIX_SUMMARY, parts_of
-from kvmprobe.summary.report_records import LIMIT, START
+from kvmprobe.report.reading import LIMIT, ReportFiles, open_in_folder, open_named, parts_of
+from kvmprobe.summary.report_records import START
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -44,85 +43,68 @@ class Inputs:
 
     def tasks(self) -> Iterator[Task]:
         """The tasks: some files each, or a block of a stream."""
-        batch: list[str] = []
-        for path in self._files():
-            if path == "-" or self._is_stream(path):
-                yield from self._stream(path)
+        batches: dict[bool, list[str]] = {False: [], True: []}  # by whether the files were found in a folder
+        for path, in_folder in self._files():
+            if path.endswith(_STREAM_SUFFIXES) or (not in_folder and self._is_stream(path)):
+                yield from self._stream(path, in_folder)
                 continue
-            batch.append(path)
-            if len(batch) == _FILES:
-                yield batch, None
-                batch = []
-        if batch:
-            yield batch, None
+            batches[in_folder].append(path)
+            if len(batches[in_folder]) == _FILES:
+                yield batches[in_folder], in_folder
+                batches[in_folder] = []
+        for in_folder, batch in batches.items():
+            if batch:
+                yield batch, in_folder
 
-    def _files(self) -> Iterator[str]:
+    def _files(self) -> Iterator[tuple[str, bool]]:
+        """Each file, and whether it was found in a folder."""
         for path in self._paths:
-            if path != "-" and os.path.isdir(path):
-                yield from self._walk(path)
-            else:
-                yield path
-
-    def _walk(self, top: str) -> Iterator[str]:
-        for folder, folders, names in os.walk(top, onerror=self._unreadable):
-            self.ignored += sum(os.path.islink(os.path.join(folder, name)) for name in folders)  # not followed
-            for name in names:
-                if name.endswith(_SUFFIXES) and name != MATRIX_SUMMARY:
-                    path = os.path.join(folder, name)
-                    if name.endswith(_STREAM_SUFFIXES) and not os.path.isfile(path):
-                        self.bad.append((path, 0, "is not a file"))  # opening a pipe would wait for a writer
-                    else:
-                        yield path
-                else:
-                    self.ignored += 1
-
-    def _unreadable(self, error: OSError) -> None:
-        self.bad.append((str(error.filename), 0, f"cannot be read: {error.strerror}"))
+            if path == "-" or not os.path.isdir(path):
+                yield path, False
+                continue
+            files = ReportFiles(path, _SUFFIXES)
+            for file in files:
+                yield file, True
+            self.bad += [(file, 0, why) for file, why in files.bad]
+            self.ignored += files.ignored
 
     def _is_stream(self, path: str) -> bool:
-        """Whether it may be larger than one report. Pipes that the user named are streams as well: /dev/stdin, <(…)."""
-        if path.endswith(_STREAM_SUFFIXES):
-            return True
-        if path in self._paths and not os.path.isfile(path):
-            return os.path.exists(path)
+        """Whether a file that the user named may be larger than one report. Pipes are: -, /dev/stdin, <(...)."""
+        if path == "-" or not os.path.isfile(path):
+            return path == "-" or os.path.exists(path)
         try:
-            return path in self._paths and os.path.getsize(path) > LIMIT
+            return os.path.getsize(path) > LIMIT
         except OSError:
             return False
 
-    def _stream(self, path: str) -> Iterator[Task]:
+    def _stream(self, path: str, in_folder: bool) -> Iterator[Task]:
         name = "standard input" if path == "-" else path
         line = 0
-        source = _Source(path)
+        source = _Source(path, in_folder)
         for line, block in _blocks(source):
             if block is None:
                 self.bad.append((name, line, f"larger than {LIMIT >> 20} MiB: not a report"))
             else:
                 yield (name, line, True), block
         if source.error is not None:
-            why = getattr(source.error, "strerror", None) or source.error
-            self.bad.append((name, 0, f"cannot be read{' to its end' if line else ''}: {why}"))
+            self.bad.append((name, 0, _why(source.error, bool(line))))
         elif not line:
             self.bad.append((name, 0, "is empty"))
 
 
-def _open(path: str) -> BinaryIO:
-    if path == "-":
-        if sys.stdin is None:
-            raise ValueError("it is closed")
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
-    if path.endswith(".gz"):
-        import gzip
-
-        return gzip.open(path)  # type: ignore[return-value]
-    return open(path, "rb", buffering=0)
+def _why(error: Exception, has_begun: bool) -> str:
+    """Why a file is not read, or not to its end."""
+    if type(error) is ValueError:
+        return str(error)
+    return f"cannot be read{' to its end' if has_begun else ''}: {getattr(error, 'strerror', None) or error}"
 
 
 class _Source:
     """A file in pieces. `error`: what ended it early. All pieces before that are given, also of a damaged .gz."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, in_folder: bool) -> None:
         self._path = path
+        self._in_folder = in_folder
         self.error: Exception | None = None
 
     def pieces(self) -> Iterator[bytes]:
@@ -131,8 +113,8 @@ class _Source:
         parts: list[bytes] = []
         size = 0
         try:
-            with _open(self._path) as file:
-                for part in parts_of(file, _PART):
+            with open_in_folder(self._path) if self._in_folder else open_named(self._path) as file:
+                for part in parts_of(_unpacked(file) if self._path.endswith(".gz") else file, _PART):
                     parts.append(part)
                     size += len(part)
                     if size >= _BLOCK:
@@ -142,6 +124,12 @@ class _Source:
             self.error = error
         if parts:
             yield b"".join(parts)
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    import gzip
+
+    return gzip.open(file)  # type: ignore[return-value]
 
 
 def _blocks(source: _Source) -> Iterator[tuple[int, bytes | None]]:

@@ -1,8 +1,8 @@
 """From the bytes of reports to rows: the work of each process of a summary.
 
 A verdict is always one of this version. The verdict that this same version has stored is taken as it is, since judging
-is a pure function of the evidence. All other reports are checked against the schema and judged again, which takes some
-ten times longer.
+is a pure function of the evidence; but it is only taken where judging would accept the evidence. All other reports are
+judged again, which takes some times longer.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from collections.abc import Iterator
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.formats.row_values import Malformed, row_values
 from kvmprobe.judge import SCHEMA, judge
+from kvmprobe.model.compiled_schema import compile_schema
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.json_schema import report_schema
-from kvmprobe.report.reading import read_regular
-from kvmprobe.report.stored_report import evidence_of, parse
+from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
+from kvmprobe.report.stored_report import contradiction, evidence_of, is_too_deep, parse
 
 if TYPE_CHECKING:
     from typing import Any
 
     from kvmprobe.formats.host_row import RowValues
+    from kvmprobe.model.compiled_schema import Follows
     from kvmprobe.model.json_schema import Schema
 
-    # Files; or a block of one file: its name, the number of the first line, whether the file has several records.
-    Task = tuple[list[str], None] | tuple[tuple[str, int, bool], bytes]
+    # Files, and whether they were found in a folder; or a block of one file: its name, the number of the first line,
+    # whether the file has several records.
+    Task = tuple[list[str], bool] | tuple[tuple[str, int, bool], bytes]
     Found = list[tuple[str, int, RowValues]]  # file, line (0: the whole file is one report), row
     Bad = list[tuple[str, int, str]]  # file, line, why it could not be read
     Batch = tuple[Found, Bad, int]  # and how many were judged again
 
 
-LIMIT = 16 << 20  # bytes of one report; a report of 1,024 CPUs has 1.5 MiB
+# More records than _MANY, of less than _SHORTEST bytes on average, are not parsed one by one: a small .gz may have
+# millions of "{}".
+_MANY, _SHORTEST = 10_000, 500
 START = b"\n{"  # where the next record begins: only the first "{" of an indented report is in the first column
 
 
@@ -41,7 +46,8 @@ class Reader:
     def __init__(self, judge_all: bool, with_details: bool) -> None:
         self._judge_all = judge_all
         self._with_details = with_details
-        self._schema: Schema | None = None
+        self._report_schema: Schema | None = None
+        self._follows_schema: Follows | None = None
         self._same: dict[Any, Any] = {}
 
     def __call__(self, task: Task) -> Batch:
@@ -70,10 +76,8 @@ class Reader:
         row = None if self._judge_all else self._stored_row(data)
         is_new = row is None
         if row is None:
-            if self._schema is None:
-                self._schema = report_schema()
             tool = data["tool"] if isinstance(data, dict) and "tool" in data else {"version": "unknown"}
-            judged = {**judge(evidence_of(data, "", self._schema)), "tool": tool}
+            judged = {**judge(evidence_of(data, "", self._schema())), "tool": tool}
             row = row_values(judged, self._with_details)
         name, taken_at, profile, details = row
         # Equal values are passed on, and kept, once.
@@ -91,26 +95,44 @@ class Reader:
         if not isinstance(tool, dict) or (tool.get("name"), tool.get("version")) != ("kvmprobe", __version__):
             return None
         try:
-            return row_values(data, self._with_details)
+            row = row_values(data, self._with_details)
         except Malformed:
             return None
+        if self._follows_schema is None:
+            schema = self._schema()
+            self._follows_schema = compile_schema(schema["$defs"]["evidence"], schema)
+        evidence = data["evidence"]
+        # Where it is no evidence, judging it again gives the reason.
+        if is_too_deep(data) or not self._follows_schema(evidence) or contradiction(evidence):
+            return None
+        return row
+
+    def _schema(self) -> Schema:
+        if self._report_schema is None:
+            self._report_schema = report_schema()
+        return self._report_schema
 
 
 def _records(task: Task) -> Iterator[tuple[str, int, bytes | str]]:
     """Each record with its file and line; text instead of bytes is the reason why it could not be read."""
-    if task[1] is not None:
+    if isinstance(task[1], bytes):
         (file, first, has_several), block = task
         yield from ((file, line, text) for line, text in _split(block, first, has_several))
         return
-    for file in task[0]:
-        text = _read(file)
+    files, in_folder = task
+    for file in files:
+        text = _read(file, in_folder)
         if isinstance(text, str):
             yield file, 0, text
         else:
             yield from ((file, line, record) for line, record in _split(text, 1, START in text))
 
 
-def _split(block: bytes, line: int, has_several: bool) -> Iterator[tuple[int, bytes]]:
+def _split(block: bytes, line: int, has_several: bool) -> Iterator[tuple[int, bytes | str]]:
+    number = block.count(START) + 1
+    if number > _MANY and len(block) < number * _SHORTEST:
+        yield line, f"{number:,} records in {len(block):,} bytes: these are not reports"
+        return
     start = 0
     while start < len(block):
         end = block.find(START, start) + 1 or len(block)
@@ -122,10 +144,10 @@ def _split(block: bytes, line: int, has_several: bool) -> Iterator[tuple[int, by
         start = end
 
 
-def _read(path: str) -> bytes | str:
+def _read(path: str, in_folder: bool) -> bytes | str:
     """The content of a file, or text with the reason why it could not be read."""
     try:
-        text = read_regular(path, LIMIT)
+        text = read_all(open_in_folder(path) if in_folder else open_named(path), LIMIT)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     except ValueError as error:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kvmprobe.formats import text
 from kvmprobe.judge import judge
+from kvmprobe.model.compiled_schema import compile_schema
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.json_schema import first_error, report_schema
 from kvmprobe.model.verdict_status import EXIT_STATUS
@@ -85,13 +86,17 @@ def mutations() -> Iterator[None]:
         NUMBERS.append(f"mutated reports: {MUTATED['judged']} judged, {MUTATED['refused']} refused, 0 wrong")
 
 
+COMPILED = compile_schema(report_schema(), report_schema())
+
+
 @settings(max_examples=400)
 @given(
     place=st.sampled_from([(report, path) for report in REPORTS for path in paths(report) if path]),
     value=st.just(...) | st.sampled_from([None, "", "0x0", "0-7", {"error": "EIO"}, -1, True, [], {}]) | ANYTHING,
 )
 def test_mutated_report_is_judged_or_refused(place: tuple[Any, Any], value: Any, tmp_path_factory: Any) -> None:
-    """Whatever value one field has: a judgement or a DataProblem. first_error() and jsonschema find the same errors."""
+    """Whatever value one field has: a judgement or a DataProblem. first_error(), the compiled schema and
+    jsonschema find the same errors."""
     report, path = place
     data = changed(*path, value=value, report=report)
     file = tmp_path_factory.getbasetemp() / "mutated.json"
@@ -100,7 +105,7 @@ def test_mutated_report_is_judged_or_refused(place: tuple[Any, Any], value: Any,
     schema = report_schema()
     ours = first_error(mutated, schema, schema)
     theirs = next(jsonschema.Draft202012Validator(schema).iter_errors(mutated), None)
-    assert (ours is None) == (theirs is None), (ours, theirs)
+    assert (ours is None) == (theirs is None) == COMPILED(mutated), (ours, theirs)
     report = refused = None
     try:
         report = judge(load(str(file)))

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from kvmprobe.summary.fleet import NAMED
+from tests.helpers.counted import NUMBERS
 from tests.helpers.fleet_reports import equal_hosts, host, lines, write_reports
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
-from tests.helpers.stored_files import BAD
+from tests.helpers.stored_files import BAD, changed
 from tests.helpers.summaries import counts, summary
 
 
@@ -53,9 +55,9 @@ def test_a_damaged_file_hides_no_other(tmp_path: Path) -> None:
     for name, content in {**BAD, "too large": b"x" * (17 << 20)}.items():
         (tmp_path / f"bad {name}.json").write_bytes(content)
     (tmp_path / "bad link.json").symlink_to("nowhere")
-    # Only a report that is judged again is checked against the whole schema.
     data, status = summary("--judge", tmp_path)
     assert (status, counts(data, "status")) == (65, {"confirmed": 3})
+    assert summary(tmp_path)[0]["bad"] == data["bad"]
     assert [one["file"] for one in data["bad"]] == sorted(map(str, tmp_path.glob("bad *.json")))
     done = kvmprobe("summary", "-v", tmp_path)
     assert done.returncode == 65
@@ -107,17 +109,134 @@ def test_a_read_without_data_is_not_the_end_of_a_stream(command: str) -> None:
 def test_a_device_among_reports_is_not_opened(tmp_path: Path) -> None:
     """Opening some devices starts them: a watchdog, for example."""
     write_reports(tmp_path, equal_hosts(1))
-    (tmp_path / "x.json").symlink_to("/dev/zero")
-    if shutil.which("strace") is None:
-        pytest.skip("no strace here")
+    if shutil.which("strace") is None or os.geteuid() != 0:
+        pytest.skip("needs strace, and root to make a device")
+    os.mknod(tmp_path / "x.json", stat.S_IFCHR | 0o666, os.makedev(1, 5))  # that of /dev/zero
+    os.mknod(tmp_path / "y.jsonl", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     log = tmp_path / "calls"
     command = ["strace", "-f", "-y", "-qq", "-e", "trace=open,openat", "-o", str(log)]
-    command += [sys.executable, "-m", "kvmprobe", "summary", "--jobs", "1", str(tmp_path)]
+    command += [sys.executable, "-m", "kvmprobe", "summary", "--jobs", "1", str(tmp_path), str(tmp_path / "x.json")]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 65, done.stderr
-    calls = [line for line in log.read_text().splitlines() if "/dev/zero" in line]
+    calls = [line for line in log.read_text().splitlines() if "/x.json" in line or "/y.jsonl" in line]
     assert calls
     assert all("O_PATH" in call for call in calls)
+
+
+STUCK = ("/proc/kmsg", "/proc/self/environ", "/sys/kernel/mm/transparent_hugepage/enabled", "/dev/zero", "/etc/passwd")
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "json.gz"])
+@pytest.mark.parametrize("target", STUCK)
+def test_a_link_in_a_folder_is_not_followed(target: str, suffix: str, tmp_path: Path) -> None:
+    """/proc/kmsg is a regular file by its mode, and a read of it waits for the next line of the kernel's log."""
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+        write_reports(tmp_path / folder, equal_hosts(2))
+        (tmp_path / folder / f"evil.{suffix}").symlink_to(target)
+    data, status = summary(tmp_path / "new")
+    assert (status, counts(data, "status")) == (65, {"confirmed": 2})
+    assert [one["error"] for one in data["bad"]] == ["is a link, and links in a folder are not followed"]
+    done = kvmprobe("compare", tmp_path / "old", tmp_path / "new")
+    if suffix == "json":
+        assert (done.returncode, done.stderr.count("is a link, and links in a folder")) == (65, 2), done.stderr
+    else:
+        assert done.returncode == 0
+
+
+def test_a_link_to_a_report_of_the_same_folder_is_ignored(tmp_path: Path) -> None:
+    """As in a folder that Kubernetes mounts from a ConfigMap."""
+    (tmp_path / "..data").mkdir()
+    write_reports(tmp_path / "..data", equal_hosts(2))
+    for name in ("0.json", "1.json"):
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    (tmp_path / "text").write_text("not a report")
+    (tmp_path / "2.json").symlink_to("text")
+    data, status = summary(tmp_path)
+    assert (status, counts(data, "status")) == (65, {"confirmed": 2})
+    assert [one["file"] for one in data["bad"]] == [str(tmp_path / "2.json")]
+    assert "3 other files in the folders ignored" in kvmprobe("summary", tmp_path).stdout
+
+
+@pytest.mark.parametrize("target", STUCK[:-1])
+@pytest.mark.parametrize("command", ["judge", "summary", "compare"])
+def test_a_named_link_to_a_file_without_end_is_refused(command: str, target: str, tmp_path: Path) -> None:
+    (tmp_path / "evil.json").symlink_to(target)
+    files = [tmp_path / "evil.json"] * (2 if command == "compare" else 1)
+    done = kvmprobe(command, *files)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert re.search(r"evil\.json: is (empty|not a file)", done.stderr)
+
+
+@pytest.mark.parametrize("content", [b"{}\n", b'{"a":0}\n', b"[" + b"{}," * 999 + b"{}]\n{\n"])
+def test_a_small_file_that_unpacks_to_a_lot_takes_seconds(content: bytes, tmp_path: Path) -> None:
+    """300 KB of .gz had 100 million records, and each was parsed and remembered."""
+    write_reports(tmp_path, equal_hosts(2))
+    with gzip.open(tmp_path / "evil.json.gz", "wb", compresslevel=9) as file:
+        block = content * (10_000_000 // len(content))
+        for _ in range(30):
+            file.write(block)
+    assert (tmp_path / "evil.json.gz").stat().st_size < 3_000_000
+    started = time.monotonic()
+    data, status = summary(tmp_path)
+    NUMBERS.append(f"summary: {time.monotonic() - started:.1f} s for 300 MB of {content[:8]!r} in a small .gz")
+    assert (status, counts(data, "status")) == (65, {"confirmed": 2})
+    assert data["bad"]
+    assert time.monotonic() - started < DEADLINE_S
+
+
+def test_millions_of_values_cost_little_memory(tmp_path: Path) -> None:
+    """16 MiB of "{}," are 400 MB as Python's objects, in each process."""
+    (tmp_path / "evil.json").write_bytes(b"[" + b"{}," * 5_000_000 + b"{}]")
+    write_reports(tmp_path, equal_hosts(2))
+    for command in (["summary", "--jobs", "1", tmp_path], ["judge", tmp_path / "evil.json"]):
+        code = (
+            "import resource; resource.setrlimit(resource.RLIMIT_AS, (300 << 20,) * 2); from kvmprobe.cli import main"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", f"{code}; main.entry()", *map(str, command)],
+            cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 65, done.stderr
+        assert "values: not a report" in done.stdout + done.stderr
+
+
+NO_EVIDENCE = [
+    ("evidence", "snapshots"), ("evidence", "uevents"), ("evidence", "guest"), ("evidence", "ioctls", "KVM_CREATE_VM"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", NO_EVIDENCE, ids=lambda path: path[-1])
+def test_a_stored_verdict_without_its_evidence_does_not_count(path: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(changed(*path, value=...))
+    assert kvmprobe("judge", tmp_path / "a.json").returncode == 65
+    done = kvmprobe("summary", tmp_path)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert f"{path[-1]} is missing" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["a\nkvmprobe: forged.json", "a\rforged.json", "a\x1b[31mforged.json"])
+def test_the_name_of_a_file_forges_no_line(name: str, tmp_path: Path) -> None:
+    folders = [tmp_path / "old", tmp_path / "new"]
+    for folder in folders:
+        folder.mkdir()
+        write_reports(folder, equal_hosts(2))
+        (folder / name).write_text("{}")
+    outputs = [
+        kvmprobe("judge", folders[0] / name),
+        kvmprobe("judge", "--format", "nagios", folders[0] / name),
+        kvmprobe("summary", folders[0]),
+        kvmprobe("summary", "-q", folders[0]),
+        kvmprobe("compare", *folders),
+        kvmprobe("compare", "-v", *folders),
+        kvmprobe("summary", folders[0] / "none" / name),
+    ]
+    for done in outputs:
+        assert done.returncode in (3, 64, 65)
+        for line in (done.stdout + done.stderr).splitlines():
+            assert line.isprintable()
+            assert not line.startswith(("kvmprobe: forged", "forged"))
+    assert len(outputs[1].stdout.splitlines()) == 2
 
 
 def test_a_link_to_a_folder_is_ignored_and_counted(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class VmProbe:
         if not self.root.is_real and not self.root.exists("/dev"):
             return None  # A folder without /dev is no running machine: whether /dev/kvm opens there is unknown.
         try:
-            device = kvm.Kvm(self.root.path(self.device["path"]))
+            device = kvm.Kvm(self.device["path"], self.root)
         except OSError as error:
             self.device["opened"] = failure(error)
             return None

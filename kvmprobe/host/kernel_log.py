@@ -190,7 +190,7 @@ def _parse(record: str) -> Iterator[tuple[int, LogLine]]:
     """
     head, _, body = record.partition(";")
     fields = head.split(",")
-    if len(fields) < 3 or not all(field.isascii() and field.isdigit() for field in fields[:3]):
+    if len(fields) < 3 or not all(field.isascii() and field.isdigit() and len(field) < 20 for field in fields[:3]):
         return
     if int(fields[0]) >> 3 == 0:
         yield int(fields[1]), {"seconds": int(fields[2]) / 1e6, "text": body.partition("\n")[0]}
@@ -200,14 +200,14 @@ def _stored_lines(fd: int) -> Iterator[tuple[int, LogLine]]:
     """The lines of a stored copy: of /dev/kmsg, of dmesg, or of journalctl. A line without a time since boot has that
     of the line before. Raises OSError."""
     kmsg = re.compile(r"\d+,\d+,\d+,[^;]*;")
-    dmesg = re.compile(r"(?:<\d+>)?\[ *(?P<seconds>\d+\.\d+)\](?:\[[^\]]*\])? ?(?P<text>.*)")
+    dmesg = re.compile(r"(?:<\d+>)?\[ *(?P<seconds>\d{1,12}\.\d{1,9})\](?:\[[^\]]*\])? ?(?P<text>.*)")
     other_time = re.compile(r"\[[^\]]*\] |\S.{14,40}? kernel: (?:\[ *\d+\.\d+\] )?")
     ends = time.monotonic() + _DEADLINE_S
     seconds, size = 0.0, 0
     with open(fd, "rb", closefd=False) as file:
         for number, raw in enumerate(iter(lambda: file.readline(_RECORD_BYTES), b"")):
             size += len(raw)
-            if size > _FILE_BYTES or (number % 1024 == 0 and time.monotonic() > ends):
+            if size > _FILE_BYTES or (number % 64 == 0 and time.monotonic() > ends):
                 return
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
             if kmsg.match(line):

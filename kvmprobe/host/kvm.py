@@ -19,6 +19,8 @@ from kvmprobe.host.sysroot import close_fd
 if TYPE_CHECKING:
     from typing import TypeVar
 
+    from kvmprobe.host.sysroot import Sysroot
+
     _Self = TypeVar("_Self", bound="_Descriptor")
 
 
@@ -149,10 +151,10 @@ class _Descriptor:
 
 
 class Kvm(_Descriptor):
-    """/dev/kvm, opened at `path`. Raises OSError: ENOENT, ENODEV (absent), EACCES, EPERM (not permitted)."""
+    """/dev/kvm, opened at `path` of `root`. Raises OSError: ENOENT, ENODEV (absent), EACCES, EPERM (not permitted)."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    def __init__(self, path: str, root: Sysroot | None = None) -> None:
+        super().__init__(root.open(path, os.O_RDWR) if root else os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
     def api_version(self) -> int:
         """KVM_GET_API_VERSION: return the version of the API, which is 12."""

@@ -32,7 +32,7 @@ def read_node(root: Sysroot, node: str) -> Device:
         "opened": None,
     }
     try:
-        status = os.stat(root.path(node))
+        status = root.stat(node)
     except OSError:
         return device  # Opening it answers with the same error, which is then recorded.
     device["type"] = _TYPES.get(stat.S_IFMT(status.st_mode), "other")

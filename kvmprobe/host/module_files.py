@@ -5,7 +5,6 @@ Sources: modprobe(8), modprobe.d(5), depmod(8), Documentation/kbuild/kbuild.rst 
 
 from __future__ import annotations
 
-import os
 import re
 
 from kvmprobe import TYPE_CHECKING
@@ -49,7 +48,7 @@ def _folder(root: Sysroot, name: str, release: str) -> str | Failure | None:
     """The folder of the kernel's modules; None where it does not exist."""
     folder = f"{name}/modules/{release}"
     try:
-        os.stat(root.path(folder))
+        root.stat(folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

@@ -38,7 +38,7 @@ def status_field(root: Sysroot, pid: int, name: str) -> str | None:
 def count_vms(root: Sysroot, pid: int) -> int:
     """Return how many VMs a process has open, as far as this user may read /proc/PID/fd (else 0)."""
     folder = f"/proc/{pid}/fd"
-    return sum(_link_target(root.path(f"{folder}/{fd}")) == VM_INODE for fd in root.list_folder(folder))
+    return sum(_link_target(root, f"{folder}/{fd}") == VM_INODE for fd in root.list_folder(folder))
 
 
 def vm_users(root: Sysroot, own_pids: Collection[int] = ()) -> list[VmUser]:
@@ -53,8 +53,8 @@ def vm_users(root: Sysroot, own_pids: Collection[int] = ()) -> list[VmUser]:
     return users
 
 
-def _link_target(path: str) -> str | None:
+def _link_target(root: Sysroot, name: str) -> str | None:
     try:
-        return os.readlink(path)
+        return root.read_link(name)
     except OSError:
         return None

@@ -9,10 +9,12 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
+    from kvmprobe.host.sysroot_folder import SysrootFolder
     from kvmprobe.model.evidence import Reading
 
 
-_MAX_BYTES = 64 << 20  # /proc/cpuinfo of the largest machines has a few MiB.
+_MAX_BYTES = 64 << 20  # of a file; /proc/cpuinfo of the largest machines has a few MiB
+_MAX_ALL_BYTES = 256 << 20  # of all files of another root together
 
 
 def close_fd(fd: int) -> None:
@@ -24,26 +26,48 @@ def close_fd(fd: int) -> None:
 
 
 class Sysroot:
-    """A folder that stands for "/". `is_real` is True where it is "/" itself."""
+    """A folder that stands for "/". `is_real` is True where it is "/" itself. No link leads out of another root."""
 
     def __init__(self, path: str = "/") -> None:
         self.is_real = os.path.realpath(path) == "/"
         self._prefix = "" if self.is_real else path.rstrip("/")
+        self._folder: SysrootFolder | None = None
+        self._left = _MAX_ALL_BYTES
+        if not self.is_real:
+            from kvmprobe.host.sysroot_folder import SysrootFolder
+
+            self._folder = SysrootFolder(path)
 
     def path(self, name: str) -> str:
-        """Return where the file with the absolute name `name` is."""
+        """Return the name of a file as a user of this machine writes it. Whoever opens it follows links anywhere."""
         return self._prefix + name
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return the status of a file, folder or device. Raises OSError."""
+        return self._folder.stat(name) if self._folder else os.stat(name)
+
+    def read_link(self, name: str) -> str:
+        """Return the text of a link. Raises OSError."""
+        return self._folder.read_link(name) if self._folder else os.readlink(name)
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file, folder or device with this name."""
-        return os.path.exists(self.path(name))
+        if self._folder is None:
+            return os.path.exists(name)
+        try:
+            self._folder.stat(name)
+            return True
+        except (OSError, ValueError):
+            return False
 
-    def open(self, name: str) -> int:
-        """Open a file or device for reading and return the descriptor. Raises OSError.
+    def open(self, name: str, flags: int = os.O_RDONLY | os.O_NONBLOCK) -> int:
+        """Open a file or device and return the descriptor. Raises OSError.
 
         O_NONBLOCK: a named pipe in the place of a file must not block.
         """
-        return os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if self._folder is None:
+            return os.open(name, flags | os.O_CLOEXEC)
+        return self._folder.open(name, flags)
 
     def read_text(self, name: str) -> str:
         """Return the content of a file without white space at its ends; undecodable bytes are replaced.
@@ -57,9 +81,17 @@ class Sysroot:
             while size < _MAX_BYTES and (part := os.read(fd, 1 << 20)):
                 parts.append(part)
                 size += len(part)
+                if self._folder:
+                    self._count(len(part))
         finally:
             close_fd(fd)
         return b"".join(parts).decode("utf-8", "replace").strip()
+
+    def _count(self, size: int) -> None:
+        """Raise OSError where the files of another root have more in all than any machine's."""
+        self._left -= size
+        if self._left < 0:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
     def read_value(self, name: str) -> Reading:
         """Return the content of a file, None where it does not exist, {"error": …} where it cannot be read."""
@@ -76,8 +108,8 @@ class Sysroot:
     def list_folder(self, name: str) -> list[str]:
         """Return the sorted names in a folder, [] where it cannot be listed."""
         try:
-            return sorted(os.listdir(self.path(name)))
-        except OSError:
+            return sorted(self._folder.list(name) if self._folder else os.listdir(name))
+        except (OSError, ValueError):
             return []
 
     def read_register(self, fd: int, number: int, size: int) -> bytes:

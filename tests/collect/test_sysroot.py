@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.run_kvmprobe import kvmprobe
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT, kvmprobe
 
 CPUINFO = """\
 processor	: {cpu}
@@ -280,7 +285,7 @@ def test_the_guest_runs_only_where_svme_is_known_to_be_1(
     """The real /dev/kvm, with registers from files: where SVME is 0, VMRUN would be an oops."""
     if not {0, 1} <= os.sched_getaffinity(0):
         pytest.skip("needs two CPUs")
-    (host.path / "dev/kvm").symlink_to("/dev/kvm")
+    os.mknod(host.path / "dev/kvm", stat.S_IFCHR | 0o600, os.stat("/dev/kvm").st_rdev)
     for cpu, value in enumerate(efer):
         if value is None:
             host.remove(f"/dev/cpu/{cpu}/msr")
@@ -289,6 +294,90 @@ def test_the_guest_runs_only_where_svme_is_known_to_be_1(
     evidence = json.loads(kvmprobe("check", "--json", "--sysroot", host.path).stdout)["evidence"]
     assert evidence["ioctls"]["KVM_CREATE_VM"] == 0
     assert {run["cpu"]: run["result"] for run in evidence["guest"]} == results
+
+
+@pytest.fixture
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder outside of the root, with a file that may not be read through it."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "secret").write_text("kvm: secret\n")
+    return folder
+
+
+@pytest.mark.parametrize("up", ["", "../../../../../../../../../.."])
+def test_no_link_leads_out_of_the_root(host: Host, outside: Path, up: str) -> None:
+    """As after chroot(2): an absolute link, and one with too many "..", starts at the root."""
+    for name in ("/proc/cmdline", "/var/log/dmesg", "/sys/module/kvm_amd/parameters/npt", "/proc/sys/kernel/hostname"):
+        path = host.path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to(f"{up}{outside}/secret")
+    (host.path / "etc").symlink_to(f"{up}{outside}")
+    (outside / "modprobe.d").mkdir()
+    (outside / "modprobe.d/a.conf").write_text("blacklist kvm_amd # secret\n")
+    assert "secret" not in json.dumps(host.probe())
+
+
+def test_links_within_the_root_are_followed(host: Host) -> None:
+    """As in sysfs: a relative link, an absolute one, and a folder that is a link."""
+    os.rename(host.path / "sys/module", host.path / "modules")
+    (host.path / "sys/module").symlink_to("/modules")
+    host.write("/sys/devices/virtual/misc/kvm/dev", "10:232\n")
+    host.remove("/sys/class/misc/kvm/dev")
+    (host.path / "sys/class/misc/kvm").rmdir()
+    (host.path / "sys/class/misc/kvm").symlink_to("../../devices/virtual/misc/kvm")
+    os.rename(host.path / "proc/cpuinfo", host.path / "cpuinfo")
+    (host.path / "proc/cpuinfo").symlink_to("../../../cpuinfo")
+    evidence = host.probe()["evidence"]
+    assert evidence["modules"]["kvm_amd"]["parameters"] == {"npt": "Y"}
+    assert evidence["device"]["registered"] is True
+    assert evidence["cpus"]["cpuinfo"]["1"]["vendor_id"] == "AuthenticAMD"
+
+
+def test_links_in_a_circle_are_an_error(host: Host) -> None:
+    host.remove("/proc/cpuinfo")
+    (host.path / "proc/cpuinfo").symlink_to("cpuinfo")
+    assert host.probe()["evidence"]["cpus"]["cpuinfo"] == {"error": "ELOOP"}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here")
+def test_the_devices_of_this_host_are_not_opened(host: Host, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for name in ("dev/kvm", "dev/kmsg"):
+        (host.path / name).symlink_to(f"/{name}")
+    log = tmp_path_factory.mktemp("strace") / "calls"
+    command = ["strace", "-f", "-y", "-qq", "-e", "trace=openat,open", "-o", str(log)]
+    command += [sys.executable, "-m", "kvmprobe", "check", "--sysroot", str(host.path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode in (1, 3), done.stderr
+    opened = [line.rpartition("= ")[2] for line in log.read_text().splitlines()]
+    assert opened
+    assert not [call for call in opened if "</dev/k" in call]
+
+
+NEVER_ENDING = {
+    "a sparse file": lambda path: os.truncate(path, 1 << 40),
+    "digits": lambda path: path.write_bytes((b"7," + b"9" * 8000 + b"," + b"9" * 8000 + b",-;x\n") * 4000),
+    "short lines": lambda path: path.write_bytes(b"7,1,1,-;kvm: x\n" * 5_000_000),
+}
+
+
+@pytest.mark.parametrize("fill", NEVER_ENDING.values(), ids=NEVER_ENDING.keys())
+def test_a_log_without_end_takes_seconds(host: Host, fill: Callable[[Path], object]) -> None:
+    host.write("/dev/kmsg", "")
+    fill(host.path / "dev/kmsg")
+    started = time.monotonic()
+    report = json.loads(kvmprobe("--json", "--sysroot", host.path).stdout)
+    assert time.monotonic() - started < 15
+    assert len(report["evidence"]["log"]["lines"]) <= 100
+
+
+def test_files_without_end_take_seconds(host: Host) -> None:
+    for index in range(100):
+        host.write(f"/etc/modprobe.d/{index}.conf", "")
+        os.truncate(host.path / f"etc/modprobe.d/{index}.conf", 1 << 40)
+    started = time.monotonic()
+    kvmprobe("--json", "--sysroot", host.path)
+    assert time.monotonic() - started < 15
 
 
 def test_a_thousand_cpus_fold_into_one_line(host: Host) -> None:

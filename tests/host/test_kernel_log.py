@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -153,7 +154,11 @@ def test_no_log_at_all(tmp_path: Path) -> None:
 def test_a_log_that_never_ends(tmp_path: Path) -> None:
     """As /dev/zero, a device that always has something to read."""
     (tmp_path / "dev").mkdir()
-    (tmp_path / "dev/kmsg").symlink_to("/dev/zero")
+    try:
+        os.mknod(tmp_path / "dev/kmsg", stat.S_IFCHR | 0o600, os.stat("/dev/zero").st_rdev)
+        os.close(os.open(tmp_path / "dev/kmsg", os.O_RDONLY))
+    except PermissionError:
+        pytest.skip("no device can be made here")
     started = time.monotonic()
     assert read_log(Sysroot(str(tmp_path))) == {"error": None, "lines": []}
     assert time.monotonic() - started < 30

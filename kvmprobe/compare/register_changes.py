@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, SAME, Difference, Side, rate_numbers
-from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, group
+from kvmprobe.model.cpu_lists import cpu_names, few_groups, format_cpulist, group
 from kvmprobe.model.registers import EFER, SEV_STATUS, SNAPSHOT_REGISTERS, VM_CR, VM_HSAVE_PA, Register
 from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
 
@@ -58,13 +58,11 @@ def _values(side: Side, register: Register, phases: Sequence[str]) -> dict[int, 
 
 def page_texts(values: dict[int, str]) -> dict[int, str]:
     """OWN_PAGE or SHARED_PAGE in place of each address; "0x0" and errors stay."""
-    addresses = [value for value in values.values() if value.startswith("0x")]
+    number: dict[str, int] = {}
+    for value in values.values():
+        number[value] = number.get(value, 0) + 1
     return {
-        cpu: value
-        if not value.startswith("0x") or value == "0x0"
-        else OWN_PAGE
-        if addresses.count(value) == 1
-        else SHARED_PAGE
+        cpu: value if not value.startswith("0x") or value == "0x0" else OWN_PAGE if number[value] == 1 else SHARED_PAGE
         for cpu, value in values.items()
     }
 
@@ -73,7 +71,8 @@ def _text(values: dict[int, tuple[str, ...]]) -> str:
     groups = group(values)
     if len(groups) == 1:
         return _steps(next(iter(groups)))
-    return ", ".join(f"{_steps(steps)} on {cpu_names(cpus)}" for steps, cpus in groups.items())
+    first, more = few_groups(groups)
+    return ", ".join([*(f"{_steps(steps)} on {cpu_names(cpus)}" for steps, cpus in first), *([more] if more else [])])
 
 
 def _steps(values: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kvmprobe.formats.text_lines import Line
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.cpu_lists import cpu_names, group
+from kvmprobe.model.cpu_lists import cpu_names, few_groups, group
 from kvmprobe.model.printable import columns, counted, cut
 from kvmprobe.model.registers import SNAPSHOT_REGISTERS, VM_HSAVE_PA
 from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
@@ -37,7 +37,10 @@ def table(facts: Facts, every_cpu: bool, merge: bool = False) -> Iterator[Line]:
         if every_cpu:
             rows += [[register.name, f"cpu{cpu}", *row] for cpu, row in by_cpu.items()]
         else:
-            rows += [[register.name, _names(cpus), *row] for row, cpus in group(by_cpu).items()]
+            first, more = few_groups(group(by_cpu))
+            rows += [[register.name, _names(cpus), *row] for row, cpus in first]
+            if more:
+                rows.append([register.name, more])
     yield from map(Line, columns(_merged(rows) if merge else rows))
 
 
@@ -91,7 +94,8 @@ def _titles(facts: Facts) -> dict[str, str]:
 
 def _pages(texts: dict[int, str]) -> dict[int, str]:
     """VM_HSAVE_PA differs on each CPU: what matters is whether each CPU has a page of its own (APM vol. 2, 15.30.4)."""
-    pages = [value for value in texts.values() if value.startswith("0x") and value != "0x0"]
-    if len(set(pages)) < len(pages):
+    addresses = [value for value in texts.values() if value.startswith("0x") and value != "0x0"]
+    pages = set(addresses)
+    if len(pages) < len(addresses):
         return texts  # two CPUs share a page, so the values matter
     return {cpu: "a page each" if value in pages else value for cpu, value in texts.items()}

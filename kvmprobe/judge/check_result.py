@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.cpu_lists import cpu_names, fold, group, text_of
+from kvmprobe.model.cpu_lists import cpu_names, few_groups, fold, group, text_of
 
 if TYPE_CHECKING:
     from typing import Callable, TypeVar
@@ -106,9 +106,10 @@ def by_cpu(values: Mapping[int, _T], judge: Callable[[int, _T], CpuResult]) -> d
 
 
 def quote(values: Mapping[int, object], name: str, sign: str = " = ") -> list[str]:
-    """["cpu0-1: VM_CR = 0x18"]: lines for `because`, one for each group of CPUs with the same value."""
-    groups = group({cpu: text_of(value) for cpu, value in values.items()})
-    return [f"{cpu_names(cpus)}: {name}{sign}{value}" for value, cpus in groups.items()]
+    """["cpu0-1: VM_CR = 0x18"]: lines for `because`, one for each group of CPUs with the same value; see few_groups."""
+    first, more = few_groups(group({cpu: text_of(value) for cpu, value in values.items()}))
+    lines = [f"{cpu_names(cpus)}: {name}{sign}{value}" for value, cpus in first]
+    return [*lines, f"{name}: {more}"] if more else lines
 
 
 def bits(values: Mapping[int, bool | None]) -> dict[int, str]:

@@ -42,9 +42,16 @@ def format_cpulist(cpus: Iterable[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
 
 
+# Of a list of CPUs, and of different values in a text: a host may have thousands of CPUs, all different.
+_LONGEST_LIST, _MOST_VALUES = 60, 6
+
+
 def cpu_names(cpus: Iterable[int]) -> str:
-    """ "cpu0-3,8"; "no CPU" for none."""
-    text = format_cpulist(cpus)
+    """ "cpu0-3,8"; "no CPU" for none; of a long list its beginning: "cpu0,2,4,... (512 CPUs)"."""
+    chosen = set(cpus)
+    text = format_cpulist(chosen)
+    if len(text) > _LONGEST_LIST:
+        return f"cpu{text[: text.rindex(',', 0, _LONGEST_LIST)]},... ({len(chosen):,} CPUs)"
     return f"cpu{text}" if text else "no CPU"
 
 
@@ -56,15 +63,24 @@ def group(values: Mapping[int, _T]) -> dict[_T, list[int]]:
     return groups
 
 
+def few_groups(groups: dict[_T, list[int]]) -> tuple[list[tuple[_T, list[int]]], str]:
+    """The groups that a text shows, and what it adds about the others: "and 90 more values on 95 CPUs", or ""."""
+    if len(groups) <= _MOST_VALUES:
+        return list(groups.items()), ""
+    first, rest = list(groups.items())[: _MOST_VALUES - 1], list(groups.values())[_MOST_VALUES - 1 :]
+    return first, f"and {len(rest):,} more values on {sum(map(len, rest)):,} CPUs"
+
+
 def fold(values: Mapping[int, object]) -> str:
-    """ "0xd01" where all CPUs have the same value, else "0xd01 on cpu0-2, 0x1d01 on cpu3"; see text_of.
+    """ "0xd01" where all CPUs have the same value, else "0xd01 on cpu0-2, 0x1d01 on cpu3"; see text_of, few_groups.
 
     Of no CPU the value is "unknown".
     """
     groups = group({cpu: text_of(value) for cpu, value in values.items()})
-    if len(groups) == 1:
-        return next(iter(groups))
-    return ", ".join(f"{value} on {cpu_names(cpus)}" for value, cpus in groups.items()) or text_of(None)
+    if len(groups) <= 1:
+        return next(iter(groups), text_of(None))
+    first, more = few_groups(groups)
+    return ", ".join([*(f"{value} on {cpu_names(cpus)}" for value, cpus in first), *([more] if more else [])])
 
 
 def text_of(value: object) -> str:

@@ -7,12 +7,14 @@ from typing import cast
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge import SCHEMA
+from kvmprobe.model.compiled_schema import compile_schema
 from kvmprobe.model.cpu_lists import parse_cpulist
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.json_schema import first_error, report_schema
 from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
 
 if TYPE_CHECKING:
+    from kvmprobe.model.compiled_schema import Follows
     from kvmprobe.model.evidence import Evidence
     from kvmprobe.model.json_schema import Schema
 
@@ -54,10 +56,25 @@ def evidence_of(data: object, name: str, report: Schema) -> Evidence:
     if "evidence" not in data and "snapshots" not in data:
         raise DataProblem(f"{name}: neither a report nor evidence", _HINT)
     evidence = data.get("evidence", data)
-    error = first_error(evidence, report["$defs"]["evidence"], report) or contradiction(evidence)
+    error = None
+    if not follows_schema(evidence):
+        error = first_error(evidence, report["$defs"]["evidence"], report)
+    error = error or contradiction(evidence)
     if error:
         raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}", _HINT)
     return cast("Evidence", evidence)
+
+
+_compiled: Follows | None = None
+
+
+def follows_schema(evidence: object) -> bool:
+    """Whether this is evidence by the JSON Schema of reports."""
+    global _compiled
+    if _compiled is None:
+        schema = report_schema()
+        _compiled = compile_schema(schema["$defs"]["evidence"], schema)
+    return _compiled(evidence)
 
 
 def parse(text: bytes, name: str, most: int = _MOST_VALUES) -> object:

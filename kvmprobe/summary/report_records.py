@@ -12,17 +12,15 @@ from collections.abc import Iterator
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.formats.row_values import Malformed, row_values
 from kvmprobe.judge import SCHEMA, judge
-from kvmprobe.model.compiled_schema import compile_schema
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.json_schema import report_schema
 from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
-from kvmprobe.report.stored_report import contradiction, evidence_of, is_too_deep, parse
+from kvmprobe.report.stored_report import contradiction, evidence_of, follows_schema, is_too_deep, parse
 
 if TYPE_CHECKING:
     from typing import Any
 
     from kvmprobe.formats.host_row import RowValues
-    from kvmprobe.model.compiled_schema import Follows
     from kvmprobe.model.json_schema import Schema
 
     # Files, and whether they were found in a folder; or a block of one file: its name, the number of the first line,
@@ -47,7 +45,6 @@ class Reader:
         self._judge_all = judge_all
         self._with_details = with_details
         self._report_schema: Schema | None = None
-        self._follows_schema: Follows | None = None
         self._same: dict[Any, Any] = {}
 
     def __call__(self, task: Task) -> Batch:
@@ -98,12 +95,9 @@ class Reader:
             row = row_values(data, self._with_details)
         except Malformed:
             return None
-        if self._follows_schema is None:
-            schema = self._schema()
-            self._follows_schema = compile_schema(schema["$defs"]["evidence"], schema)
         evidence = data["evidence"]
         # Where it is no evidence, judging it again gives the reason.
-        if is_too_deep(data) or not self._follows_schema(evidence) or contradiction(evidence):
+        if is_too_deep(data) or not follows_schema(evidence) or contradiction(evidence):
             return None
         return row
 

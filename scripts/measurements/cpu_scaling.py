@@ -1,10 +1,12 @@
-"""The time per CPU, from 2 to 1,024 CPUs, with a folder of sparse files in place of /dev/cpu (--sysroot).
+"""The time per CPU, from 2 to 4,096 CPUs, with a folder of sparse files in place of /dev/cpu (--sysroot).
 
-The reference for the reads is a C program with the same preads. The time of a whole check must grow linearly.
+The reference for the reads is a C program with the same preads. The time of a whole check must grow linearly, as must
+time, memory and size of what is made of a stored report.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -16,8 +18,19 @@ from pathlib import Path
 from kvmprobe.host import cpuid, msr
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.registers import LEAVES, SNAPSHOT_REGISTERS
+from scripts.measurements.summary_time import report
 
-CPUS = (2, 16, 128, 1024)
+CPUS = (2, 16, 128, 1024, 4096)
+# What is made of a stored report: arguments before the file.
+MADE = {
+    "text": ("judge",),
+    "json": ("judge", "--format", "json"),
+    "html": ("judge", "--format", "html"),
+    "summary": ("summary",),
+    "summary html": ("summary", "--format", "html"),
+}
+_WITH_PEAK = "import resource, sys; from kvmprobe.cli import parser; parser.run(sys.argv[1:]); \
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
 SNAPSHOTS = ("before", "created", "closed")
 SVM_LEAVES = {
     0x0: (0xD, 0x68747541, 0x444D4163, 0x69746E65),
@@ -69,6 +82,28 @@ def whole(folder: Path) -> float:
     return time.perf_counter() - started
 
 
+def made(file: Path, arguments: tuple[str, ...]) -> tuple[float, float, int, int]:
+    """Seconds, MiB at the peak, bytes and lines of what `kvmprobe` makes of a report."""
+    started = time.perf_counter()
+    command = [sys.executable, "-c", _WITH_PEAK, *arguments, str(file)]
+    done = subprocess.run(command, capture_output=True, check=True)
+    seconds = time.perf_counter() - started
+    return seconds, int(done.stderr.split()[-1]) / 1024, len(done.stdout), done.stdout.count(b"\n")
+
+
+def stored(rounds: int) -> None:
+    """Prints what a stored report of many CPUs costs."""
+    print(f"\n{'':14}{'CPUs':>6}{'time':>11}{'memory':>10}{'bytes':>12}{'lines':>8}")
+    with tempfile.TemporaryDirectory(prefix="kvmprobe-bench-") as temp:
+        file = Path(temp, "report.json")
+        for name, arguments in MADE.items():
+            for cpus in (16, *CPUS[-2:]):
+                file.write_text(json.dumps(report(cpus), indent=1))
+                found = [made(file, arguments) for _ in range(rounds)]
+                seconds, memory, size, lines = (statistics.median(values) for values in zip(*found))
+                print(f"{name:14}{cpus:6}{seconds * 1e3:8.0f} ms{memory:6.0f} MiB{size:12,.0f}{lines:8,.0f}")
+
+
 def main(rounds: int) -> None:
     """Prints times and ratios by number of CPUs."""
     with tempfile.TemporaryDirectory(prefix="kvmprobe-bench-") as temp:
@@ -87,3 +122,4 @@ def main(rounds: int) -> None:
         cost = [(found[b][2] - found[a][2]) / (b - a) * 1e6 for a, b in zip(CPUS[1:], CPUS[2:])]
         costs = " and then ".join(f"{one:.0f} µs" for one in cost)
         print(f"one more CPU adds {costs} to a whole check (aim: equal, so linear)")
+    stored(rounds)

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.formats import render
+from kvmprobe.formats import html, render
 from kvmprobe.formats.host_row import CHECK_IDS
 from tests.helpers import screenshot
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.counted import NUMBERS
 from tests.helpers.fleet_reports import host, lines, readme_fleet
+from tests.helpers.many_cpus import many_cpus
 from tests.helpers.recorded_evidence import EVIDENCE
 from tests.helpers.run_kvmprobe import PROJECT, kvmprobe
 
@@ -364,6 +365,23 @@ def test_it_fits_narrow_windows_and_many_hosts(
         assert browser.run(NAMES) == ["node-48-1199"]
     if number == 1:
         assert browser.run("document.querySelectorAll('tr.open').length") == 1
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("difference", ["EFER of every CPU", "SVME of every other CPU"])
+def test_a_host_with_thousands_of_cpus_stays_usable(browser: Browser, tmp_path: Path, difference: str) -> None:
+    """A square stands for several CPUs, and shows the value of the fewest: one of 4,096 CPUs is not lost."""
+    report = many_cpus(4096, difference)
+    report["evidence"]["snapshots"][1]["cpus"]["2049"]["VM_CR"] = "0x10"
+    (tmp_path / "page.html").write_text(html.render(report))
+    browser.open((tmp_path / "page.html").as_uri())
+    assert browser.run("document.querySelectorAll('*').length") < 10_000
+    assert browser.run("document.documentElement.scrollWidth") <= 1400
+    assert browser.run("document.querySelector('table.values').offsetHeight") < 2000
+    titles = browser.run(
+        "[...document.querySelectorAll('tr.open figure:nth-of-type(2) rect title')].map((one) => one.textContent)"
+    )
+    assert [title for title in titles if "SVMDIS is 1" in title] == ["cpu2048-2051, created: 0x10 (SVMDIS is 1)"]
     assert browser.complaints() == []
 
 

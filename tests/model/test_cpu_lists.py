@@ -54,6 +54,20 @@ def test_a_list_is_as_short_as_it_can_be(cpus: list[int], text: str, name: str) 
     assert cpu_names(cpus) == name
 
 
+def test_a_long_list_is_cut_between_two_cpus_and_counted() -> None:
+    name = cpu_names(range(1, 4096, 2))
+    assert name == "cpu1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33,35,37,39,41,... (2,048 CPUs)"
+    assert cpu_names(range(4096)) == "cpu0-4095"
+
+
+def test_of_many_values_some_are_shown_and_all_counted() -> None:
+    assert fold({cpu: cpu for cpu in range(6)}).count(" on cpu") == 6
+    text = fold({cpu: cpu // 2 for cpu in range(4096)})
+    assert text == (
+        "0x0 on cpu0-1, 0x1 on cpu2-3, 0x2 on cpu4-5, 0x3 on cpu6-7, 0x4 on cpu8-9, and 2,043 more values on 4,086 CPUs"
+    )
+
+
 def test_groups_stand_in_the_order_of_their_first_cpu() -> None:
     assert list(group({3: "b", 0: "a", 4: "b"}).items()) == [("b", [3, 4]), ("a", [0])]
 

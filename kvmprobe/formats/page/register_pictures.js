@@ -1,6 +1,8 @@
 /* A host's registers as pictures: a square for each CPU in each of three phases, and the values as a table. */
 
 const PHASES = ["before", "created", "closed"];
+const MOST_SQUARES = 1024; // in a line; with more CPUs each square stands for several
+const LONGEST_LIST = 60; // characters of a list of CPUs
 
 /* What a square shows of a value: [class, sign, meaning]. */
 const OFF = (bit) => ["off", "0", `${bit} is 0`];
@@ -41,7 +43,23 @@ function listOf(cpus) {
     if (last && last[1] === cpu - 1) last[1] = cpu;
     else ranges.push([cpu, cpu]);
   }
-  return ranges.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(",");
+  const list = ranges.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(",");
+  if (list.length <= LONGEST_LIST) return list;
+  return `${list.slice(0, list.lastIndexOf(",", LONGEST_LIST))},... (${counted(cpus.length, "CPU")})`;
+}
+
+/* The CPUs that share a square. */
+function squares(byCpu) {
+  const each = Math.ceil(byCpu.length / MOST_SQUARES);
+  return Array.from({ length: Math.ceil(byCpu.length / each) }, (_, index) => byCpu.slice(index * each, (index + 1) * each));
+}
+
+/* For each square the value that it shows: of several values the one that the fewest CPUs have, so no outlier is lost. */
+function shownValues(places, column) {
+  const numbers = new Map();
+  for (const { values } of places.flat()) numbers.set(values[column], (numbers.get(values[column]) || 0) + 1);
+  return places.map((cpus) => cpus.map(({ values }) => values[column])
+    .reduce((rarest, value) => (numbers.get(value) < numbers.get(rarest) ? value : rarest)));
 }
 
 function pictures(host) {
@@ -52,28 +70,31 @@ function pictures(host) {
 }
 
 function picture([name, bit, read], index, byCpu) {
-  const wide = Math.max(0.5, Math.min(18, Math.floor(540 / byCpu.length) || 540 / byCpu.length));
+  const places = squares(byCpu);
+  const wide = Math.max(0.5, Math.min(18, Math.floor(540 / places.length) || 540 / places.length));
   const gap = wide >= 5 ? 1.5 : 0;
-  const width = byCpu.length * wide;
+  const width = places.length * wide;
   const strip = make("svg", {
     class: "strip", width, height: 68, viewBox: `0 0 ${width} 68`, preserveAspectRatio: "xMinYMin", role: "img",
     "aria-label": description(name, bit, index, byCpu, read),
   });
   PHASES.forEach((phase, line) => {
-    const at = (place) => byCpu[place].values[1 + index * 3 + line];
-    for (let first = 0, last; first < byCpu.length; first = last) {
+    const shown = shownValues(places, 1 + index * 3 + line);
+    const at = (place) => shown[place];
+    for (let first = 0, last; first < places.length; first = last) {
       // Equal neighbours that are too narrow to be distinguished share a rectangle.
-      for (last = first + 1; !gap && last < byCpu.length && at(last) === at(first);) last += 1;
+      for (last = first + 1; !gap && last < places.length && at(last) === at(first);) last += 1;
       const [look, sign, means] = square(read, at(first));
       const place = { x: first * wide, y: line * 18, width: (last - first) * wide - gap, height: 16, rx: gap ? 2.5 : 0 };
-      const cpus = byCpu[first].cpu + (last - first > 1 ? `-${byCpu[last - 1].cpu}` : "");
+      const [from, to] = [places[first][0].cpu, places[last - 1][places[last - 1].length - 1].cpu];
+      const cpus = from === to ? from : `${from}-${to}`;
       strip.append(make("rect", { class: `r-${look}`, ...place },
         make("title", {}, `cpu${cpus}, ${phase}: ${valueText(at(first))} (${means})`)));
       if (look === "lost") strip.append(make("rect", { class: "r-lost-over", ...place }));
       if (wide >= 11) strip.append(make("text", { class: `t-${look}`, x: place.x + place.width / 2, y: place.y + 11.5 }, sign));
     }
   });
-  strip.append(...ticks(byCpu, wide, gap));
+  strip.append(...ticks(places, wide, gap));
   return make("figure", { class: "register" },
     make("figcaption", {}, bit ? `${name}.${bit}` : name, make("span", {}, " by CPU")),
     make("ul", { class: "phases", "aria-hidden": "true" }, ...PHASES.map((phase) => make("li", {}, phase))),
@@ -81,10 +102,10 @@ function picture([name, bit, read], index, byCpu) {
 }
 
 /* The numbers of the CPUs, of as many as fit. */
-function ticks(byCpu, wide, gap) {
-  const digits = String(byCpu[byCpu.length - 1].cpu).length;
+function ticks(places, wide, gap) {
+  const digits = String(places[places.length - 1][0].cpu).length;
   const every = Math.ceil((7 * digits + 4) / wide);
-  return byCpu.map(({ cpu }, place) => [cpu, place]).filter(([, place]) => place % every === 0)
+  return places.map(([{ cpu }], place) => [cpu, place]).filter(([, place]) => place % every === 0)
     .map(([cpu, place]) => make("text", { class: "tick", x: place * wide + (wide - gap) / 2, y: 64 }, String(cpu)));
 }
 

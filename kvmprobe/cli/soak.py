@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from kvmprobe.collect.soak.soak_probe import SoakProbe
+    from kvmprobe.host.sysroot import Sysroot
 
 DESCRIPTION = """\
 Checks this host, then repeats a cycle: create VMs, check every CPU, run a
@@ -22,7 +24,10 @@ guest, close the VMs, check every CPU again. It ends with the first cycle that
 fails, and reports all that it read in that cycle.
 """
 EPILOG = """\
-exit status: that of the verdict, see 'kvmprobe --help'.
+Ctrl-C ends it after the cycle that is under way, with the report of what was
+done so far.
+
+exit status: that of the verdict, see 'kvmprobe --help'; 130 after Ctrl-C.
 """
 
 _CYCLES = 1000
@@ -61,28 +66,38 @@ def run(options: argparse.Namespace) -> int:
     for step in ("hotplug", "reload"):
         if step in steps and os.geteuid() != 0:
             raise UsageProblem(f"--{step} needs root", "Run kvmprobe as root, or omit it.")
+    progress = _Progress(options.quiet)
     plan = SoakPlan(
         cycles=_CYCLES if options.cycles is None and options.time is None else options.cycles,
         seconds=options.time,
         vms=options.vms,
         steps=steps,
         keep_going=options.keep_going,
-        progress=(lambda _: None) if options.quiet else _Progress(),
+        progress=progress,
     )
-    evidence = take_evidence(CollectOptions(load=not options.no_load), lambda root: SoakProbe(root, plan))
-    return write_report.write_host_report(evidence, options)
+    probes: list[SoakProbe] = []
+
+    def make_probe(root: Sysroot) -> SoakProbe:
+        probes.append(SoakProbe(root, plan))
+        return probes[0]
+
+    evidence = take_evidence(CollectOptions(load=not options.no_load), make_probe)
+    progress.end()
+    status = write_report.write_host_report(evidence, options)
+    return 128 + signal.SIGINT if probes[0].interrupted else status
 
 
 class _Progress:
-    """Reports progress: one line that is rewritten on a terminal, a line per minute elsewhere."""
+    """Reports progress unless `quiet`: one line that is rewritten on a terminal, a line per minute elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
         self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._every = _TERMINAL_S if self._terminal else _ELSEWHERE_S
         self._next = time.monotonic() + self._every
 
     def __call__(self, soak: SoakProbe) -> None:
-        if time.monotonic() < self._next:
+        if self._quiet or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._every
         rate = soak.cycles / soak.seconds
@@ -92,10 +107,18 @@ class _Progress:
             left, of = (soak.plan.seconds or 0.0) - soak.seconds, ""
         text = f"kvmprobe: {soak.cycles}{of} cycles, {rate:.0f} a second, {soak.failed} failed, {left:.0f} s left"
         if self._terminal:
-            try:
-                sys.stderr.write(f"\r{text}\x1b[K" + ("" if left > self._every else "\r\x1b[K"))
-                sys.stderr.flush()
-            except OSError:
-                pass  # the terminal is gone, the soak goes on
+            self._rewrite(text)
         else:
             say(text)
+
+    def end(self) -> None:
+        """Clear the line on a terminal."""
+        if self._terminal and not self._quiet:
+            self._rewrite("")
+
+    def _rewrite(self, text: str) -> None:
+        try:
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
+        except OSError:
+            pass  # the terminal is gone, the soak goes on

@@ -119,11 +119,13 @@ def _find_cause(facts: Facts, outcomes: list[Outcome]) -> None:
 
 def _verdict(outcomes: list[Outcome]) -> Verdict:
     result, reason = _decider(outcomes)
+    # How many cycles of a soak a verdict stands for is a part of it.
+    cycles = next((outcome.result for outcome in outcomes if outcome.check.id == "cycles"), result)
     return {
         "status": REASONS[reason].status,
         "reason": reason,
         "cause": result.cause,
-        "summary": result.message,
+        "summary": result.message if cycles is result else f"{result.message}; {cycles.message}",
         "because": result.because,
         "hint": result.hint or REASONS[reason].hint,
     }

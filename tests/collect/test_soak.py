@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -122,14 +123,43 @@ def test_keep_going_goes_on_and_counts_the_failures(failing: tuple[str, ...]) ->
 
 
 @kvm
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", ["--keep-going", "--kill"])
 @pytest.mark.usefixtures("no_vm_left")
-def test_a_signal_ends_the_soak(signum: signal.Signals, own_processes: OwnProcesses) -> None:
-    process = own_processes.start([*PROGRAM, "--time", "600", "--kill"])
-    time.sleep(1)
-    process.send_signal(signum)
+def test_ctrl_c_ends_the_soak_with_the_report_of_what_was_done(step: str, own_processes: OwnProcesses) -> None:
+    process = own_processes.start([*PROGRAM, "--time", "600", "--json", step])
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signum
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    report = json.loads(stdout)
+    soak = report["evidence"]["soak"]
+    assert soak["cycles"] > 0
+    assert (soak["failed"], soak["interfered"]) == (0, 0)
+    assert soak["limits"][-1] == f"SIGINT ended it after {soak['cycles']:,} cycles"
+    assert f"{soak['cycles']} cycles in " in report["verdict"]["summary"]
+
+
+@kvm
+@pytest.mark.usefixtures("no_vm_left")
+def test_sigint_that_the_caller_ignores_does_not_end_the_soak(own_processes: OwnProcesses) -> None:
+    process = own_processes.start(["bash", "-c", 'trap "" INT; exec "$@"', "bash", *PROGRAM, "--time", "6", "-q"])
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode != 130
+    assert "SIGINT" not in stdout
+    assert re.search(r"[1-9][0-9]* cycles in [0-9.]+ s", " ".join(stdout.split()))
+
+
+@kvm
+@pytest.mark.usefixtures("no_vm_left")
+def test_sigterm_ends_the_soak_at_once(own_processes: OwnProcesses) -> None:
+    process = own_processes.start([*PROGRAM, "--time", "600", "--kill"])
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
     assert not stdout
     assert "nothing is left behind" in stderr
     assert "Traceback" not in stderr

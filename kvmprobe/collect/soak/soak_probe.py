@@ -12,6 +12,7 @@ from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
 from kvmprobe.collect.soak.killed_child import kill_child_with_vm
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
+from kvmprobe.collect.soak.waiting_interrupt import WaitingInterrupt
 from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.host import cpus, guest, kvm, modules, processes
 from kvmprobe.host.kvm_amd_reload import KVM_AMD, UnloadedKvmAmd
@@ -56,7 +57,7 @@ class SoakPlan:
 class SoakProbe(VmProbe):
     """The evidence is that of the first cycle, which is a whole probe, or of the first cycle that failed.
 
-    `cycles`, `seconds`, `failed`: how many and how long so far, for the progress.
+    `cycles`, `seconds`, `failed`: how many and how long so far, for the progress. `interrupted`: SIGINT ended it early.
     """
 
     def __init__(self, root: Sysroot, plan: SoakPlan) -> None:
@@ -65,6 +66,7 @@ class SoakProbe(VmProbe):
         self.cycles = 0
         self.seconds = 0.0
         self.failed = 0
+        self.interrupted = False
         self.interfered = 0
         self.failures: list[SoakFailure] = []
         self._steps = dict.fromkeys(plan.steps, 0)
@@ -98,12 +100,22 @@ class SoakProbe(VmProbe):
             if excluded:
                 self._limits.append(f"the guest may not run on {cpu_names(excluded)} (CPU affinity, cpuset)")
             hotplug = stack.enter_context(CpuHotplug(self.root, msrs)) if "hotplug" in self._steps else None
-            self._run_cycles(msrs, hotplug, virt_at_load, alarm)
+            interrupt = stack.enter_context(WaitingInterrupt())
+            self._run_cycles(msrs, hotplug, virt_at_load, alarm, interrupt)
+        if interrupt.came:
+            self.interrupted = True
+            wanted = f" of {self.plan.cycles:,}" if self.plan.cycles is not None else ""
+            self._limits.append(f"SIGINT ended it after {self.cycles:,}{wanted} cycles")
         if hotplug:
             self._limits += hotplug.limits.values()
 
     def _run_cycles(
-        self, msrs: OpenMsrs, hotplug: CpuHotplug | None, virt_at_load: bool, alarm: guest.GuestAlarm
+        self,
+        msrs: OpenMsrs,
+        hotplug: CpuHotplug | None,
+        virt_at_load: bool,
+        alarm: guest.GuestAlarm,
+        interrupt: WaitingInterrupt,
     ) -> None:
         path = self.root.path(self.device["path"])
         cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), msrs, self.udev, virt_at_load, self.plan.vms, alarm)
@@ -111,7 +123,7 @@ class SoakProbe(VmProbe):
             cycle.while_vms_live = hotplug.run if hotplug else None
             started = time.monotonic()
             self._memory_kb[0] = _resident_kb()
-            while self._may_go_on() and self._has_more():
+            while self._may_go_on() and self._has_more() and not (self.cycles and interrupt.look()):
                 self.cycles += 1
                 self._try(cycle, "cycle", cycle.run)
                 if hotplug:

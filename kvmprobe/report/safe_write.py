@@ -13,6 +13,7 @@ import stat
 
 _FIND = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC  # found, not opened: a pipe does not block, a device does nothing
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LONGEST = 100  # bytes of a name that are kept in that of the temporary file
 _MAX_LINKS = 40  # MAXSYMLINKS, include/linux/namei.h
 
 
@@ -22,8 +23,9 @@ def replace_file(path: str, text: str, mode: int | None) -> None:
     `mode`: the permissions of the file, whatever the umask is. None: an existing file keeps its permissions and group.
     """
     folder, name = open_folder(path)
-    # The dot hides it from programs that read every file of a folder, also after a kill has left it behind.
-    temporary = f".{name}.{os.getpid()}.tmp"
+    # The dot hides it from programs that read every file of a folder, also after a kill has left it behind. The name
+    # itself may be as long as the file system allows.
+    temporary = f".{os.fsdecode(os.fsencode(name)[:_LONGEST])}.{os.getpid()}.tmp"
     try:
         with os.fdopen(_create(folder, temporary), "w", encoding="utf-8") as file:
             # The permissions come before the content. They are set by descriptor, since the folder's owner may have

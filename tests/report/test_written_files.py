@@ -51,6 +51,21 @@ def test_output_replaces_a_file_and_keeps_its_mode(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("name", ["r" * 255, "r" * 243, "ä" * 127 + "r"], ids=["255", "243", "255 bytes"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(name: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = _judge(tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert _verdict(tmp_path / name) == "confirmed"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_that_is_too_long_is_refused_before_any_work(tmp_path: Path) -> None:
+    done = _judge(tmp_path / ("r" * 256))
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "File name too long" in done.stderr
+
+
 def test_output_follows_a_link_and_writes_to_a_device(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert kvmprobe("judge", CONFIRMED, "-o", tmp_path / "link").returncode == 0

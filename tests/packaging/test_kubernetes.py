@@ -25,7 +25,8 @@ from tests.helpers import nfd_rules as reader
 from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
 from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT
 
-VERSIONS = (all_versions()[0], all_versions()[-1])  # 1.25 to the newest
+# From the first one that knows recursiveReadOnly to the newest.
+VERSIONS = (next(one for one in all_versions() if one.startswith("1.30.")), all_versions()[-1])
 OBJECTS = {
     f"{name} {each['kind']}": each
     for name in manifests.FILES
@@ -101,6 +102,18 @@ def test_the_containers_have_exactly_these_rights() -> None:
         "prepare": (False, ["SYS_CHROOT", "SYS_MODULE"], {"/opt/kvmprobe"}),
         "kvmprobe": (True, ["all"], {"/features.d"}),
     }
+
+
+def test_the_image_is_pinned_and_the_paths_of_the_node_are_read_only_with_all_below() -> None:
+    pod = manifests.pod()
+    of_the_node = {volume["name"] for volume in pod["volumes"] if "hostPath" in volume} - {"features"}
+    images = {each["image"] for each in manifests.containers().values()}
+    assert len(images) == 1
+    assert re.fullmatch(r"docker\.io/library/python:3\.\d+\.\d+-slim@sha256:[0-9a-f]{64}", images.pop())
+    for each in manifests.containers().values():
+        for mount in each["volumeMounts"]:
+            if mount["name"] in of_the_node:
+                assert (mount["readOnly"], mount["recursiveReadOnly"]) == (True, "IfPossible")
 
 
 def test_it_runs_on_tainted_nodes() -> None:

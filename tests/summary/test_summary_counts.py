@@ -15,6 +15,7 @@ import pytest
 
 from kvmprobe.model.times import format_time
 from tests.helpers.fleet_reports import equal_hosts, host, write_reports
+from tests.helpers.passive_variants import passive
 from tests.helpers.recorded_evidence import RECORDED
 from tests.helpers.run_kvmprobe import kvmprobe
 from tests.helpers.summaries import SUMMARY_SCHEMA, counts, summary
@@ -162,6 +163,17 @@ def test_usable_hosts_are_good_and_differ_from_confirmed_ones(tmp_path: Path) ->
     for file in ("2.json", "3.json"):
         (tmp_path / file).unlink()
     assert kvmprobe("summary", "-q", tmp_path).returncode == 3
+
+
+@pytest.mark.parametrize("like", ["epyc", "another-vm", "one-cpu-offline", "hygon"])
+@pytest.mark.parametrize("kernel", ["bookworm", "trixie"])
+def test_passive_reports_of_a_healthy_fleet_only_state_that_no_vm_was_created(
+    kernel: str, like: str, tmp_path: Path
+) -> None:
+    write_reports(tmp_path, [passive(host(f"h{index}", f"matrix/{kernel}/{like}")["evidence"]) for index in range(4)])
+    data, status = summary(tmp_path)
+    assert (status, counts(data, "reason")) == (3, {"vm-not-created": 4})
+    assert data["outliers"] == []
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:

@@ -178,6 +178,8 @@ def test_a_host_where_another_owner_holds_svm(booted: Booted) -> None:
         rm $limit; systemctl daemon-reload; systemctl reset-failed
         echo == again
         try start libvirtd
+        echo == status
+        journalctl --sync; systemctl --no-pager --full status libvirtd
         echo == fixed
         wrmsr -p 1 0xc0000080 {_OFF}; try start libvirtd; verdict
         echo == in-use
@@ -192,6 +194,7 @@ def test_a_host_where_another_owner_holds_svm(booted: Booted) -> None:
     assert [line[: len(verdict)] for line in messages] == [
         verdict,
         "services with gate.conf will not start",
+        verdict,  # for libvirtd
         "Assertion failed for libvirtd.service - Stand-in.",
     ]
     assert output.lines("boot")[0] == "libvirtd inactive, kubelet active, kvmprobe exit-code"
@@ -201,6 +204,8 @@ def test_a_host_where_another_owner_holds_svm(booted: Booted) -> None:
     assert socket == "socket trigger-limit-hit, libvirtd inactive"
     assert 1 <= int(probes) <= 3
     assert output.lines("again") == ["status 1, libvirtd inactive, kvmprobe exit-code"]
+    assert verdict in output["status"]
+    assert "What to do: " in output["status"]
     assert output.lines("fixed")[0] == "status 0, libvirtd active, kvmprobe success"
     assert output.lines("fixed")[1].startswith("CONFIRMED")
     assert output.lines("in-use")[0] == "status 0, libvirtd active, kvmprobe exit-code"

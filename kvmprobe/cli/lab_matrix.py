@@ -60,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Boot the cells and report. Returns the exit status; raises Problem."""
+    if options.guest_arguments:
+        raise UsageProblem(
+            f"unrecognized arguments: -- {' '.join(options.guest_arguments)}", "The scenarios set kvmprobe's arguments."
+        )
     if options.only == "help":
         output.write("".join(f"{row.name:30} {' or '.join(row.expected)}\n" for row in SCENARIOS), None)
         return EXIT_CONFIRMED

@@ -110,7 +110,9 @@ def _rows(only: str | None) -> list[Scenario]:
 
 
 def _reports_folder(options: argparse.Namespace, folder: Path) -> Path:
-    reports: Path = options.reports or folder / "matrix" / time.strftime("%Y%m%dT%H%M%S")
+    if options.reports is None:
+        return cache.make_folder(folder / "matrix" / time.strftime("%Y%m%dT%H%M%S"))
+    reports: Path = options.reports
     try:
         reports.mkdir(parents=True, exist_ok=True)
     except OSError as error:

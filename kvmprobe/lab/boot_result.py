@@ -90,7 +90,10 @@ def read(
 
 
 def console_lines(console: Path) -> list[str]:
-    """Returns the lines on the console that are not empty, without control characters; of a long log some are missing."""
+    """Returns the lines on the console that are not empty, without control characters.
+
+    Of a long log only the beginning and the end, of a long line only the beginning.
+    """
     content = _first_bytes(console, _CONSOLE_LIMIT) + b"\n" + _last_bytes(console, _CONSOLE_LIMIT)
     lines = content.decode("utf-8", "replace").replace("\r", "").split("\n")
     cleaned = ("".join(filter(str.isprintable, line[:_LONGEST])).rstrip() for line in lines)
@@ -120,9 +123,10 @@ def _first_bytes(path: Path, limit: int, after: int = 0) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return b""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return b""
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return b""
         file.seek(after)
         return file.read(limit)
 

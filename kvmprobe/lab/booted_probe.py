@@ -111,9 +111,9 @@ def probe(
 ) -> BootedReport:
     """Boots `kernel` and runs `kvmprobe NAME --json ARGUMENTS` in the guest; see `boot`.
 
-    The report is judged on this machine, from the guest's evidence. A boot is LOST if the exit status is a verdict's and
-    there is no evidence. The console's log stays in `folder`/logs if the boot is not ANSWERED or with `keep_console`.
-    Raises Problem.
+    The report is judged on this machine, from the guest's evidence. A boot is LOST if the exit status is a verdict's
+    and there is no evidence. The console's log stays in `folder`/logs if the boot is not ANSWERED or with
+    `keep_console`. Raises Problem.
     """
     command = guest_program.python(guest.root).command("-m", "kvmprobe", name, "--json", *arguments)
     result = boot(kernel, folder, command, guest, machine, deadline, outer, say)

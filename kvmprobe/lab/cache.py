@@ -45,32 +45,38 @@ def entry(folder: Path, name: str, make: Callable[[Path], Meta], say: Say) -> tu
     `make` writes files to the folder NEW and returns their Meta. Raises a Problem if the cache cannot be written or
     another user can change it, and whatever `make` raises; then nothing incomplete stays.
     """
+    folder = make_folder(folder)
+    place = trusted_paths.resolved(folder / name)
     try:
-        folder = make_folder(folder)
-        place = trusted_paths.resolved(folder / name)
         with _exclusive(folder / f".{name}.lock", name, say):
             meta = _read(place)
             if meta is None:
                 meta = _make(place, folder / f".{name}.new", make)
             os.utime(place)  # the time of the last use; see `forget_unused`
     except OSError as error:
-        where = error.filename or folder
-        raise Problem(
-            f"the lab's cache cannot be used: {where}: {error.strerror or error}",
-            "Choose another folder with --cache DIR.",
-        ) from error
+        raise _unusable(error, folder) from error
     return place, meta
 
 
 def make_folder(folder: Path) -> Path:
     """Makes a folder of the cache, if it is missing, and returns its path without links.
 
-    Raises OSError, and a Problem if another user can change the folder.
+    Raises a Problem if that fails or another user can change the folder.
     """
     real = trusted_paths.resolved(folder)
-    for part in reversed((real, *real.parents)):
-        part.mkdir(mode=0o755, exist_ok=True)
+    try:
+        for part in reversed((real, *real.parents)):
+            part.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise _unusable(error, folder) from error
     return trusted_paths.resolved(real)
+
+
+def _unusable(error: OSError, folder: Path) -> Problem:
+    where = error.filename or folder
+    return Problem(
+        f"the lab's cache cannot be used: {where}: {error.strerror or error}", "Choose another folder with --cache DIR."
+    )
 
 
 def forget_unused(folder: Path, prefix: str, seconds: float) -> None:

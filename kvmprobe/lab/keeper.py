@@ -12,13 +12,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, cast
 
 from kvmprobe.lab import keeper_process
 
 PREFIX = "kvmprobe-lab-"  # of each folder in /tmp
 
 _lock = threading.Lock()
-_process: subprocess.Popen[bytes] | None = None
+_pipes: list[IO[bytes]] = []  # the standard input of the process that outlives the lab, once it is started
 
 
 @contextmanager
@@ -56,29 +57,23 @@ def folder(path: Path | None = None, mode: int = 0o700) -> Iterator[Path]:
 
 def _report(exists: bool, kind: str, value: int | str) -> None:
     """Reports to the process that outlives the lab, which is started with the first report."""
-    global _process  # noqa: PLW0603  (one for all threads of the lab)
     with _lock:
-        if _process is None:
-            _process = subprocess.Popen(  # noqa: S603  (no shell; our own program)
-                [sys.executable, "-I", "-S", keeper_process.__file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C on the terminal is for the lab
-            )
-            atexit.register(_end)
-        try:
-            assert _process.stdin is not None
-            _process.stdin.write(json.dumps([exists, kind, value]).encode() + b"\n")
-            _process.stdin.flush()
-        except BrokenPipeError:
-            pass  # somebody killed it; the lab itself still cleans up unless it is killed, too
+        if not _pipes:
+            _pipes.append(_start())
+        with suppress(BrokenPipeError):  # somebody killed it; the lab still cleans up unless it is killed, too
+            _pipes[0].write(json.dumps([exists, kind, value]).encode() + b"\n")
 
 
-def _end() -> None:
-    if _process is not None:
-        try:
-            _process.communicate()
-        except BrokenPipeError:
-            pass
+def _start() -> IO[bytes]:
+    """Starts the process and returns its standard input. At the exit of the lab it ends."""
+    process = subprocess.Popen(  # noqa: S603  (no shell; our own program)
+        [sys.executable, "-I", "-S", keeper_process.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        cwd="/",
+        start_new_session=True,  # Ctrl-C on the terminal is for the lab
+    )
+    atexit.register(process.communicate)
+    return cast("IO[bytes]", process.stdin)

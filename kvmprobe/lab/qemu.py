@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkstemp
 
-from kvmprobe.lab import boot_result, external_programs, guest_root, keeper, share_quota, trusted_paths
+from kvmprobe.lab import boot_result, cache, external_programs, guest_root, keeper, share_quota
 from kvmprobe.lab.boot_result import BootResult
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.model.errors import Problem
@@ -210,8 +210,7 @@ def kill_running() -> None:
 
 
 def _new_log(logs: Path, name: str) -> Path:
-    trusted_paths.resolved(logs).mkdir(mode=0o755, parents=True, exist_ok=True)
-    logs = trusted_paths.resolved(logs)
-    fd, path = mkstemp(prefix=f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-", suffix=".log", dir=logs)
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    fd, path = mkstemp(prefix=f"{name}-{stamp}-", suffix=".log", dir=cache.make_folder(logs))
     os.close(fd)
     return Path(path)

@@ -26,9 +26,8 @@ def excess(share: Path, pid: int) -> str:
 
     `pid` is the process that writes to the share: files that the guest has removed and has open need space, too.
     """
-    count = size = 0
-    for state in chain(_linked(share), _unlinked(share, pid)):
-        count += 1
+    size = 0
+    for count, state in enumerate(chain(_linked(share), _unlinked(share, pid)), 1):
         size += state.st_blocks * 512
         if count > _COUNT_LIMIT:
             return f"the guest left more than {_COUNT_LIMIT} files"

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SETTLE_S = 0.01  # a stopped process may still finish its fork
+_DEADLINE_S = 10.0  # for killed programs to end
 
 
 def kill_tree(leader: int) -> None:
@@ -86,10 +87,13 @@ def main() -> None:
     for kind, value in left:
         if kind == "program":
             kill_tree(int(value))
-    for kind, value in left:
-        if kind == "folder":
-            with suppress(OSError):
-                remove_tree(Path(value))
+    folders = [Path(value) for kind, value in left if kind == "folder"]
+    ends = time.monotonic() + _DEADLINE_S
+    while any(map(os.path.exists, folders)) and time.monotonic() < ends:
+        for folder in folders:
+            with suppress(OSError):  # a killed program may still write to it
+                remove_tree(folder)
+        time.sleep(_SETTLE_S)
 
 
 if __name__ == "__main__":

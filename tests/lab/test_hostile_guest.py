@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.lab import keeper, payload, qemu, share_quota
+from kvmprobe.lab import keeper, keeper_process, payload, qemu, share_quota
 from kvmprobe.lab.boot_result import LOST
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import Boot
@@ -100,10 +100,24 @@ def test_the_quota_of_the_share(count: int, size: int, excess: str, removed: boo
         file.close()
 
 
+def test_a_path_that_is_too_long_hides_no_files(tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    here = os.open(share, os.O_PATH)
+    for _ in range(20):
+        os.mkdir("d" * 255, dir_fd=here)
+        deeper = os.open("d" * 255, os.O_PATH, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    assert share_quota.excess(share, os.getpid()) == "the guest left a folder that cannot be read: File name too long"
+    keeper_process.remove_tree(share)
+
+
 def test_a_work_folder_of_any_depth_is_removed() -> None:
     with keeper.folder() as folder:
         here = os.open(folder, os.O_PATH)
-        for _ in range(1500):
+        for _ in range(1200):
             os.mkdir("d", dir_fd=here)
             Path(f"/proc/self/fd/{here}/file").write_text("")
             deeper = os.open("d", os.O_PATH, dir_fd=here)

@@ -15,12 +15,14 @@ from kvmprobe.lab.booted_probe import BootedReport, probe
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Machine
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, UsageProblem
-from kvmprobe.model.printable import clean
+from kvmprobe.model.printable import clean, cut
 from kvmprobe.report import output, targets, terminal
 from kvmprobe.report.messages import say
 
 _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAILED)
 _CONSOLE_LINES = 10
+_GUEST_LINES = 40
+_LONGEST = 500  # characters of a line of the guest's
 
 _DESCRIPTION = """\
 Boots kernels on an emulated AMD machine (QEMU, without KVM), and runs 'kvmprobe
@@ -30,8 +32,10 @@ _EPILOG = """\
 Arguments after -- go to 'kvmprobe {name}' in the guest{default}.
 Each kernel is downloaded once. Its folder in the cache may be deleted.
 
-exit status: that of 'kvmprobe {name}' in the guest; 3 if the guest did not
-answer; the worst one of several kernels
+This machine judges the evidence that the guest leaves.
+
+exit status: that of the verdict; without a verdict that of 'kvmprobe {name}'
+in the guest; 3 if the guest did not answer; the worst one of several kernels
 """
 
 
@@ -101,7 +105,7 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
             say(line)
         results.append((kernel, booted))
         if options.reports and booted.report is not None:
-            output.write(booted.boot.stdout.decode(), str(options.reports / f"{kernel.name}.json"))
+            output.write(FORMATS["json"].render(booted.report), str(options.reports / f"{kernel.name}.json"))
         if not in_suites:
             rendered.append(_rendered(booted, options))
             if options.output is None:
@@ -139,8 +143,11 @@ def _progress(kernel: Kernel, booted: BootedReport, options: argparse.Namespace)
     elif not options.quiet:
         verdict = booted.report["verdict"]
         yield f"{took}: {verdict['status']} {verdict['reason']}"
-    for line in (*boot.notes, *boot.stderr.splitlines()):
-        yield f"  in the guest: {clean(line)}"
+    lines = [*boot.notes, *boot.stderr.splitlines()]
+    for line in lines[:_GUEST_LINES]:
+        yield f"  in the guest: {cut(clean(line), _LONGEST)}"
+    if len(lines) > _GUEST_LINES:
+        yield f"  in the guest: {len(lines) - _GUEST_LINES} more lines"
     if boot.outcome != ANSWERED or options.keep_console:
         lines = console_lines(boot.console)[-_CONSOLE_LINES:] if boot.outcome != ANSWERED else []
         yield f"  console log: {boot.console}{', its last lines:' if lines else ''}"
@@ -151,7 +158,5 @@ def _rendered(booted: BootedReport, options: argparse.Namespace) -> str:
     """The report in the chosen format; nothing if there is no report."""
     if booted.report is None:
         return ""
-    if options.format == "json":
-        return booted.boot.stdout.decode()  # unchanged
     colour, width = (terminal.wants_colour(), terminal.width()) if options.output is None else (False, None)
     return FORMATS[options.format].render(booted.report, -1 if options.quiet else options.verbose, colour, width)

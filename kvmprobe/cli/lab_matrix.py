@@ -60,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Boot the cells and report. Returns the exit status; raises Problem."""
+    if options.guest_arguments:
+        raise UsageProblem(
+            f"unrecognized arguments: -- {' '.join(options.guest_arguments)}", "The scenarios set kvmprobe's arguments."
+        )
     if options.only == "help":
         output.write("".join(f"{row.name:30} {' or '.join(row.expected)}\n" for row in SCENARIOS), None)
         return EXIT_CONFIRMED
@@ -106,7 +110,9 @@ def _rows(only: str | None) -> list[Scenario]:
 
 
 def _reports_folder(options: argparse.Namespace, folder: Path) -> Path:
-    reports: Path = options.reports or folder / "matrix" / time.strftime("%Y%m%dT%H%M%S")
+    if options.reports is None:
+        return cache.make_folder(folder / "matrix" / time.strftime("%Y%m%dT%H%M%S"))
+    reports: Path = options.reports
     try:
         reports.mkdir(parents=True, exist_ok=True)
     except OSError as error:

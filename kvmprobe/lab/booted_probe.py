@@ -1,4 +1,7 @@
-"""Boots a kernel, runs kvmprobe in the guest and returns its report."""
+"""Boots a kernel, runs kvmprobe in the guest and judges its evidence here.
+
+Only the evidence of the guest counts: a kernel under test may write any verdict.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from kvmprobe import judge
 from kvmprobe.lab import guest_program, nested_boot, payload, qemu
 from kvmprobe.lab.boot_result import ANSWERED, LOST, BootResult
 from kvmprobe.lab.external_programs import Say
@@ -21,13 +25,17 @@ from kvmprobe.model.errors import (
     DataProblem,
     Problem,
 )
-from kvmprobe.model.json_schema import first_error, report_schema
+from kvmprobe.model.json_schema import report_schema
+from kvmprobe.model.printable import cut
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from kvmprobe.report import stored_report
 
 if TYPE_CHECKING:
     from kvmprobe.model.judgement import Report
 
+_NAME = "standard output"
 _VERDICTS = (EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE)  # with these comes a report
+_LONGEST = 500  # characters of a line of the guest's
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,10 @@ GUEST = Guest()
 
 @dataclass(frozen=True)
 class BootedReport:
-    """A boot and its report; `report` is None if the boot is not ANSWERED or the command wrote no report."""
+    """A boot and its report; `report` is None if the boot is not ANSWERED or the command wrote no evidence.
+
+    With a report, the boot's `status` is that of the report's verdict.
+    """
 
     boot: BootResult
     report: Report | None
@@ -72,9 +83,9 @@ def boot(
     if guest.user:
         user = str(guest.user)
         command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", *command]
-    added = guest_program.archive(guest_program.python(guest.root), payload.LAB, folder, say)
-    added += payload.archive(guest.prepare, command)
-    plan = Boot(kernel, added, machine, guest.image or guest.root, deadline)
+    python = guest_program.python(guest.root)
+    added = guest_program.archive(python, payload.LAB, folder, say) + payload.archive(guest.prepare, command)
+    plan = Boot(kernel, added, machine, guest.image or guest.root, deadline, python.folders)
     if machine.vm_cr is None:
         return qemu.boot(plan, folder / "logs")
     if outer is None:
@@ -100,32 +111,34 @@ def probe(
 ) -> BootedReport:
     """Boots `kernel` and runs `kvmprobe NAME --json ARGUMENTS` in the guest; see `boot`.
 
-    The console's log stays in `folder`/logs if the boot is not ANSWERED or with `keep_console`. A boot is LOST if the
-    exit status is a verdict's and there is no report. Raises Problem.
+    The report is judged on this machine, from the guest's evidence. A boot is LOST if the exit status is a verdict's
+    and there is no evidence. The console's log stays in `folder`/logs if the boot is not ANSWERED or with
+    `keep_console`. Raises Problem.
     """
     command = guest_program.python(guest.root).command("-m", "kvmprobe", name, "--json", *arguments)
     result = boot(kernel, folder, command, guest, machine, deadline, outer, say)
-    report = parse_report(result.stdout) if result.outcome == ANSWERED else None
-    if report is None and result.status in _VERDICTS:
-        result = _without_report(result)
+    report = judged_report(result.stdout) if result.outcome == ANSWERED else None
+    if result.status in _VERDICTS:
+        if report is None:
+            result = _without_report(result)
+        else:
+            result = dataclasses.replace(result, status=EXIT_STATUS[report["verdict"]["status"]])
     if result.outcome == ANSWERED and not keep_console:
         result.console.unlink(missing_ok=True)
     return BootedReport(result, report)
 
 
 def _without_report(result: BootResult) -> BootResult:
-    last_line = "".join(f": {line}" for line in result.stderr.strip().splitlines()[-1:])
+    last_line = "".join(f": {cut(line, _LONGEST)}" for line in result.stderr.strip().splitlines()[-1:])
     reason = f"the command ended with status {result.status} and without a report{last_line}"
     return dataclasses.replace(result, outcome=LOST, reason=reason, status=None)
 
 
-def parse_report(stdout: bytes) -> Report | None:
-    """Returns the report in `stdout`, None if there is no valid report: a guest may write anything."""
-    schema = report_schema()
+def judged_report(stdout: bytes) -> Report | None:
+    """Returns the report on the evidence in `stdout`, None if that is not evidence: a guest may write anything."""
     try:
         stdout.decode()  # json.loads would also accept UTF-16, but readers of reports do not
-        report = stored_report.parse(stdout, "standard output")
-        stored_report.evidence_of(report, "standard output", schema)
+        evidence = stored_report.evidence_of(stored_report.parse(stdout, _NAME), _NAME, report_schema())
     except (DataProblem, UnicodeDecodeError):
         return None
-    return cast("Report", report) if first_error(report, schema, schema) is None else None
+    return judge.judge(evidence)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kvmprobe.lab import keeper
 from kvmprobe.model.errors import Problem
 
 Say = Callable[[str], None]  # takes one line of progress
@@ -24,16 +25,31 @@ def find(program: str, package: str) -> str:
     return found
 
 
-def run(*argv: str | Path, stdin: bytes = b"", cwd: Path | None = None, hint: str | None = None) -> bytes:
-    """Runs a program to its end and returns its stdout. An exception on the way kills the program.
+def run(
+    *argv: str | Path,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    hint: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> bytes:
+    """Runs a program to its end and returns its stdout. `variables` are added to its environment.
 
-    Raises a Problem with the last line of its output and `hint` if its exit status is not 0.
+    An exception on the way, or the end of the lab, kills the program and all that it has started. Raises a Problem with
+    the last line of its output and `hint` if its exit status is not 0.
     """
-    done = subprocess.run(  # noqa: S603  (no shell; every caller names the program)
-        argv, input=stdin, capture_output=True, cwd=cwd, env={**os.environ, "LC_ALL": "C"}, check=False
+    process = subprocess.Popen(  # noqa: S603  (no shell; every caller names the program)
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env={**os.environ, "LC_ALL": "C", **(variables or {})},
+        start_new_session=True,  # Ctrl-C on the terminal is for the lab
     )
-    if done.returncode != 0:
-        lines = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-        reason = lines[-1] if lines else f"exit status {done.returncode}"
+    with process, keeper.program(process.pid):
+        stdout, stderr = process.communicate(stdin)
+    if process.returncode != 0:
+        lines = (stderr or stdout).decode("utf-8", "replace").strip().splitlines()
+        reason = lines[-1] if lines else f"exit status {process.returncode}"
         raise Problem(f"{Path(argv[0]).name} failed: {reason}", hint)
-    return done.stdout
+    return stdout

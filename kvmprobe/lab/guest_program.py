@@ -45,11 +45,15 @@ _ASK = "import sys; print(sys.implementation.cache_tag, *sys.version_info[:2])"
 
 @dataclass(frozen=True)
 class Python:
-    """The Python `path` below the folder `root`. `tag` is in the names of its compiled files ("cpython-311")."""
+    """The Python `path` below the folder `root`. `tag` is in the names of its compiled files ("cpython-311").
+
+    `folders` are those that a guest needs for it, besides those of guest_root.
+    """
 
     root: Path
     path: str
     tag: str
+    folders: tuple[Path, ...] = ()
 
     def command(self, *arguments: str) -> list[str]:
         """Returns the guest's command line: without site-packages and environment, which halves start-up time."""
@@ -68,8 +72,14 @@ def python(root: Path) -> Python:
             continue
         tag, major, minor = _run(root, path, "-c", _ASK).decode().split()
         if (int(major), int(minor)) >= _OLDEST:
-            return Python(root, path, tag)
+            return Python(root, path, tag, _own_folders() if path == sys.executable else ())
     raise Problem(f"{root} has no Python of {'.'.join(map(str, _OLDEST))} or later", "Install python3 there.")
+
+
+def _own_folders() -> tuple[Path, ...]:
+    """The folders of the Python that runs this program, and of the one that its virtual environment is made from."""
+    folders = [Path(os.path.abspath(folder)) for folder in (sys.prefix, sys.base_prefix)]
+    return tuple(folder for folder in folders if Path("/usr") not in (folder, *folder.parents))
 
 
 def archive(target: Python, below: str, folder: Path, say: Say) -> bytes:
@@ -125,4 +135,4 @@ def _run(root: Path, path: str, *arguments: str, stdin: bytes = b"") -> bytes:
     if root != Path("/"):
         unshare = [external_programs.find("unshare", "util-linux"), "-r"] if os.geteuid() != 0 else []
         enter = [*unshare, shutil.which("chroot") or "/usr/sbin/chroot", str(root)]
-    return external_programs.run(*enter, path, "-I", "-S", *arguments, stdin=stdin)
+    return external_programs.run(*enter, path, "-I", "-S", "-B", *arguments, stdin=stdin)

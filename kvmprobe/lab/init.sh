@@ -1,6 +1,7 @@
 #!/bin/busybox sh
-# Process 1 of a guest. It mounts the root (a squashfs image on /dev/vda, or the host's by 9p, read-only) below an overlay,
-# so that programs may write everywhere and nothing of it stays. There it runs /lab/prepare and /lab/command.
+# Process 1 of a guest. It makes the root: a squashfs image on /dev/vda, or /lab/root. It adds the folders of the host in
+# /lab/shares (a tag of 9p and a path in each line). All are below overlays, so that programs may write everywhere and
+# nothing of it stays. There it runs /lab/prepare and /lab/command.
 #
 # It leaves these files for the host in the share "results":
 #   mark     the part that it began last: init, prepare, command
@@ -35,6 +36,12 @@ attach() {
 	mount -t "$1" -o "$4" "$2" "$3" || die "cannot mount $1 $2 on $3"
 }
 
+# layer NAME PATH: mounts /ro/NAME as PATH of the root
+layer() {
+	mkdir -p "/rw/$1/upper" "/rw/$1/work"
+	attach overlay overlay "/newroot$2" "lowerdir=/ro/$1,upperdir=/rw/$1/upper,workdir=/rw/$1/work"
+}
+
 # A cache is safe although files on the host may change: the guest lives only for seconds.
 share="trans=virtio,version=9p2000.L,msize=262144"
 
@@ -54,14 +61,19 @@ done
 attach 9p results $results "$share,cache=none"
 mark init
 
-if [ -b /dev/vda ]; then
-	attach squashfs /dev/vda /ro ro
-else
-	attach 9p root /ro "$share,cache=loose,ro"
-fi
 attach tmpfs tmpfs /rw defaults
-mkdir /rw/upper /rw/work
-attach overlay overlay /newroot "lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work"
+if [ -b /dev/vda ]; then
+	attach squashfs /dev/vda /ro/image ro
+	layer image ""
+else
+	attach tmpfs tmpfs /newroot mode=755
+	busybox cp -a /lab/root/. /newroot/
+	busybox chmod 1777 /newroot/tmp /newroot/var/tmp
+fi
+while read -r tag path; do
+	attach 9p "$tag" "/ro/$tag" "$share,cache=loose,ro"
+	layer "$tag" "$path"
+done </lab/shares
 grep -q securityfs /proc/filesystems && attach securityfs security /sys/kernel/security defaults
 grep -q cgroup2 /proc/filesystems && attach cgroup2 cgroup2 /sys/fs/cgroup defaults
 for name in dev proc sys; do

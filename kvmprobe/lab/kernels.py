@@ -111,8 +111,7 @@ def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
         with TemporaryDirectory(dir=new) as work:
             return _keep(new, modules_dir, Path(work))
 
-    kernels = folder / _FOLDER
-    cache.forget_unused(kernels, _CUSTOM, _FORGET_CUSTOM_AFTER)
+    cache.forget_unused(folder / _FOLDER, _CUSTOM, _FORGET_CUSTOM_AFTER)
     key = _CUSTOM + _fingerprint(vmlinuz, modules_dir)
     return _cached(modules_dir.name, key, folder, make, say, CUSTOM_USERSPACE)
 

@@ -11,9 +11,8 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from kvmprobe.lab import external_programs, payload, qemu
+from kvmprobe.lab import external_programs, keeper, payload, qemu
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.option_rom import option_rom
 from kvmprobe.lab.qemu import Boot, Machine
@@ -40,18 +39,25 @@ exit {lost}
 def nest(inner: Boot, outer: Kernel) -> Iterator[Boot]:
     """Yields the outer boot that runs `inner`; valid inside the `with`. Its root is this machine's, which has QEMU.
 
-    Raises Problem.
+    The outer guest can read what the inner one needs: its kernel, its root, its folders. Raises Problem.
     """
     program = external_programs.find("qemu-system-x86_64", "qemu-system-x86")
-    with TemporaryDirectory(prefix="kvmprobe-lab-") as temp:
-        initrd, rom = Path(temp, "initrd"), Path(temp, "rom")
-        initrd.write_bytes(inner.kernel.initramfs.read_bytes() + inner.payload)
+    with keeper.folder() as temp:
+        temp.chmod(0o755)  # for the QEMU of root, which becomes nobody
+        initrd, rom = temp / "initrd", temp / "rom"
+        initrd.write_bytes(inner.initramfs())
         rom.write_bytes(option_rom(inner.machine.vm_cr or 0))
         # A halted guest in a guest may miss the timer interrupt that should wake it: half of the 5.10 boots hung.
         machine = dataclasses.replace(inner.machine, parameters=f"{inner.machine.parameters} idle=poll".strip())
-        polling = dataclasses.replace(inner, machine=machine)
+        kernel = dataclasses.replace(inner.kernel, image=inner.kernel.image.resolve())
+        polling = dataclasses.replace(inner, machine=machine, kernel=kernel)
         arguments = qemu.arguments("kvm", polling, initrd, Path("/inner/results"), Path("/inner/console"))
         command = shlex.join([program, *arguments, "-option-rom", str(rom)])
         script = _SCRIPT.format(qemu=command, lost=INNER_LOST)
         added = payload.archive(["modprobe kvm_amd"], ["sh", "-c", script])
-        yield dataclasses.replace(inner, kernel=outer, payload=added, machine=_OUTER_MACHINE, root=Path("/"))
+        folders = [temp, kernel.image.parent, *inner.folders]
+        if not inner.root.is_dir():
+            folders.append(inner.root.parent)
+        yield dataclasses.replace(
+            inner, kernel=outer, payload=added, machine=_OUTER_MACHINE, root=Path("/"), folders=folders
+        )

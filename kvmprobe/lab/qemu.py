@@ -1,21 +1,24 @@
 """Boots a kernel once in an emulated AMD machine, from QEMU's start to its end.
 
-One deadline covers the whole boot. QEMU has ended when `boot` returns or raises.
+One deadline covers the whole boot. QEMU has ended when `boot` returns or raises, and also if this process is killed.
+The kernel may be hostile: guest_root has what it can read, share_quota limits what it can write, and a QEMU that root
+starts becomes the user nobody before the guest runs.
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import shutil
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkstemp
+from tempfile import mkstemp
 
-from kvmprobe.lab import boot_result, external_programs
+from kvmprobe.lab import boot_result, cache, external_programs, guest_root, keeper, share_quota
 from kvmprobe.lab.boot_result import BootResult
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.model.errors import Problem
@@ -28,6 +31,9 @@ _PARAMETERS = "console=ttyS0 quiet panic=-1 cryptomgr.notests random.trust_cpu=o
 # All CPUs share one thread. With one thread for each, QEMU 7.2 sometimes runs the old version of code that the kernel
 # has just patched, and the guest hangs or panics. With one thread 16 CPUs also boot in half the time.
 _ACCEL = "tcg,thread=single"
+
+_NOBODY = 65534  # the user and the group
+_TICK_S = 0.2  # between two looks at what the guest has written; it writes some 30 MB in that time
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,19 @@ MACHINE = Machine()
 @dataclass(frozen=True)
 class Boot:
     """One boot. `payload` follows the kernel's base archive in the initramfs. `root`: a folder or an image for the
-    guest's root. `deadline` is in seconds."""
+    guest's root, see guest_root. `folders`: the guest can read these, too. `deadline` is in seconds."""
 
     kernel: Kernel
     payload: bytes
     machine: Machine = MACHINE
     root: Path = Path("/")
     deadline: float = DEADLINE_S
+    folders: Sequence[Path] = ()
+
+    def initramfs(self) -> bytes:
+        """Returns the whole initramfs."""
+        added = guest_root.archive(self.root, self.folders) + self.payload
+        return self.kernel.initramfs.read_bytes() + added
 
 
 def boot(plan: Boot, logs: Path) -> BootResult:
@@ -70,15 +82,14 @@ def boot(plan: Boot, logs: Path) -> BootResult:
     started = time.monotonic()
     console: Path | None = None
     try:
-        logs.mkdir(parents=True, exist_ok=True)
         console = _new_log(logs, plan.kernel.name)
-        with TemporaryDirectory(prefix="kvmprobe-lab-") as temp:
+        with keeper.folder() as temp:
             results, initrd, output = (Path(temp, name) for name in ("results", "initrd", "qemu"))
             results.mkdir()
-            initrd.write_bytes(plan.kernel.initramfs.read_bytes() + plan.payload)
-            argv = _argv(qemu, plan, initrd, results, console)
-            returncode = _run(argv, output, started + plan.deadline)
-            return boot_result.read(results, console, returncode, output, time.monotonic() - started)
+            initrd.write_bytes(plan.initramfs())
+            argv = [qemu, *arguments(_ACCEL, plan, initrd, results, console), *_unprivileged(qemu, results)]
+            returncode, excess = _run(argv, output, results, started + plan.deadline)
+            return boot_result.read(results, console, returncode, output, time.monotonic() - started, excess)
     except BaseException as error:
         if console is not None:
             console.unlink(missing_ok=True)
@@ -87,21 +98,15 @@ def boot(plan: Boot, logs: Path) -> BootResult:
         raise
 
 
-def _argv(qemu: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:
-    # The parent-death signal survives exec: the kernel kills QEMU when this process is killed.
-    setpriv = shutil.which("setpriv")
-    death = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
-    return [*death, qemu, *arguments(_ACCEL, plan, initrd, results, console)]
-
-
 def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path) -> list[str]:
     """Returns QEMU's arguments for a boot: `initrd` is the whole initramfs, `results` the folder of the share."""
     machine = plan.machine
-    if plan.root.is_dir():
-        root = f"local,path={_value(plan.root)},mount_tag=root,security_model=none,readonly=on,multidevs=remap"
-        options = ("-virtfs", root)
-    else:
-        options = ("-drive", f"file={_value(plan.root)},format=raw,if=virtio,readonly=on")
+    options: list[str] = []
+    if not plan.root.is_dir():
+        options += ("-drive", f"file={_value(plan.root)},format=raw,if=virtio,readonly=on")
+    for tag, (folder, _) in guest_root.shares(plan.root, plan.folders).items():
+        share = f"local,path={_value(folder)},mount_tag={tag},security_model=none,readonly=on,multidevs=remap"
+        options += ("-virtfs", share)
     return [
         *("-nodefaults", "-display", "none", "-no-reboot", *_network(machine.ssh_port)),
         *("-accel", accel, "-machine", "q35"),
@@ -110,8 +115,28 @@ def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path
         *("-append", f"{_PARAMETERS} {machine.parameters}".strip()),
         *("-chardev", f"file,id=console,path={_value(console)}", "-serial", "chardev:console"),
         *options,
-        *("-virtfs", f"local,path={_value(results)},mount_tag=results,security_model=none"),
+        # mapped-file: what the guest makes there is a regular file here, also a link, a pipe or a device.
+        *("-virtfs", f"local,path={_value(results)},mount_tag=results,security_model=mapped-file"),
     ]
+
+
+def _unprivileged(qemu: str, results: Path) -> Sequence[str]:
+    """QEMU's arguments to become the user nobody when it has opened all files, if root starts it."""
+    if os.geteuid() != 0:
+        return ()
+    try:
+        os.chown(results, _NOBODY, _NOBODY)
+    except OSError:
+        return ()  # a container that does not have this user
+    return _user_option(qemu)
+
+
+@functools.lru_cache
+def _user_option(qemu: str) -> tuple[str, str]:
+    """QEMU 9.1 has the option -run-with user=, and announces the end of -runas."""
+    user = f"{_NOBODY}:{_NOBODY}"
+    described = external_programs.run(qemu, "-help").decode("utf-8", "replace").partition("-run-with ")[2]
+    return ("-run-with", f"user={user}") if "user=" in described.partition("\n-")[0] else ("-runas", user)
 
 
 def _network(ssh_port: int | None) -> tuple[str, ...]:
@@ -125,27 +150,43 @@ def _value(path: Path) -> str:
     return str(path).replace(",", ",,")  # QEMU's way to write a comma in an option's value
 
 
-def _run(argv: list[str], output: Path, deadline: float) -> int | None:
-    """QEMU's exit status; None if it was killed at the time `deadline`. In any case QEMU has ended afterwards."""
+def _run(argv: list[str], output: Path, share: Path, deadline: float) -> tuple[int | None, str]:
+    """QEMU's exit status, None if it was killed; and the limit that the guest exceeded, "" if none.
+
+    It is killed at the time `deadline`, and if the guest exceeds a limit. In any case QEMU has ended afterwards.
+    """
     with output.open("wb") as file, _lock:
         if _stopped.is_set():
             raise Problem("the lab was stopped")
-        process = subprocess.Popen(  # noqa: S603  (no shell; see _argv)
+        process = subprocess.Popen(  # noqa: S603  (no shell; see `arguments`)
             argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
         _running.add(process)
     try:
-        returncode = process.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return None
+        with process, keeper.program(process.pid):
+            share_quota.limit_files(process.pid)
+            excess = _wait(process, share, deadline)
+            ended = process.poll()
+            process.kill()
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
         _running.discard(process)
     if _stopped.is_set():
         raise Problem("the lab was stopped")
-    return returncode
+    if ended == -signal.SIGXFSZ:
+        excess = f"the guest wrote a file of more than {share_quota.FILE_LIMIT >> 20} MiB"
+    return ended, excess
+
+
+def _wait(process: subprocess.Popen[bytes], share: Path, deadline: float) -> str:
+    """Waits until QEMU ends, the deadline, or the guest exceeds a limit of the share, which is returned."""
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            process.wait(min(_TICK_S, left))
+            break
+        except subprocess.TimeoutExpired:
+            if excess := share_quota.excess(share, process.pid):
+                return excess
+    return share_quota.excess(share, process.pid)
 
 
 # Several boots may run in threads, but only the main thread gets signals.
@@ -169,6 +210,7 @@ def kill_running() -> None:
 
 
 def _new_log(logs: Path, name: str) -> Path:
-    fd, path = mkstemp(prefix=f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-", suffix=".log", dir=logs)
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    fd, path = mkstemp(prefix=f"{name}-{stamp}-", suffix=".log", dir=cache.make_folder(logs))
     os.close(fd)
     return Path(path)

@@ -5,14 +5,15 @@ So kvmprobe runs on every Python that it supports, and this machine's own packag
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from kvmprobe.lab import apt, cache, external_programs
+from kvmprobe.lab import apt, cache, external_programs, keeper
 from kvmprobe.lab.external_programs import Say
+from kvmprobe.model.errors import Problem
 
 _CACHE = "userspaces-2"
 _IMAGE = "root.squashfs"
@@ -45,11 +46,13 @@ def fetch(suite: str, folder: Path, say: Say, more: Sequence[str] = ()) -> Users
         mksquashfs = external_programs.find("mksquashfs", "squashfs-tools")
         root = new / "root"
         packages = (*PACKAGES, *_MORE.get(suite, ()), *more)
-        with TemporaryDirectory(prefix="kvmprobe-lab-") as work:
+        with keeper.folder() as work:
+            work.chmod(0o1777)  # unless root, mmdebstrap's programs run as other users
             external_programs.run(
-                *(mmdebstrap, "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
+                *(*_own_mounts(), mmdebstrap, "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
                 *(f"--aptopt=Acquire::Languages {chr(34)}none{chr(34)}", suite, root, apt.mirror()),
-                cwd=Path(work),
+                cwd=work,
+                variables={"TMPDIR": str(work)},
                 hint="mmdebstrap builds Debian's userspace as root (or as a user with the package uidmap).",
             )
         for name in _UNUSED:
@@ -60,3 +63,18 @@ def fetch(suite: str, folder: Path, say: Say, more: Sequence[str] = ()) -> Users
 
     place, _ = cache.entry(folder / _CACHE, "+".join((suite, *sorted(more))), make, say)
     return Userspace(suite, place / "root", place / _IMAGE)
+
+
+def _own_mounts() -> tuple[str, ...]:
+    """The command before mmdebstrap that gives it its own mounts where the kernel allows that.
+
+    As root mmdebstrap mounts /proc, /sys and /dev in the new folder. If it is killed, they end with it.
+    """
+    if os.geteuid() != 0:
+        return ()  # it has its own mounts already
+    command = (external_programs.find("unshare", "util-linux"), "--mount", "--")
+    try:
+        external_programs.run(*command, "true")
+    except Problem:
+        return ()  # in a container without CAP_SYS_ADMIN it cannot mount anything
+    return command

@@ -14,6 +14,7 @@ from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import DEADLINE_S, Boot, Machine
 from kvmprobe.model.errors import Problem
 from tests.helpers.real_kernels import Guest, unavailable
+from tests.helpers.run_kvmprobe import PROJECT
 
 _VERDICT = """\
 verdict() { lines=$($kvmprobe "$@" -q); status=$?; echo "$lines" | head -n 1; return $status; }
@@ -81,7 +82,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
     """A function that runs a script of sh in a guest and returns its stdout.
 
     In the script $kvmprobe is the program. `verdict ARGUMENT...` runs it, prints only the line with the verdict, and
-    has kvmprobe's exit status.
+    has kvmprobe's exit status. The guest has this checkout and `tmp_path` at the same paths.
     """
 
     def run(
@@ -95,7 +96,9 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))
         added = guest_program.archive(python, payload.LAB, cache.default(), print)
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{_VERDICT}{script}'])
-        plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline)
+        tmp_path.chmod(0o755)  # for the QEMU of root, which becomes nobody
+        folders = (*python.folders, PROJECT, tmp_path)
+        plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline, folders=folders)
         result = qemu.boot(plan, tmp_path)
         if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again
             print(result, result.console.read_text(errors="replace"), sep="\n")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kvmprobe.lab import boot_result
 from kvmprobe.lab.boot_result import ANSWERED, COULD_NOT_START, LOST, TIMED_OUT, BootResult
+from tests.helpers.run_kvmprobe import DEADLINE_S
 
 _STARTED = "kvmprobe-lab: init\r\n"
 
@@ -68,15 +71,68 @@ def test_the_reason_names_the_part_that_did_not_end(
     assert (result.outcome, result.reason) == (TIMED_OUT, reason)
 
 
-def test_files_of_a_hostile_guest_are_not_followed(tmp_path: Path) -> None:
-    """A guest is root in the share: it can leave a link to a file of the host, or a pipe without a writer."""
-    results = _results(tmp_path, status="0")
-    (tmp_path / "secret").write_text("secret")
-    (results / "stdout").symlink_to(tmp_path / "secret")
-    os.mkfifo(results / "stderr")
-    (results / "notes").mkdir()
+_FILES = ("status", "mark", "notes", "stdout", "stderr")
+
+
+def _link(path: Path) -> None:
+    secret = path.parent.parent / "secret"
+    secret.write_text("secret")
+    path.symlink_to(secret)
+
+
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _huge(path: Path) -> None:
+    """A file of 1 TiB that needs no space on the disk."""
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("name", _FILES)
+@pytest.mark.parametrize("make", [_link, _endless, os.mkfifo, os.mkdir, _huge])
+def test_a_file_of_a_hostile_guest_shows_nothing_and_takes_no_time(
+    make: Callable[[Path], object], name: str, tmp_path: Path
+) -> None:
+    results = _results(tmp_path, **{other: "0" for other in _FILES if other != name})
+    make(results / name)
+    started = time.monotonic()
     result = _read(tmp_path, 0)
-    assert (result.outcome, result.stdout, result.stderr, result.notes) == (ANSWERED, b"", "", ())
+    assert time.monotonic() - started < DEADLINE_S / 4
+    assert result.outcome == (LOST if name == "status" else ANSWERED)
+    texts = {"stdout": result.stdout.decode(), "stderr": result.stderr, "notes": "".join(result.notes)}
+    assert "secret" not in (texts.get(name, "") + result.reason)
+    assert all(len(text) <= 16 << 20 for text in texts.values())
+    if make is not _huge:
+        assert texts.get(name, "") == ""
+
+
+def test_many_notes_are_cut(tmp_path: Path) -> None:
+    result = _read(tmp_path, 0, status="0", notes=f"{'x' * 1000}\n" * 1000)
+    assert (len(result.notes), {len(note) for note in result.notes}) == (17, {500, 368})
+
+
+def test_a_long_console_log_is_read_at_both_ends(tmp_path: Path) -> None:
+    with (tmp_path / "long").open("w") as file:
+        file.write("first\n" + "x" * (1 << 20) + "\n")
+        file.truncate(1 << 40)
+        file.seek((1 << 40) - 6)
+        file.write("\nlast\n")
+    lines = boot_result.console_lines(tmp_path / "long")
+    assert (lines[0], lines[-1][-4:]) == ("first", "last")
+    assert max(map(len, lines)) <= 500
+
+
+@pytest.mark.parametrize("returncode", [0, None])
+def test_a_guest_that_exceeds_a_limit_is_lost(returncode: int | None, tmp_path: Path) -> None:
+    results = _results(tmp_path, status="0", mark="command")
+    for name in ("console", "qemu"):
+        (tmp_path / name).write_text("")
+    paths = (results, tmp_path / "console", returncode, tmp_path / "qemu", 1.0)
+    result = boot_result.read(*paths, excess="the guest left too much")
+    assert (result.outcome, result.status) == (LOST, None)
+    assert result.reason == "the command never ended: the guest left too much"
 
 
 def test_qemu_refuses(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report that a guest wrote to stdout: only a valid one is a report, because a guest may write anything."""
+"""The evidence that a guest wrote to stdout is checked and judged here, because a guest may write anything."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.lab.booted_probe import parse_report
+from kvmprobe.lab.booted_probe import judged_report
 from tests.helpers.recorded_evidence import EVIDENCE
 
 _REPORT = (EVIDENCE / "matrix/bookworm/epyc.json").read_text()
+_EVIDENCE = json.loads(_REPORT)["evidence"]
+_FORGED = [
+    {"verdict": {"status": "confirmed", "reason": "svme-set-by-create-vm"}},
+    {"verdict": None, "checks": {}},
+    {"verdict": {"status": ["confirmed"]}, "checks": [{"id": 1}], "tool": 7},
+]
 
 
 def _changed(**changes: Any) -> bytes:
@@ -18,7 +24,7 @@ def _changed(**changes: Any) -> bytes:
 
 
 def test_a_valid_report() -> None:
-    assert parse_report(_REPORT.encode()) == json.loads(_REPORT)
+    assert judged_report(_REPORT.encode()) == json.loads(_REPORT)
 
 
 @pytest.mark.parametrize(
@@ -33,16 +39,25 @@ def test_a_valid_report() -> None:
         b"[" * 100_000,
         b'{"verdict": ' * 100_000,
         _REPORT.encode()[:-10],
-        _changed(verdict={"status": "confirmed"}),
-        _changed(verdict=None),
-        _changed(checks={}),
         _changed(evidence={}),
+        _changed(evidence=[]),
+        _changed(evidence={**_EVIDENCE, "cpus": 1}),
+        _changed(evidence={**_EVIDENCE, "snapshots": [[]]}),
         _changed(schema="kvmprobe-99"),
     ],
     ids=[
         *("nothing", "text", "list", "only a verdict", "not UTF-8", "UTF-16", "deep list", "deep object", "truncated"),
-        *("short verdict", "null verdict", "object for checks", "no evidence", "unknown schema"),
+        *("no evidence", "list for evidence", "number for CPUs", "list for a snapshot", "unknown schema"),
     ],
 )
-def test_what_is_not_a_report(stdout: bytes) -> None:
-    assert parse_report(stdout) is None
+def test_what_is_not_evidence(stdout: bytes) -> None:
+    assert judged_report(stdout) is None
+
+
+@pytest.mark.parametrize("forged", _FORGED)
+def test_the_verdict_of_a_guest_does_not_count(forged: Any) -> None:
+    own = (EVIDENCE / "matrix/bookworm/no-svm.json").read_text()
+    report = judged_report(json.dumps({**json.loads(own), **forged}).encode())
+    assert report is not None
+    assert (report["verdict"]["status"], report["verdict"]["reason"]) == ("failed", "cpu-lacks-svm")
+    assert report == judged_report(own.encode())

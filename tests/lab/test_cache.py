@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.lab import cache
+from kvmprobe.lab import cache, content_digest
 from kvmprobe.model.errors import Interrupted, Problem
 
 
@@ -53,6 +54,48 @@ def test_a_damaged_entry_is_made_again(damage: str, content: str | None, tmp_pat
         (place / damage).write_text(content)
     cache.entry(tmp_path, "a", _make, _ignore)
     assert (place / "file").read_text() == "content"
+
+
+def test_an_entry_with_other_content_of_the_same_size_is_made_again(tmp_path: Path) -> None:
+    place, _ = cache.entry(tmp_path, "a", _make, _ignore)
+    (place / "file").write_text("c0ntent")
+    cache.entry(tmp_path, "a", _make, _ignore)
+    assert (place / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("change", ["content", "link", "mode", "name"])
+def test_the_folders_of_an_entry_are_compared_too(change: str, tmp_path: Path) -> None:
+    def make(new: Path) -> cache.Meta:
+        (new / "root/usr/bin").mkdir(parents=True)
+        (new / "root/usr/bin/python3").write_text("python")
+        (new / "root/bin").symlink_to("usr/bin")
+        return {}
+
+    place, _ = cache.entry(tmp_path, "a", make, _ignore)
+    before = content_digest.of(place / "root")
+    program = place / "root/usr/bin/python3"
+    if change == "content":
+        program.write_text("PYTHON")
+    elif change == "link":
+        (place / "root/bin").unlink()
+        (place / "root/bin").symlink_to("/tmp/bin")
+    elif change == "mode":
+        program.chmod(0o755)
+    else:
+        program.rename(program.with_name("python4"))
+    assert content_digest.of(place / "root") != before
+
+
+def test_an_entry_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
+    """It has no digests. Its sizes and owners are checked, and the digests are added."""
+    place, _ = cache.entry(tmp_path, "a", _make, _ignore)
+    stored = json.loads((place / "entry.json").read_text())
+    digests = stored.pop("sha256")
+    (place / "entry.json").write_text(json.dumps(stored))
+    (place / "file").write_text("c0ntent")
+    (place / "file").write_text("content")
+    cache.entry(tmp_path, "a", _never, _ignore)
+    assert json.loads((place / "entry.json").read_text())["sha256"] == digests
 
 
 def test_the_files_of_a_killed_lab_are_replaced(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_node_is_tainted_until_kvm_amd_is_loaded(guest: Guest, bundles: dict[s
         unprivileged=run["unprivileged"],
         kill_unprivileged=runc(bundles["unprivileged"], "kill {name}"),
     )
-    output = guest(script, prepare=())
+    output = guest(script, prepare=(), deadline=300)
     written = dict(part.split("\n", 1) for part in output.split("=== ")[1:])
     assert written.pop("left") == "kvmprobe\n"  # no temporary file
     rule = manifests.only("nodefeaturerule.yaml", "NodeFeatureRule")

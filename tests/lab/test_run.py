@@ -51,6 +51,8 @@ def test_arguments_after_two_dashes_go_to_the_guest(arguments: str, names: list[
         "run potato",
         "run bookworm potato",
         "matrix --onl help",
+        "matrix -- anything",
+        "matrix --only help -- --require nested",
         "run --kernel x",
         "run --modules x",
         "run --kernel x --modules y bookworm",

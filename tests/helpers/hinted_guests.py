@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kvmprobe.lab import cache, guest_program, payload, qemu, userspace
-from kvmprobe.lab.boot_result import ANSWERED
+from kvmprobe.lab.boot_result import ANSWERED, BootResult
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import MACHINE, Boot, Machine
@@ -79,10 +79,12 @@ def follow(
     folder: Path,
     files: Mapping[str, bytes] | None = None,
     machine: Machine = MACHINE,
+    boot: Callable[[Boot, Path], BootResult] = qemu.boot,
 ) -> list[Any]:
     """Boots `kernel` once and runs the cases in it. Returns for each what follow_hints.py prints.
 
-    `files` are added to the guest's /. Raises Problem if there is no userspace.
+    `files` are added to the guest's /. `boot`: qemu.boot, or what does the same in another way. Raises Problem if there
+    is no userspace.
     """
     space = userspace.fetch(kernel.userspace, cache.default(), print, PACKAGES)
     python = guest_program.python(space.root)
@@ -103,10 +105,28 @@ def follow(
     command = ["python3", "-S", "follow_hints.py", "cases.json"]
     added += payload.archive(_PREPARE, command)
     plan = Boot(kernel, added, machine, space.image, _DEADLINE_S)
-    result = qemu.boot(plan, folder)
+    result = boot(plan, folder)
     if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again
         print(result.outcome, result.reason, result.console.read_text(errors="replace"), sep="\n")
-        result = qemu.boot(plan, folder)
+        result = boot(plan, folder)
     assert result.outcome == ANSWERED, result
     assert "Traceback" not in result.stderr, result.stderr
     return [json.loads(line) for line in result.stdout.decode().splitlines()]
+
+
+def faults(case: Case, result: Any, after: Any = None) -> list[Any]:
+    """Returns what was not as it should be: the cause, a command of the hint, the check after it; [] if all was right.
+
+    `after`: the verdict after a reboot, in place of that of the same boot.
+    """
+    before = result["before"]["verdict"]
+    after = after or (result["after"] or {"verdict": None})["verdict"]
+    commands = result["done"][1:-1]
+    wrong = [step for step in commands if step[1] != 0]
+    wrong += [command for command in case.not_here if f"`{command}`" not in before["hint"]]
+    if (before["reason"], before["cause"]) != (case.reason, case.cause):
+        wrong.append(before)
+    # An ordinary user cannot read registers: there the hint's own `sudo kvmprobe check` has to confirm.
+    if after["status"] != "confirmed" and not any("CONFIRMED" in output for _, _, output in commands):
+        wrong.append(after)
+    return wrong

@@ -21,6 +21,7 @@ _OPTIONS = (
 )
 _THIS_MODULE = ".gnu.linkonce.this_module"
 _EHDR, _SHDR, _RELA = struct.Struct("<40xQ10x3H"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<QQq")  # elf.h
+_SYMBOL = struct.Struct("<IBBHQQ")
 _SIGNED = b"~Module signature appended~\n"
 _SIGNATURE = struct.Struct(">8xI")  # struct module_signature (include/linux/module_signature.h)
 
@@ -44,8 +45,10 @@ def build(name: str, stub: int, modules: Path) -> bytes:
     sections = _sections(next(modules.rglob("msr.ko")).read_bytes())
     magic = next(text for text in sections[".modinfo"].split(b"\0") if text.startswith(b"vermagic="))
     (work / "vermagic").write_bytes(magic + b"\0")
-    versions = [_sections(path.read_bytes())["__versions"] for path in sorted(modules.glob("kernel/**/*.ko"))]
-    (work / "versions").write_bytes(b"".join(versions))
+    others = [path.read_bytes() for path in sorted(modules.glob("kernel/**/*.ko"))]
+    versions = [_sections(other)["__versions"] for other in others]
+    kvm = next(modules.rglob("kvm.ko")).read_bytes()
+    (work / "versions").write_bytes(b"".join((*versions, _exported(kvm))))
     init_at, exit_at = sorted(at for at, _, _ in _RELA.iter_unpack(sections[f".rela{_THIS_MODULE}"]))
     values = {"NAME": name, "STUB": stub, "SIZE": len(sections[_THIS_MODULE]), "INIT_AT": init_at, "EXIT_AT": exit_at}
     external_programs.run(
@@ -61,6 +64,17 @@ def unsigned(module: bytes) -> bytes:
     assert module.endswith(_SIGNED)
     (length,) = _SIGNATURE.unpack_from(module, len(module) - len(_SIGNED) - _SIGNATURE.size)
     return module[: -len(_SIGNED) - _SIGNATURE.size - length]
+
+
+def _exported(data: bytes) -> bytes:
+    """The versions of the symbols that kvm exports (all for GPL modules), as a section `__versions` has them."""
+    sections = _sections(data)
+    versions = b""
+    for name_at, _, _, _, value, _ in _SYMBOL.iter_unpack(sections[".symtab"]):
+        name = sections[".strtab"][name_at:].split(b"\0", 1)[0]
+        if name.startswith(b"__crc_"):
+            versions += sections["__kcrctab_gpl"][value : value + 4].ljust(8, b"\0") + name[6:].ljust(56, b"\0")
+    return versions
 
 
 def _sections(data: bytes) -> dict[str, bytes]:

@@ -70,7 +70,6 @@ _MODPROBE = (
         _LOAD_KVM,
     ),
     Case("module-mismatch", "kvm-amd-load-failed", f"cp /opt/mismatch.ko {_KVM_AMD}", _LOAD_KVM),
-    Case("module-unsigned", "kvm-amd-load-failed", f"cp /opt/changed.ko {_KVM_AMD}", _LOAD_KVM),
     Case("load-needs-root", "msr-unreadable", "", _AS_TESTER + _LOAD_KVM, again=_CHECK),
     Case("load-not-permitted", "kvm-amd-load-failed", "", _WITHOUT.format("sys_module") + _LOAD_KVM, again=_CHECK),
     Case("modules-of-the-host", "kvm-amd-not-loaded", "touch /.dockerenv", undo="rm /.dockerenv"),
@@ -170,7 +169,6 @@ def test_the_commands_of_a_hint_remove_its_cause(
         for stub, kind in _STUBS.items()
     }
     files["opt/mismatch.ko"] = stub_modules.unsigned(signed).replace(b" SMP preempt ", b" SMP server_ ")
-    files["opt/changed.ko"] = signed.replace(b"author=", b"AUTHOR=")
     try:
         results = follow(kernel, cases, tmp_path, files)
     except Problem as problem:

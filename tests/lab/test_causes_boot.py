@@ -47,7 +47,7 @@ _REBOOTED = (
     Case(
         "module-loading-disabled",
         "kvm-amd-not-loaded",
-        "sysctl -w kernel.modules_disabled=1",
+        "echo 1 >/proc/sys/kernel/modules_disabled",
         not_here=(_REBOOT,),
         action=("grep -x kvm_amd /etc/modules-load.d/kvm_amd.conf",),
     ),

@@ -40,6 +40,7 @@ def test_the_trace_shows_the_functions_and_the_writes(kernel: str, guest: Guest)
         cat /create; echo; echo @@@@; cat /load; echo; echo @@@@; cat /visible
         """,
         kernel=kernel,
+        deadline=300,
     )
     head, _, rest = output.partition("{")
     assert head.splitlines() == ["status 0", "status 0", "own tracing unchanged", "0", "kvm kvm_amd "]

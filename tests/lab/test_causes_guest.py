@@ -80,14 +80,6 @@ _DEVICE = (
     Case("device-has-wrong-number", "api-version", f"mknod /dev/kvm c 1 3; {_LOADED}"),
     Case("node-missing", "kvm-device-missing", f"{_LOADED}; rm /dev/kvm"),
     Case("no-devtmpfs", "kvm-device-missing", f"{_LOADED}; {_TMPFS}", undo="umount /dev/cpu; umount /dev"),
-    Case(
-        "container-without-device",
-        "kvm-device-missing",
-        f"{_LOADED}; touch /run/.containerenv; rm /dev/kvm",
-        not_here=("docker run --device /dev/kvm IMAGE",),
-        action=("mknod /dev/kvm c 10 232",),
-        undo="rm /run/.containerenv",
-    ),
 )
 _LOGS = ("journalctl -k -b -g 'avc|apparmor|seccomp'", "ausearch -m avc,seccomp -ts recent")
 _RIGHTS = (
@@ -119,13 +111,6 @@ _RIGHTS = (
     ),
     Case("msr-module-missing", "msr-unreadable", f"{_LOADED}; modprobe -r msr", f"{_CHECK} --no-load"),
     Case("registers-need-root", "msr-unreadable", f"{_LOADED}; chmod 666 /dev/kvm", _AS_TESTER + _CHECK, again=_CHECK),
-    Case(
-        "registers-need-capability",
-        "msr-unreadable",
-        _LOADED,
-        _WITHOUT.format("sys_rawio") + _CHECK,
-        again=_CHECK,
-    ),
 )
 _OWNERS = (
     Case("virtualbox-loaded", _HELD, f"modprobe vboxdrv; {_LOADED}"),

@@ -308,9 +308,8 @@ class Facts:
         """References to the module kvm that are not its vendor modules: since 6.12 another module's use of
         kvm_enable_virtualization(), by symbol_get() or linked to it. Where VMs are alive, some of them are theirs."""
         module = self.modules.get("kvm")
-        if module is None:
-            return 0
-        return (module["refcount"] or 0) - len([name for name in module["holders"] if name.startswith("kvm_")])
+        vendors = [name for name in module["holders"] if name.startswith("kvm_")] if module else []
+        return (module["refcount"] or 0) - len(vendors) if module else 0
 
     def users(self) -> str | None:
         """That another process had /dev/kvm open, for people. It may be in another container, and with or without a

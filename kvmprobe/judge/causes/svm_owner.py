@@ -139,7 +139,7 @@ def through_kvm(facts: Facts) -> Found | None:
 
 _CREATED = (
     (
-        "Nothing to do for KVM: SVM was switched on through KVM itself, and KVM_CREATE_VM succeeded. To have the "
+        "Nothing to do for KVM: another module switched SVM on through it, and KVM_CREATE_VM succeeded. To have the "
         "registers confirm it, end what uses SVM through KVM (such as VirtualBox's VMs), and check again:"
     ),
     "# kvmprobe check",

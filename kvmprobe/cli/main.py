@@ -8,6 +8,7 @@ import sys
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import agents_format
+from kvmprobe.host.null_device import open_null
 from kvmprobe.model.errors import EXIT_INCONCLUSIVE, EXIT_SOFTWARE, Interrupted, Problem
 from kvmprobe.model.signals import ENDING_SIGNALS
 from kvmprobe.report.messages import say
@@ -83,7 +84,7 @@ def _complain(status: int, message: str, hint: str | None = None) -> int:
 
 def _open_standard_descriptors() -> None:
     """Open /dev/null as descriptors 0, 1 and 2 where the caller has closed them: no file of ours may become one."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (fd := open_null()) <= 2:
         pass
     os.close(fd)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from kvmprobe.host.null_device import open_null
 from kvmprobe.model.signals import ENDING_SIGNALS
 
 
@@ -16,6 +17,6 @@ def become_background_child() -> None:
     os.setsid()
     for signum in (*ENDING_SIGNALS, signal.SIGPIPE):
         signal.signal(signum, signal.SIG_IGN)
-    null = os.open(os.devnull, os.O_RDWR)
+    null = open_null()
     for fd in (0, 1, 2):
         os.dup2(null, fd)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.host.null_device import open_null
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -30,16 +31,19 @@ def run_program(name: str, *arguments: str) -> tuple[int | None, str]:
         return None, f"there is no {name} in {PATH}"
     import subprocess
 
+    null = open_null()
     try:
         process = subprocess.Popen(  # noqa: S603  (a fixed PATH, no shell)
             [path, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=null,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={"PATH": PATH, "LC_ALL": "C"},
         )
     except OSError as error:
         return None, f"{path} cannot be run: {error.strerror}"
+    finally:
+        os.close(null)
     try:
         output = process.communicate(timeout=DEADLINE_S)[0]
     except subprocess.TimeoutExpired:

@@ -305,10 +305,11 @@ class Facts:
         return "; ".join(filter(None, (counted, f"VMs of other processes: {names}" if names else ""))) or None
 
     def users_of_kvm(self) -> int:
-        """References to the module kvm that no module of its holders is: since 6.12 another module's use of
-        kvm_enable_virtualization(). Where VMs are alive, some of them are theirs."""
+        """References to the module kvm that are not its vendor modules: since 6.12 another module's use of
+        kvm_enable_virtualization(), by symbol_get() or linked to it. Where VMs are alive, some of them are theirs."""
         module = self.modules.get("kvm")
-        return (module["refcount"] or 0) - len(module["holders"]) if module else 0
+        vendors = [name for name in module["holders"] if name.startswith("kvm_")] if module else []
+        return (module["refcount"] or 0) - len(vendors) if module else 0
 
     def users(self) -> str | None:
         """That another process had /dev/kvm open, for people. It may be in another container, and with or without a

@@ -51,6 +51,13 @@ def log_texts(facts: Facts) -> list[str]:
     return [line["text"] for line in facts.evidence["log"]["lines"]]
 
 
+def texts_since_loaded(facts: Facts) -> list[str]:
+    """The log lines since kvm_amd last found nothing in its way; all of them where it never did."""
+    texts = log_texts(facts)
+    loaded = [number for number, text in enumerate(texts) if re.search(_LOADED, text)]
+    return texts[loaded[-1] + 1 :] if loaded else texts
+
+
 def attempt_to_load(facts: Facts) -> LoadAttempt | None:
     """The last attempt to load kvm_amd during the probe."""
     return next((load for load in reversed(facts.evidence["loads"]) if load["module"] == "kvm_amd"), None)
@@ -83,13 +90,7 @@ class Refusal:
 
 def refusals(facts: Facts) -> list[Refusal]:
     """The refusals since kvm_amd last found nothing in its way, oldest first."""
-    found: list[Refusal] = []
-    for text in log_texts(facts):
-        if re.search(_LOADED, text):
-            found.clear()
-        elif text != _AT_BOOT:
-            found += _refusal(text)
-    return found
+    return [refusal for text in texts_since_loaded(facts) if text != _AT_BOOT for refusal in _refusal(text)]
 
 
 def _refusal(text: str) -> list[Refusal]:

@@ -8,6 +8,7 @@ import sys
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import FORMATS
+from kvmprobe.host.null_device import open_null
 from kvmprobe.model.errors import Problem
 from kvmprobe.model.printable import ascii_only
 from kvmprobe.report import terminal
@@ -38,7 +39,7 @@ def write(text: str, path: str | None, mode: int | None = None) -> None:
     except BrokenPipeError:
         # The reader has read enough (kvmprobe | head). Python's own flush at exit must not complain either.
         if path is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(open_null(), sys.stdout.fileno())
     except OSError as error:
         raise Problem(f"cannot write the result to {path or 'standard output'}: {error.strerror}") from error
 

@@ -41,6 +41,29 @@ def test_closed_streams_give_no_traceback(redirection: str) -> None:
     assert done.returncode == (3 if redirection == ">&-" else 0)
 
 
+_NODEV = """
+mount --make-rprivate / && mount -t tmpfs -o nodev tmpfs /mnt && mknod -m 666 /mnt/null c 1 3 &&
+mknod /mnt/kvm c 10 232 && mount --move /mnt /dev && exec "$@"
+"""
+
+
+def test_where_no_device_can_be_opened_the_mount_is_reported() -> None:
+    """Not even /dev/null can be opened there."""
+    command = [sys.executable, "-m", "kvmprobe", "check", "--json"]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", _NODEV, "sh", *command],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("this process may not mount")
+    verdict = json.loads(done.stdout)["verdict"]
+    assert (verdict["reason"], verdict["cause"]) == ("kvm-not-permitted", "nodev-mount")
+
+
 def _on_a_terminal(environment: dict[str, str]) -> bytes:
     """The output of a judgement on a terminal."""
     main, terminal = pty.openpty()

@@ -250,3 +250,36 @@ def test_a_command_has_nothing_from_evidence_that_a_shell_would_run(change: Any)
     commands = re.findall(r"`([^`]*)`", verdict["hint"])
     assert not [command for command in commands if "; rm" in command or "$(id)" in command]
     assert verdict["hint"].count("`") % 2 == 0
+
+
+@pytest.mark.parametrize("holders", [["kvm_amd"], ["holder", "kvm_amd"]])
+def test_a_module_that_switched_svm_on_through_kvm(holders: list[str]) -> None:
+    """It took a reference by symbol_get(), or is linked to kvm's functions and stands among its holders."""
+
+    def change(evidence: Any) -> None:
+        evidence["modules"]["kvm"].update(refcount=2, holders=holders)
+        evidence["modules"]["kvm"]["parameters"]["enable_virt_at_load"] = "N"
+        evidence["uevents"].update(source=None, events=[])
+
+    verdict = verdict_of("matrix/trixie/epyc", change)
+    assert (verdict["reason"], verdict["cause"]) == ("svme-owner-unknown", "svm-held-through-kvm")
+    assert "KVM_CREATE_VM succeeded" in verdict["hint"]
+
+
+def test_a_log_line_that_was_settled_since_is_no_cause() -> None:
+    """The log keeps the line of a wrong parameter until the reboot; kvm_amd was loaded after it."""
+    wrong = "kvm_amd: `maybe' invalid for parameter `npt'"
+    loaded = "kvm: Nested Virtualization enabled"
+    assert verdict_of(BASE, all_of(no_kvm_amd, log(loaded, wrong)))["cause"] == "parameter-invalid"
+    assert verdict_of(BASE, all_of(no_kvm_amd, log(wrong, loaded)))["cause"] is None
+    refused = all_of(attempt("Operation not permitted"), log(wrong))
+    assert verdict_of(BASE, refused)["cause"] == "load-not-permitted"
+
+
+def test_a_mount_hides_those_before_it() -> None:
+    devtmpfs = {"path": "/dev", "type": "devtmpfs", "options": "rw,nodev"}
+    tmpfs = {"path": "/dev", "type": "tmpfs", "options": "rw"}
+    missing = all_of(device("ENOENT", type=None), rights(dev_mounts=[devtmpfs, tmpfs]))
+    assert verdict_of(BASE, missing)["cause"] == "no-devtmpfs"
+    assert verdict_of(BASE, all_of(device("EACCES"), rights(dev_mounts=[devtmpfs, tmpfs])))["cause"] != "nodev-mount"
+    assert verdict_of(BASE, all_of(device("EACCES"), rights(dev_mounts=[tmpfs, devtmpfs])))["cause"] == "nodev-mount"

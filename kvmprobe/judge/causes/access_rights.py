@@ -23,10 +23,9 @@ def nodev(facts: Facts) -> Found | None:
     mounts = found["dev_mounts"] if found else None
     if _opening(facts) != "EACCES" or not isinstance(mounts, list):
         return None
-    bad = [mount for mount in mounts if "nodev" in mount["options"].split(",")]
-    if not bad:
+    mount = mounts[-1] if mounts else None  # it hides those before
+    if mount is None or "nodev" not in mount["options"].split(","):
         return None
-    mount = bad[-1]
     return Found([f"{mount['path']} is mounted with {mount['options']}"], path=mount["path"])
 
 

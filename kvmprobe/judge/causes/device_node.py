@@ -84,9 +84,10 @@ def no_devtmpfs(facts: Facts) -> Found | None:
     mounts = found["dev_mounts"] if found else None
     if device["type"] is not None or device["registered"] is not True or not isinstance(mounts, list):
         return None
-    if any(mount["type"] == "devtmpfs" for mount in mounts):
+    visible = mounts[-1:]  # it hides those before
+    if any(mount["type"] == "devtmpfs" for mount in visible):
         return None
-    on_dev = ", ".join(f"{mount['path']} {mount['type']}" for mount in mounts) or "nothing is mounted on /dev"
+    on_dev = ", ".join(f"{mount['path']} {mount['type']}" for mount in visible) or "nothing is mounted on /dev"
     return Found([_described(facts), f"no devtmpfs on /dev ({on_dev})"], path=device["path"])
 
 

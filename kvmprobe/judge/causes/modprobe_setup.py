@@ -81,7 +81,7 @@ def _install_commands(facts: Facts) -> list[str]:
 
 _FIND_INSTALL_LINE = (
     "An install line of modprobe's configuration runs another command in place of loading kvm_amd. Find the line:",
-    f"$ grep -rnE '^[[:space:]]*install[[:space:]]+kvm' {CONFIGURATION}",
+    f"$ grep -rnsE '^[[:space:]]*install[[:space:]]+kvm' {CONFIGURATION}",
     "Remove this install line from its file.",
     *LOAD_AGAIN,
 )

@@ -9,7 +9,7 @@ from kvmprobe.judge.causes.modprobe_setup import CONFIGURATION, MODULES, REFUSED
 from kvmprobe.judge.causes.quotes import (
     from_log,
     is_root,
-    log_matches,
+    matches_since_loaded,
     module_files,
     rights,
 )
@@ -30,12 +30,12 @@ _MISMATCH = (
 def mismatch(facts: Facts) -> Found | None:
     if not is_absent(facts):
         return None
-    logged = [match.string for match in log_matches(facts, _MISMATCH)]
+    logged = [match.string for match in matches_since_loaded(facts, _MISMATCH)]
     answered = re.search(r"Exec format error|Invalid module format|Unknown symbol", answer_of_modprobe(facts))
     attempt = attempt_to_load(facts)
     if not answered and not (logged and (attempt is None or attempt["status"] not in (0, None))):
         return None
-    if log_matches(facts, _BAD_PARAMETER) and not logged:
+    if matches_since_loaded(facts, _BAD_PARAMETER) and not logged:
         return None  # modprobe has one message for both
     kvm = facts.modules.get("kvm")
     old = kvm is not None and kvm["state"] == "live" and kvm["refcount"] == 0
@@ -43,6 +43,8 @@ def mismatch(facts: Facts) -> Found | None:
 
 
 _BAD_PARAMETER = rf"^{MODULES}: [`'](?P<value>.*)' (?:invalid|too large) for parameter [`'](?P<name>[^']*)'"
+# EINVAL, ERANGE, and ENOENT of older kernels for an unknown parameter.
+_PARAMETER_ANSWERS = r"Invalid argument|out of range|Unknown symbol|[Uu]nknown parameter"
 _UNKNOWN_PARAMETER = rf"^{MODULES}: Unknown parameter [`'](?P<name>[^']*)'"
 
 
@@ -50,8 +52,9 @@ def bad_parameter(facts: Facts) -> Found | None:
     """parse_args() in kernel/params.c; "unknown parameter '…' ignored" is no refusal."""
     if not is_absent(facts):
         return None
-    matches = log_matches(facts, _BAD_PARAMETER) + log_matches(facts, _UNKNOWN_PARAMETER)
-    if not matches:
+    matches = matches_since_loaded(facts, _BAD_PARAMETER) + matches_since_loaded(facts, _UNKNOWN_PARAMETER)
+    answer = answer_of_modprobe(facts)
+    if not matches or (answer and not re.search(_PARAMETER_ANSWERS, answer)):
         return None
     match = matches[-1]
     name = match.group("name")
@@ -78,7 +81,7 @@ def unsigned(facts: Facts) -> Found | None:
         return None
     logged = [
         match.string
-        for match in log_matches(
+        for match in matches_since_loaded(
             facts, r"Lockdown: .*: unsigned module loading is restricted|(?i:loading of .*module.* is rejected)"
         )
     ]
@@ -147,7 +150,7 @@ LOADER = (
         bad_parameter,
         (
             "Find where {name}= is set for {module}:",
-            f"$ grep -rnE 'options[[:space:]]+kvm|kvm(_amd)?\\.' {CONFIGURATION} /proc/cmdline",
+            f"$ grep -rnsE 'options[[:space:]]+kvm|kvm(_amd)?\\.' {CONFIGURATION} /proc/cmdline",
             "Remove it, or correct its value. If it is on the kernel's command line ({module}.{name}=), reboot.",
             *LOAD_AGAIN,
         ),

@@ -7,7 +7,7 @@ import re
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.kernel_lines import log_texts, refusals
+from kvmprobe.judge.kernel_lines import log_texts, refusals, texts_since_loaded
 from kvmprobe.model.registers import CPUID_HYPERVISOR, LEAF_FEATURES, word
 from kvmprobe.model.values import is_failure
 
@@ -28,8 +28,17 @@ _NOT_ABOUT_KVM = re.compile(
 
 def log_matches(facts: Facts, pattern: str) -> list[re.Match[str]]:
     """The matches of a regular expression in the log, one for each line that has one, oldest first."""
+    return _matches(log_texts(facts), pattern)
+
+
+def matches_since_loaded(facts: Facts, pattern: str) -> list[re.Match[str]]:
+    """As `log_matches`, without what was settled when kvm_amd last loaded: the log keeps the lines until the reboot."""
+    return _matches(texts_since_loaded(facts), pattern)
+
+
+def _matches(texts: list[str], pattern: str) -> list[re.Match[str]]:
     compiled = re.compile(pattern)
-    return [found for text in log_texts(facts) if (found := compiled.search(text))]
+    return [found for text in texts if (found := compiled.search(text))]
 
 
 def from_log(*texts: str) -> list[str]:

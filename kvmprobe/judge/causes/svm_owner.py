@@ -125,12 +125,25 @@ def no_owner(facts: Facts) -> Found | None:
 
 
 def through_kvm(facts: Facts) -> Found | None:
-    """kvm_enable_virtualization() (6.12 to 7.0) counts its users in kvm's refcount, not in kvm_amd's."""
+    """kvm_enable_virtualization() (6.12 to 7.0) counts its users in kvm's refcount, not in kvm_amd's.
+
+    Whether KVM sets SVME by itself shows only without them.
+    """
     if facts.users_of_kvm() <= 0 or not facts.svme_set_before():
         return None
     kvm = facts.modules["kvm"]
-    count = f"kvm: refcount {kvm['refcount']}, of which modules {len(kvm['holders'])} ({', '.join(kvm['holders'])})"
-    return Found([count])
+    vendors = [name for name in kvm["holders"] if name.startswith("kvm_")]
+    count = f"kvm: refcount {kvm['refcount']}, of which vendor modules {len(vendors)} ({', '.join(vendors)})"
+    return Found([count], _CREATED if facts.vm_created else None)
+
+
+_CREATED = (
+    (
+        "Nothing to do for KVM: another module switched SVM on through it, and KVM_CREATE_VM succeeded. To have the "
+        "registers confirm it, end what uses SVM through KVM (such as VirtualBox's VMs), and check again:"
+    ),
+    "# kvmprobe check",
+)
 
 
 WITH_VMS = (

@@ -50,7 +50,7 @@ def _register(register: Register, phases: Sequence[str], old: Side, new: Side) -
 
 def _values(side: Side, register: Register, phases: Sequence[str]) -> dict[int, tuple[str, ...]]:
     """By CPU: the value of the register in each phase."""
-    texts = {phase: side.facts.register_texts(phase, register.name) for phase in phases}
+    texts = {phase: side.facts.register_cells(phase, register.name) for phase in phases}
     if register is VM_HSAVE_PA:
         texts = {phase: page_texts(by_cpu) for phase, by_cpu in texts.items()}
     return {cpu: tuple(texts[phase][cpu] for phase in phases) for cpu in side.facts.cpus}

@@ -27,7 +27,7 @@ def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
     titles = _titles(facts)
     rows = [["", "", *(titles[phase] for phase in phases)]]
     for register in SNAPSHOT_REGISTERS:
-        values = {phase: facts.register_texts(phase, register.name) for phase in phases}
+        values = {phase: facts.register_cells(phase, register.name) for phase in phases}
         if register is VM_HSAVE_PA and not every_cpu:
             values = {phase: _pages(texts) for phase, texts in values.items()}
         by_cpu = {cpu: tuple(values[phase][cpu] for phase in phases) for cpu in facts.cpus}

@@ -53,7 +53,8 @@ def _passive(facts: Facts) -> Result:
         message = f"no VM is alive, and EFER.SVME is 1 on {cpu_names(set_before)}: KVM_CREATE_VM would fail"
         return svm_is_held(facts, message, "kvm_amd: reference count 0")
     for name in ("EFER", "VM_CR"):
-        if None in facts.register("before", name).values():
+        values = facts.register("before", name)
+        if None in values.values() or not values:
             unread = why_unread(facts.register_errors("before", name))
             because = quote(facts.register_texts("before", name), name)
             return Result(UNKNOWN, f"{_PASSIVE}; {name} could not be read{unread}", "msr-unreadable", because=because)

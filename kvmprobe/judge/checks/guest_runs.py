@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.check_result import FAIL, PASS, SKIP, WARN, CpuResult, Result, by_cpu, quote
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, CpuResult, Result, by_cpu, quote
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.runs import observed_run, other_runs, runs_by_cpu
 from kvmprobe.model.cpu_lists import cpu_names, fold, group
 from kvmprobe.model.values import IOCTL_REFUSED, NO_RESOURCES
 
@@ -22,10 +23,12 @@ def guest_runs(facts: Facts) -> Result:
     Reason: guest-failed, where the registers show SVME = 1; else the guest's failure shows nothing about SVM. An ioctl
     that was refused to this process, or exceeds its limits, is no failure of the guest.
     """
-    runs = {cpu: run for cpu, run in facts.guest_runs().items() if cpu not in facts.gone}
-    elsewhere = facts.observed_run()
+    runs = runs_by_cpu(facts)
+    elsewhere = observed_run(facts)
     if not runs and elsewhere:
         return Result(PASS, f"the command's own guest ran ({elsewhere})")
+    if not runs and other_runs(facts):
+        return Result(UNKNOWN, f"whether the command's own guest ran is unknown ({'; '.join(other_runs(facts))})")
     if not runs:
         left_out = ", ".join(group(facts.guest_left_out()))
         return Result(SKIP, f"no guest was run{left_out and f': {left_out}'}")

@@ -22,7 +22,7 @@ def vendor(facts: Facts) -> Result:
         return Result(FAIL, message, "vendor-not-amd", because=[f"machine = {machine}"])
     vendors = facts.vendors()
     parts = by_cpu(vendors, _of_cpu)
-    if None in vendors.values():
+    if None in vendors.values() or not vendors:
         return Result(UNKNOWN, f"the vendor could not be read on every CPU: {fold(vendors)}", by_cpu=parts)
     if all(vendor in _VENDORS for vendor in vendors.values()):
         return Result(PASS, fold(vendors), by_cpu=parts)

@@ -26,7 +26,8 @@ it watches kvmprobe's own guest.
 
 Threads, children and the programs they execute are watched too. After the first
 KVM_RUN that runs its guest, by the exit reason in kvm_run, a process runs at
-full speed, and the VMs that it creates later are not seen. A watched process cannot trace others with ptrace.
+full speed, and the VMs that it creates later are not seen. A watched process
+cannot trace others with ptrace.
 
 COMMAND uses kvmprobe's standard input, output and error, and its terminal. The
 report comes after the output of COMMAND; -o FILE keeps them apart. Ctrl-C

@@ -60,7 +60,8 @@ def _identity(old: Side, new: Side, same_cpu: bool) -> Iterator[Difference]:
 
 
 def _hypervisor(side: Side) -> str:
-    is_unknown = None in side.facts.cpuid_bit(CPUID_HYPERVISOR).values()
+    bits = side.facts.cpuid_bit(CPUID_HYPERVISOR).values()
+    is_unknown = None in bits or not bits
     return side.facts.hypervisor() or ("unknown" if is_unknown else "none")
 
 

@@ -16,7 +16,7 @@ OWN_PAGE, SHARED_PAGE = "a page each", "a shared page"
 
 def registers(old: Side, new: Side) -> Iterator[Difference]:
     """The registers of the snapshots that both reports have, and SEV_STATUS."""
-    cpus = [format_cpulist(side.facts.cpus) for side in (old, new)]
+    cpus = [format_cpulist(side.facts.cpus) or "unknown" for side in (old, new)]
     if cpus[0] != cpus[1]:
         note = "a register is compared only where all CPUs of a report have the same values"
         yield Difference(_AREA, "CPUs online", NOT_COMPARABLE, cpus[0], cpus[1], note)
@@ -71,8 +71,8 @@ def page_texts(values: dict[int, str]) -> dict[int, str]:
 
 def _text(values: dict[int, tuple[str, ...]]) -> str:
     groups = group(values)
-    if len(groups) == 1:
-        return _steps(next(iter(groups)))
+    if len(groups) < 2:
+        return _steps(next(iter(groups), ("unknown",)))
     return ", ".join(f"{_steps(steps)} on {cpu_names(cpus)}" for steps, cpus in groups.items())
 
 

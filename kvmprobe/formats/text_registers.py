@@ -17,7 +17,7 @@ _LONGEST, _CUT = 24, 14  # characters of a list of CPUs, whole and cut
 def table(facts: Facts, every_cpu: bool) -> Iterator[Line]:
     """A row for each register, and for each group of CPUs with the same values; for each CPU if `every_cpu`."""
     phases = [phase for phase in SNAPSHOT_PHASES if facts.has_snapshot(phase)]
-    if not phases:
+    if not phases or not facts.cpus:
         return
     unread = _unread(facts, phases)
     if unread and not every_cpu:

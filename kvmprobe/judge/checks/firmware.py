@@ -51,7 +51,8 @@ def firmware(facts: Facts) -> Result:
         return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
     if unread or not disabled:
         why = why_unread(facts.register_errors("before", VM_CR.name))
-        return Result(UNKNOWN, f"VM_CR could not be read on {cpu_names(unread)}{why}", by_cpu=parts)
+        where = f" on {cpu_names(unread)}" if unread else ""
+        return Result(UNKNOWN, f"VM_CR could not be read{where}{why}", by_cpu=parts)
     return Result(PASS, f"{value}: SVMDIS = 0", by_cpu=parts)
 
 

@@ -29,7 +29,8 @@ def svm_bit(facts: Facts) -> Result:
         message = f"{SVM_BIT} = 0 on {cpu_names(lacking)}"
     else:
         unread = [cpu for cpu, value in svm.items() if value is None]
-        message = f"raw CPUID could not be read on {cpu_names(unread)}; {_FLAG}: {fold(flag)}"
+        where = f" on {cpu_names(unread)}" if unread else ""
+        message = f"raw CPUID could not be read{where}; {_FLAG}: {fold(flag)}"
     outer = facts.hypervisor()
     if outer:
         message += f" (a VM under {outer})"

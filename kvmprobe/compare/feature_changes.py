@@ -72,8 +72,8 @@ def _cpuid_bit(side: Side, name: str) -> dict[int, bool | None]:
 def _cpuinfo_flag(side: Side, name: str) -> dict[int, bool | None]:
     infos = side.evidence["cpus"]["cpuinfo"]
     if is_failure(infos):
-        return dict.fromkeys(side.facts.identified())
-    found = {cpu: infos.get(str(cpu)) for cpu in side.facts.identified()}
+        return dict.fromkeys(side.facts.identified)
+    found = {cpu: infos.get(str(cpu)) for cpu in side.facts.identified}
     return {cpu: name in info["flags"] if info and info["flags"] is not None else None for cpu, info in found.items()}
 
 

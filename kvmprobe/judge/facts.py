@@ -56,6 +56,10 @@ class Facts:
         self.came_or_went = presence.came_or_went
         self._there = presence.there
         self.online_is_known = evidence["cpus"]["online"] is not None
+        # The CPUs whose identity was read: those that were there at the beginning. One that came later has none.
+        known = {*map(str, self._there.get("online", ())), *evidence["cpus"]["cpuid"]}
+        known.update(() if is_failure(evidence["cpus"]["cpuinfo"]) else evidence["cpus"]["cpuinfo"])
+        self.identified = [cpu for cpu in self.cpus if str(cpu) in known]
 
     def there(self, phase: str) -> list[int]:
         """The CPUs that were there at a snapshot, read or not; all CPUs where that snapshot was not taken."""
@@ -63,15 +67,9 @@ class Facts:
 
     # CPUs
 
-    def identified(self) -> list[int]:
-        """The CPUs whose identity was read: those that were there at the beginning. One that came later has none."""
-        cpus = self.evidence["cpus"]
-        online = self._there.get("online", ())
-        return [cpu for cpu in self.cpus if cpu in online or str(cpu) in cpus["cpuid"] or self._cpuinfo(cpu)]
-
     def vendors(self) -> dict[int, str | None]:
         """By raw CPUID leaf 0, else by /proc/cpuinfo: "AuthenticAMD"."""
-        return {cpu: self._vendor(cpu) for cpu in self.identified()}
+        return {cpu: self._vendor(cpu) for cpu in self.identified}
 
     def _vendor(self, cpu: int) -> str | None:
         name = self._text(cpu, LEAF_VENDOR, (1, 3, 2))
@@ -94,11 +92,11 @@ class Facts:
         return self.evidence["cpus"]["cpuid"].get(str(cpu), {})
 
     def highest_extended(self) -> dict[int, int | None]:
-        return {cpu: word(self._leaves(cpu), LEAF_HIGHEST_EXTENDED, 0) for cpu in self.identified()}
+        return {cpu: word(self._leaves(cpu), LEAF_HIGHEST_EXTENDED, 0) for cpu in self.identified}
 
     def cpuid_bit(self, bit: CpuidBit) -> dict[int, bool | None]:
         """By raw CPUID alone: the kernel may hide a feature from /proc/cpuinfo."""
-        return {cpu: has_bit(self._leaves(cpu), bit) for cpu in self.identified()}
+        return {cpu: has_bit(self._leaves(cpu), bit) for cpu in self.identified}
 
     def svm(self) -> dict[int, bool | None]:
         """CPUID 0x80000001 ECX.SVM."""
@@ -121,7 +119,7 @@ class Facts:
 
     def svm_flag(self) -> dict[int, bool | None]:
         """Whether svm is in the flags of /proc/cpuinfo."""
-        infos = {cpu: self._cpuinfo(cpu) for cpu in self.identified()}
+        infos = {cpu: self._cpuinfo(cpu) for cpu in self.identified}
         return {
             cpu: "svm" in info["flags"] if info and info["flags"] is not None else None for cpu, info in infos.items()
         }

@@ -6,23 +6,57 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import GUEST_RAN_EXITS
+from kvmprobe.model.registers import svme
+from kvmprobe.model.values import GUEST_RAN_EXITS, IOCTL_REFUSED, NO_RESOURCES
 
 if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import WatchedCall
     from kvmprobe.model.evidence import GuestRun
 
 
+BAD = ("wrong", "failed", "timeout")
+_WORST_LAST = ("skipped", "refused", "ok", *BAD)
+_OWN_LIMITS = (*IOCTL_REFUSED, *NO_RESOURCES)  # not the host's fault: its ioctls were refused to this process
+
+
 def runs_by_cpu(facts: Facts) -> dict[int, GuestRun]:
     """By CPU, also those that came or went. Of several runs on a CPU one that failed counts, else one that ran."""
-    order = ("skipped", "ok")
     found: dict[int, GuestRun] = {}
     for run in facts.evidence["guest"]:
-        rank = order.index(run["result"]) if run["result"] in order else len(order)
         earlier = found.get(run["cpu"])
-        if earlier is None or (earlier["result"] in order[:rank]):
+        if earlier is None or _WORST_LAST.index(result_of(earlier)) < _WORST_LAST.index(result_of(run)):
             found[run["cpu"]] = run
     return dict(sorted(found.items()))
+
+
+def result_of(run: GuestRun) -> str:
+    """The run's result; "refused" where an ioctl failed for what this process may do or has."""
+    return "refused" if run["result"] == "failed" and run["error"] in _OWN_LIMITS else run["result"]
+
+
+def text_of_run(run: GuestRun) -> str:
+    """The result of one run for people: "timeout: KVM_RUN", "ok"."""
+    detail = " ".join(filter(None, (run["detail"], run["error"])))
+    if run["result"] == "ok" or not detail:
+        return run["result"]
+    return detail if run["result"] == "skipped" else f"{run['result']}: {detail}"
+
+
+def cpus_shown_by_guest(facts: Facts) -> list[int]:
+    """The CPUs on which a guest shows that SVM works, where no EFER could be read; [] where nothing shows it.
+
+    VMRUN raises #UD where EFER.SVME is 0 (AMD APM volume 2, 15.5), and kvm_amd runs every guest by VMRUN. So it has to
+    be KVM's only backend. A guest that failed on some CPU shows nothing about the others.
+    """
+    snapshots = facts.evidence["snapshots"]
+    read = any(svme(registers["EFER"]) is not None for one in snapshots for registers in one["cpus"].values())
+    if not facts.vm_created or not facts.has_snapshot("created") or read:
+        return []
+    kvm_amd = facts.modules.get("kvm_amd")
+    if kvm_amd is None or kvm_amd["state"] not in ("live", "builtin") or facts.backends() or facts.kvm_without_svm():
+        return []
+    results = {cpu: result_of(run) for cpu, run in runs_by_cpu(facts).items()}
+    return [] if set(results.values()) & set(BAD) else [cpu for cpu, result in results.items() if result == "ok"]
 
 
 def observed_run(facts: Facts) -> str | None:

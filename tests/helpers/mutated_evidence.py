@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -157,7 +158,7 @@ CHANGES: tuple[Callable[[Any, Random], None], ...] = (
 
 def mutated(evidence: Any, random: Random) -> Any:
     """A copy of the evidence with one to four changes."""
-    changed = copy.deepcopy(evidence)
+    changed = pickle.loads(pickle.dumps(evidence))
     for change in random.choices(CHANGES, k=random.randint(1, 4)):
         change(changed, random)
     return changed

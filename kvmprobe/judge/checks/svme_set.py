@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, CpuResult, Result, by_cpu, quote, why_unread
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.runs import observed_run, other_runs, runs_by_cpu
+from kvmprobe.judge.runs import cpus_shown_by_guest, observed_run, other_runs, runs_by_cpu
 from kvmprobe.model.cpu_lists import cpu_names, fold
 
 
@@ -61,6 +61,8 @@ def _unread(facts: Facts, when: str, phase: str, because: list[str]) -> Result:
     moved = [cpu for cpu in unread if cpu in facts.came_or_went]
     if moved:
         message += f"; {cpu_names(moved)} came or went during the probe"
+    if cpus_shown_by_guest(facts):
+        return Result(UNKNOWN, message)  # The check of the guest has the reason.
     hint = _AGAIN_HINT if moved and moved == unread else None
     return Result(UNKNOWN, message, "msr-unreadable", hint, because)
 

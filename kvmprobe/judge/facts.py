@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.cpu_presence import CpuPresence
 from kvmprobe.model.cpu_lists import text_of
+from kvmprobe.model.own_errors import LIMITS, is_own_error
 from kvmprobe.model.registers import (
     CPUID_HYPERVISOR,
     CPUID_SVM,
@@ -223,8 +224,15 @@ class Facts:
         behind = self.has_kvm_amd is False or (self._kvm_amd_is_built_in() and bool(self.backends()))
         # Where nobody asked for a VM (--passive, a watched command), the device that a vendor module registers counts.
         was_not_asked = self.create_vm is None and (self.passive or self.watch is not None)
-        answers = self.vm_created or (was_not_asked and self.evidence["device"]["registered"] is True)
+        could_not_ask = was_not_asked or self._kept_from_asking()
+        answers = self.vm_created or (could_not_ask and self.evidence["device"]["registered"] is True)
         return answers and known_absent and behind
+
+    def _kept_from_asking(self) -> bool:
+        """Whether this process had too few files or too little memory for a VM, or an ioctl was refused to it."""
+        version, opened = self.evidence["ioctls"]["KVM_GET_API_VERSION"], self.evidence["device"]["opened"]
+        answers = (("KVM_GET_API_VERSION", version), ("KVM_CREATE_VM", self.create_vm))
+        return error_of(opened) in LIMITS or any(is_own_error(name, error_of(answer)) for name, answer in answers)
 
     def _kvm_amd_is_built_in(self) -> bool:
         return "kvm_amd" in self.modules and self.modules["kvm_amd"]["state"] == "builtin"

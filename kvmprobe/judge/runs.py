@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
+from kvmprobe.model.own_errors import is_own_error
 from kvmprobe.model.registers import svme
-from kvmprobe.model.values import GUEST_RAN_EXITS, IOCTL_REFUSED, NO_RESOURCES
+from kvmprobe.model.values import GUEST_RAN_EXITS
 
 if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import WatchedCall
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 BAD = ("wrong", "failed", "timeout")
 _WORST_LAST = ("skipped", "refused", "ok", *BAD)
-_OWN_LIMITS = (*IOCTL_REFUSED, *NO_RESOURCES)  # not the host's fault: its ioctls were refused to this process
 
 
 def runs_by_cpu(facts: Facts) -> dict[int, GuestRun]:
@@ -31,7 +31,8 @@ def runs_by_cpu(facts: Facts) -> dict[int, GuestRun]:
 
 def result_of(run: GuestRun) -> str:
     """The run's result; "refused" where an ioctl failed for what this process may do or has."""
-    return "refused" if run["result"] == "failed" and run["error"] in _OWN_LIMITS else run["result"]
+    is_own = run["result"] == "failed" and is_own_error(run["detail"], run["error"])
+    return "refused" if is_own else run["result"]
 
 
 def text_of_run(run: GuestRun) -> str:

@@ -147,7 +147,7 @@ _TABLE = (
     Reason(
         "kvm-not-permitted",
         "inconclusive",
-        "This user may not open /dev/kvm.",
+        "This process may not use /dev/kvm, or has too few open files or too little memory for it.",
         "The node's owner and mode decide (udev's 50-udev-default.rules: group kvm, mode 0660); in a container also "
         "the device cgroup.",
         _NO_LOG,

@@ -40,8 +40,9 @@ def svm_bit(facts: Facts) -> Result:
         because += facts.backend_evidence()
         return Result(FAIL, message, "kvm-without-svm", because=because, by_cpu=parts)
     if lacking:
-        # In an SEV guest the hypervisor leaves SVM out on purpose: the check sev-guest gives the reason.
-        reason = None if is_confidential(facts) else "cpu-lacks-svm"
+        # In an SEV guest the hypervisor leaves SVM out on purpose: the check sev-guest gives the reason. Where this
+        # process may not open a registered /dev/kvm, another backend may answer there: the check kvm-device gives it.
+        reason = None if is_confidential(facts) or facts.may_not_open() else "cpu-lacks-svm"
         return Result(FAIL, message, reason, because=because, by_cpu=parts)
     logged = [] if any(flag.values()) else bit_clear_lines(facts)
     if logged and not is_confidential(facts):

@@ -57,11 +57,10 @@ def group(values: Mapping[int, _T]) -> dict[_T, list[int]]:
 
 
 def fold(values: Mapping[int, object]) -> str:
-    """ "0xd01" where all CPUs have the same value, else "0xd01 on cpu0-2, 0x1d01 on cpu3"; see text_of. Of no CPU the
-    value is unknown."""
+    """ "0xd01" where all CPUs have the same value, else "0xd01 on cpu0-2, 0x1d01 on cpu3"; see text_of."""
     groups = group({cpu: text_of(value) for cpu, value in values.items()})
-    if len(groups) < 2:
-        return next(iter(groups), text_of(None))
+    if len(groups) == 1:
+        return next(iter(groups))
     return ", ".join(f"{value} on {cpu_names(cpus)}" for value, cpus in groups.items())
 
 

@@ -15,7 +15,7 @@ def cpuinfo_flag(facts: Facts) -> Result:
     svm, flag = facts.svm(), facts.svm_flag()
     parts = by_cpu({cpu: (svm[cpu], flag[cpu]) for cpu in svm}, _of_cpu)
     hidden = [cpu for cpu in svm if svm[cpu] and flag[cpu] is False]
-    both = f"svm in the flags of /proc/cpuinfo: {fold(flag)}; in raw CPUID: {fold(svm)}"
+    both = f"svm in the flags of /proc/cpuinfo: {fold(flag) or UNKNOWN}; in raw CPUID: {fold(svm) or UNKNOWN}"
     if hidden:
         message = f"the kernel hides svm of {cpu_names(hidden)} from /proc/cpuinfo; raw CPUID has it"
         return Result(WARN, message, by_cpu=parts)

@@ -17,7 +17,7 @@ def extended_leaf(facts: Facts) -> Result:
     """
     highest = facts.highest_extended()
     parts = by_cpu(highest, _of_cpu)
-    text = f"the highest extended leaf is {fold(highest)}"
+    text = f"the highest extended leaf is {fold(highest) or UNKNOWN}"
     if None in highest.values() or not highest:
         return Result(UNKNOWN, text, by_cpu=parts)
     low = [cpu for cpu, value in highest.items() if value is not None and value < LEAF_SVM]

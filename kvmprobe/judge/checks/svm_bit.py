@@ -30,7 +30,7 @@ def svm_bit(facts: Facts) -> Result:
     else:
         unread = [cpu for cpu, value in svm.items() if value is None]
         where = f" on {cpu_names(unread)}" if unread else ""
-        message = f"raw CPUID could not be read{where}; {_FLAG}: {fold(flag)}"
+        message = f"raw CPUID could not be read{where}; {_FLAG}: {fold(flag) or UNKNOWN}"
     outer = facts.hypervisor()
     if outer:
         message += f" (a VM under {outer})"

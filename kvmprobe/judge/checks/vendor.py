@@ -23,7 +23,7 @@ def vendor(facts: Facts) -> Result:
     vendors = facts.vendors()
     parts = by_cpu(vendors, _of_cpu)
     if None in vendors.values() or not vendors:
-        return Result(UNKNOWN, f"the vendor could not be read on every CPU: {fold(vendors)}", by_cpu=parts)
+        return Result(UNKNOWN, f"the vendor could not be read on every CPU: {fold(vendors) or UNKNOWN}", by_cpu=parts)
     if all(vendor in _VENDORS for vendor in vendors.values()):
         return Result(PASS, fold(vendors), by_cpu=parts)
     because = quote(vendors, "vendor")

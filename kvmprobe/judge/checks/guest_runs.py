@@ -38,7 +38,8 @@ def guest_runs(facts: Facts) -> Result:
     skipped = {cpu: texts[cpu] for cpu, result in results.items() if result != "ok"}
     shown = cpus_shown_by_guest(facts)
     if shown:
-        others = {cpu: texts.get(cpu, "not run") for cpu in facts.there("created") if cpu not in shown}
+        why = {**facts.guest_left_out(), **texts}
+        others = {cpu: why.get(cpu, "not run") for cpu in facts.there("created") if cpu not in shown}
         return _guest_ran(facts, shown, others, parts)
     if not skipped:
         left_out = "".join(

@@ -163,7 +163,7 @@ class WatchProbe(VmProbe):
     def _limits(self) -> list[str]:
         limits = []
         if self._pids_with_run:
-            text = "the calls of a process after the first KVM_RUN that ran its guest are not watched"
+            text = "the calls of a process after its first successful KVM_RUN are not watched"
             limits.append(f"{text} ({_name_processes(self._pids_with_run)})")
         for name, count in self._call_counts.items():
             if count > MOST_CALLS:

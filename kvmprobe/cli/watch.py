@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Runs COMMAND, a VMM such as QEMU, under ptrace. At the entry and exit of its
-KVM_GET_API_VERSION, KVM_CREATE_VM and KVM_CREATE_VCPU, and of its first KVM_RUN
-that succeeds, it reads EFER and VM_CR on every CPU. When COMMAND and all its
-children have ended, it judges and reports as 'check' does. Without COMMAND it
-watches kvmprobe's own guest.
+KVM_GET_API_VERSION, KVM_CREATE_VM and KVM_CREATE_VCPU, and of the first KVM_RUN
+that runs its guest, it reads EFER and VM_CR on every CPU. When COMMAND and all
+its children have ended, it judges and reports as 'check' does. Without COMMAND
+it watches kvmprobe's own guest.
 
-Threads, children and the programs they execute are watched, too. After the
-first KVM_RUN that succeeds, a process runs at full speed, and VMs that it
-creates later are not seen. A watched process cannot trace others with ptrace.
+Threads, children and the programs they execute are watched, too. After the first
+KVM_RUN that runs its guest, by the exit reason in kvm_run, a process runs at
+full speed, and the VMs that it creates later are not seen. A watched process
+cannot trace others with ptrace.
 
 COMMAND uses kvmprobe's standard input, output and error, and its terminal. The
 report comes after the output of COMMAND; -o FILE keeps them apart. Ctrl-C

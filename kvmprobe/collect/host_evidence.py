@@ -16,7 +16,6 @@ from kvmprobe.host import cpuid, cpus, kernel_log, modprobe, modules, msr
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.temporary_modules import TemporaryModules
 from kvmprobe.model import times
-from kvmprobe.model.cpu_lists import format_cpulist
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Evidence, HostInfo, KernelInfo
@@ -43,18 +42,19 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
     started = time.monotonic()
     taken_at = times.format_time()
     root = Sysroot(options.sysroot)
-    online = cpus.online_cpus(root)
     load_kvm_amd = options.load_kvm and not modules.is_present(root, "kvm_amd")
     with kernel_log.LinesDuring(root if load_kvm_amd else None) as during:
         loads = modprobe.load_modules(root, "kvm_amd") if load_kvm_amd else []
     may_load = options.load and root.is_real and os.geteuid() == 0
-    with TemporaryModules(root, _register_devices(online[0]) if root.is_real else {}, may_load) as temporary:
+    with TemporaryModules(
+        root, _register_devices(cpus.online_cpus(root)[0]) if root.is_real else {}, may_load
+    ) as temporary:
         probe = make_probe(root)
         probe.prepare()
-        cpu_evidence = cpus.read_cpus(root, online)
+        cpu_evidence = cpus.read_cpus(root)
         module_evidence = modules.read_modules(root)
         probe.run(modules.enables_virt_at_load(root))
-    cpu_evidence["online_at_end"] = format_cpulist(cpus.online_cpus(root))
+        cpu_evidence["online_at_end"] = cpus.online_text(root)  # While the devices of the CPUs are still there.
     kernel = _kernel(root)
     return {
         "taken_at": taken_at,

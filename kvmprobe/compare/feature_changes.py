@@ -60,7 +60,8 @@ def _identity(old: Side, new: Side, same_cpu: bool) -> Iterator[Difference]:
 
 
 def _hypervisor(side: Side) -> str:
-    is_unknown = None in side.facts.cpuid_bit(CPUID_HYPERVISOR).values()
+    bits = side.facts.cpuid_bit(CPUID_HYPERVISOR).values()
+    is_unknown = None in bits or not bits
     return side.facts.hypervisor() or ("unknown" if is_unknown else "none")
 
 
@@ -71,8 +72,8 @@ def _cpuid_bit(side: Side, name: str) -> dict[int, bool | None]:
 def _cpuinfo_flag(side: Side, name: str) -> dict[int, bool | None]:
     infos = side.evidence["cpus"]["cpuinfo"]
     if is_failure(infos):
-        return dict.fromkeys(side.facts.cpus)
-    found = {cpu: infos.get(str(cpu)) for cpu in side.facts.cpus}
+        return dict.fromkeys(side.facts.identified)
+    found = {cpu: infos.get(str(cpu)) for cpu in side.facts.identified}
     return {cpu: name in info["flags"] if info and info["flags"] is not None else None for cpu, info in found.items()}
 
 

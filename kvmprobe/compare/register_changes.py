@@ -16,7 +16,7 @@ OWN_PAGE, SHARED_PAGE = "a page each", "a shared page"
 
 def registers(old: Side, new: Side) -> Iterator[Difference]:
     """The registers of the snapshots that both reports have, and SEV_STATUS."""
-    cpus = [format_cpulist(side.facts.cpus) for side in (old, new)]
+    cpus = [format_cpulist(side.facts.cpus) or "unknown" for side in (old, new)]
     if cpus[0] != cpus[1]:
         note = "a register is compared only where all CPUs of a report have the same values"
         yield Difference(_AREA, "CPUs online", NOT_COMPARABLE, cpus[0], cpus[1], note)
@@ -50,7 +50,7 @@ def _register(register: Register, phases: Sequence[str], old: Side, new: Side) -
 
 def _values(side: Side, register: Register, phases: Sequence[str]) -> dict[int, tuple[str, ...]]:
     """By CPU: the value of the register in each phase."""
-    texts = {phase: side.facts.register_texts(phase, register.name) for phase in phases}
+    texts = {phase: side.facts.register_cells(phase, register.name) for phase in phases}
     if register is VM_HSAVE_PA:
         texts = {phase: page_texts(by_cpu) for phase, by_cpu in texts.items()}
     return {cpu: tuple(texts[phase][cpu] for phase in phases) for cpu in side.facts.cpus}
@@ -69,8 +69,8 @@ def page_texts(values: dict[int, str]) -> dict[int, str]:
 
 def _text(values: dict[int, tuple[str, ...]]) -> str:
     groups = group(values)
-    if len(groups) == 1:
-        return _steps(next(iter(groups)))
+    if len(groups) < 2:
+        return _steps(next(iter(groups), ("unknown",)))
     first, more = few_groups(groups)
     return ", ".join([*(f"{_steps(steps)} on {cpu_names(cpus)}" for steps, cpus in first), *([more] if more else [])])
 

@@ -31,7 +31,7 @@ class Profile:
     """The values of a report that many hosts share.
 
     `marks`: a letter of MARKS for each of CHECK_IDS. `version`: of the kvmprobe that made the report. `cpus`: how many
-    were online. `parameters`: ("kvm_amd.npt=Y", …).
+    were online; None where that is unknown. `parameters`: ("kvm_amd.npt=Y", …).
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Profile:
         model: str,
         microcode: str,
         version: str,
-        cpus: int,
+        cpus: int | None,
         lockdown: str,
         parameters: tuple[str, ...],
         marks: str,

@@ -78,6 +78,8 @@ def _numbers(facts: Facts) -> Iterator[str]:
     taken = parse_time(facts.evidence["taken_at"])
     if taken is not None:
         yield f"age={max(0, int(time.time() - taken))}s;;;0"
+    if not facts.online_is_known:
+        return
     total = len(facts.cpus)
     yield f"cpus={total};;;0"
     svme = list(facts.svme("created").values())

@@ -96,7 +96,7 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     yield "enable-virt-at-load", facts.enables_at_load()
     most = report["evidence"]["ioctls"]["KVM_CHECK_EXTENSION"].get("KVM_CAP_MAX_VCPUS")
     yield "max-vcpus", most if isinstance(most, int) else None
-    yield "cpus.online", len(facts.cpus)
+    yield "cpus.online", len(facts.cpus) if facts.online_is_known else None
     yield "cpus.svme", _count(facts.svme("created"))
     yield "cpus.svmdis", _count(facts.svmdis())
     statuses = [check["status"] for check in report["checks"]]
@@ -132,4 +132,4 @@ def _all(values: Mapping[int, bool | None]) -> bool | None:
 
 def _count(values: Mapping[int, bool | None]) -> int | None:
     """How many CPUs have the bit set; None where it is unknown of some CPU."""
-    return None if None in values.values() else sum(map(bool, values.values()))
+    return None if None in values.values() or not values else sum(map(bool, values.values()))

@@ -98,7 +98,8 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
 
 
 def _cpus(facts: Facts) -> Iterator[tuple[str, int]]:
-    yield "online", len(facts.cpus)
+    if facts.online_is_known:
+        yield "online", len(facts.cpus)
     offline = facts.evidence["cpus"]["offline"]
     try:
         if offline is not None:

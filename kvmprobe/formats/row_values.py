@@ -48,7 +48,7 @@ def row_values(report: object, with_details: bool) -> RowValues:
         _name(evidence, "kernel", "release"),
         *_cpuinfo(_at(evidence, "cpus", "cpuinfo")),
         _name(report, "tool", "version"),
-        _online(_name(evidence, "cpus", "online")),
+        _online(_at(evidence, "cpus")),
         _setting(_at(evidence, "kernel", "lockdown")) or UNKNOWN,
         _parameters(_at(evidence, "modules")),
         marks,
@@ -89,10 +89,13 @@ def _message(data: object, *path: str) -> str:
     return cut(_string(data, *path), _LONGEST_MESSAGE)
 
 
-def _online(text: str) -> int:
-    """How many CPUs a list in the kernel's format has."""
+def _online(cpus: object) -> int | None:
+    """How many CPUs were online at the beginning or at the end; None where that is unknown."""
+    if _at(cpus, "online") is None:
+        return None
+    lists = [_name(cpus, field) for field in ("online", "online_at_end") if _at(cpus, field) is not None]
     try:
-        return len(parse_cpulist(text))
+        return len(set().union(*map(parse_cpulist, lists)))
     except ValueError as error:
         raise Malformed(f"cpus.online: {error}") from error
 

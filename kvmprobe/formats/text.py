@@ -96,7 +96,8 @@ def _host(facts: Facts) -> Iterator[Line]:
     offline = evidence["cpus"]["offline"]
     outer = facts.hypervisor()
     about = [f"{evidence['host']['name']}: Linux {evidence['kernel']['release']}, {evidence['taken_at']}", model]
-    about.append(f"{counted(len(facts.cpus), 'CPU')} online ({format_cpulist(facts.cpus)})")
+    cpus = f"{counted(len(facts.cpus), 'CPU')} online ({format_cpulist(facts.cpus)})" if facts.cpus else "no CPU found"
+    about.append(cpus if facts.online_is_known else f"{cpus}, whether there are more is unknown")
     about += [f"{offline} offline"] if offline else []
     about += [f"in a VM under {hypervisor_name(outer)}"] if outer else []
     yield Line("; ".join(about))

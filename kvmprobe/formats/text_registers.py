@@ -20,7 +20,7 @@ def table(facts: Facts, every_cpu: bool, merge: bool = False) -> Iterator[Line]:
     `merge`: registers with the same values share a row.
     """
     phases = [phase for phase in SNAPSHOT_PHASES if facts.has_snapshot(phase)]
-    if not phases:
+    if not phases or not facts.cpus:
         return
     unread = _unread(facts, phases)
     if unread and not every_cpu:
@@ -30,7 +30,7 @@ def table(facts: Facts, every_cpu: bool, merge: bool = False) -> Iterator[Line]:
     titles = _titles(facts)
     rows = [["", "", *(titles[phase] for phase in phases)]]
     for register in SNAPSHOT_REGISTERS:
-        values = {phase: facts.register_texts(phase, register.name) for phase in phases}
+        values = {phase: facts.register_cells(phase, register.name) for phase in phases}
         if register is VM_HSAVE_PA and not every_cpu:
             values = {phase: _pages(texts) for phase, texts in values.items()}
         by_cpu = {cpu: tuple(values[phase][cpu] for phase in phases) for cpu in facts.cpus}
@@ -65,7 +65,7 @@ def brief(facts: Facts, every_cpu: bool) -> Iterator[Line]:
 
 def _values(facts: Facts, phases: list[str], name: str) -> list[str]:
     """The texts of a register on all CPUs in all phases."""
-    texts = [facts.register_texts(phase, name) for phase in phases]
+    texts = [facts.register_cells(phase, name) for phase in phases]
     folded = map(_pages, texts) if name == VM_HSAVE_PA.name else texts
     return [value for of_phase in folded for value in of_phase.values()]
 

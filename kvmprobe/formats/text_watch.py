@@ -57,9 +57,14 @@ def _row(call: WatchedCall) -> tuple[str, str, str]:
     after = "unknown" if call["exit"] is None else fold(_efer(call["exit"]))
     return (
         f"{call['comm'] or '?'}[{call['pid']}]{thread}",
-        f"{call['name']} ({call['request']}) = {_answer(call)}",
+        f"{call['name']} ({call['request']}) = {_answer(call)}{_exit_reason(call)}",
         f"EFER {entry}" if entry == after else f"EFER {entry} -> {after}",
     )
+
+
+def _exit_reason(call: WatchedCall) -> str:
+    reason = call.get("exit_reason")
+    return f" ({reason})" if reason else ""
 
 
 def _efer(seen: dict[str, dict[str, Reading]]) -> dict[int, object]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpuid, msr
-from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.host.sysroot import Sysroot, close_fd
 from kvmprobe.model.cpu_lists import format_cpulist, parse_cpulist
 from kvmprobe.model.registers import CPUID_HYPERVISOR, CPUID_SEV, CPUINFO_FLAGS, SEV_STATUS, has_bit
 from kvmprobe.model.values import failure
@@ -15,6 +14,8 @@ from kvmprobe.model.values import failure
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import CpuInfo, Cpus, Failure
 
+
+_MOST_CPUS = 1 << 16  # as in the kernel's lists
 
 # The fields of /proc/cpuinfo that identify a CPU, and their names in evidence.
 _CPUINFO_FIELDS = {
@@ -28,9 +29,24 @@ _CPUINFO_FIELDS = {
 
 
 def online_cpus(root: Sysroot) -> list[int]:
-    """Return the numbers of the online CPUs, ascending, never empty.
+    """Return the numbers of the CPUs that some source shows to be online, ascending; [] where none does.
 
-    Sources, in this order: /sys/devices/system/cpu/online, /proc/cpuinfo, the number of CPUs by sysconf.
+    The sources are the kernel's list, the devices in /dev/cpu and the CPUs that this process may use. In a container
+    lxcfs renumbers the CPUs in /proc and /sys, so the other two may show more. Whether these are all CPUs is known only
+    where listed_cpus() is.
+    """
+    found = set(listed_cpus(root) or ())
+    if root.is_real:
+        found |= os.sched_getaffinity(0)
+    names = (name for name in root.list_folder("/dev/cpu") if name.isascii() and name.isdigit() and len(name) < 6)
+    found.update(cpu for cpu in map(int, names) if cpu < _MOST_CPUS and cpu not in found and _has_device(root, cpu))
+    return sorted(found)
+
+
+def listed_cpus(root: Sysroot) -> list[int] | None:
+    """Return the numbers of the online CPUs as the kernel lists them, ascending; None where no list can be read.
+
+    Sources, in this order: /sys/devices/system/cpu/online, /proc/cpuinfo.
     """
     try:
         cpus = parse_cpulist(root.read_text("/sys/devices/system/cpu/online"))
@@ -39,7 +55,7 @@ def online_cpus(root: Sysroot) -> list[int]:
     if not cpus:
         info = read_cpuinfo(root)
         cpus = sorted(int(cpu) for cpu in info) if "error" not in info else []
-    return cpus or list(range(os.cpu_count() or 1))
+    return cpus or None
 
 
 def isolated_cpus(root: Sysroot) -> set[int]:
@@ -57,16 +73,33 @@ def isolated_cpus(root: Sysroot) -> set[int]:
     return found
 
 
-def read_cpus(root: Sysroot, online: Sequence[int]) -> Cpus:
-    """Return the evidence about the CPUs in `online`. `online_at_end` is None: the caller fills it in at the end."""
+def _has_device(root: Sysroot, cpu: int) -> bool:
+    """Whether a device of the CPU can be opened. A static /dev also has devices of CPUs that are offline."""
+    for path in (msr.device_path(cpu), cpuid.device_path(cpu)):
+        try:
+            close_fd(root.open(path))
+            return True
+        except OSError:
+            pass
+    return False
+
+
+def online_text(root: Sysroot) -> str | None:
+    """Return the online CPUs for evidence, in the kernel's format; None where it is unknown whether there are more."""
+    return None if listed_cpus(root) is None else format_cpulist(online_cpus(root))
+
+
+def read_cpus(root: Sysroot) -> Cpus:
+    """Return the evidence about the online CPUs. `online_at_end` is None: the caller fills it in at the end."""
+    online = online_cpus(root)
     leaves = {str(cpu): cpuid.read_leaves(root, cpu) for cpu in online}
-    first = leaves[str(online[0])]
     # MSR_AMD64_SEV exists only where CPUID has SEV. In a guest it shows whether the memory of the guest itself is
     # encrypted (sme_enable() in arch/x86/boot/startup/sme.c).
+    first = leaves[str(online[0])] if online else {}
     maybe_sev_guest = has_bit(first, CPUID_SEV) and has_bit(first, CPUID_HYPERVISOR)
     sev_status = msr.read_registers(root, online[0], (SEV_STATUS,))[SEV_STATUS.name] if maybe_sev_guest else None
     return {
-        "online": format_cpulist(online),
+        "online": None if listed_cpus(root) is None else format_cpulist(online),
         "offline": root.read_text_or_none("/sys/devices/system/cpu/offline"),
         "online_at_end": None,
         "cpuid": leaves,

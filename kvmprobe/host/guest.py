@@ -125,7 +125,7 @@ class _Guest:
     def __init__(self, device: kvm.Kvm, vm: kvm.Vm, watcher: PinWatcher) -> None:
         self.watcher = watcher
         self.seconds = 0.0
-        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self._memory = kvm.map_memory(-1, mmap.PAGESIZE)
         try:
             self._memory[: len(CODE)] = CODE
             vm.set_tss_addr(_TSS_ADDRESS)

@@ -131,6 +131,17 @@ def ioctl(fd: int, request: str, argument: int = 0) -> int:
     raise OSError(code, os.strerror(code), request)
 
 
+def map_memory(fd: int, size: int) -> mmap.mmap:
+    """Map `size` bytes of a descriptor, or anonymous memory for -1. Raises OSError with the file name "mmap".
+
+    Python also duplicates the descriptor, so EMFILE is possible.
+    """
+    try:
+        return mmap.mmap(fd, size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "mmap") from error
+
+
 class _Descriptor:
     """The owner of one descriptor, closed once."""
 
@@ -201,7 +212,7 @@ class Vcpu(_Descriptor):
     def __init__(self, fd: int, mmap_size: int) -> None:
         super().__init__(fd)
         try:
-            self._run = mmap.mmap(fd, mmap_size)
+            self._run = map_memory(fd, mmap_size)
         except (OSError, ValueError):
             self.close()
             raise

@@ -6,7 +6,9 @@ import struct
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.model.cpu_lists import parse_cpulist, text_of
+from kvmprobe.judge.cpu_presence import CpuPresence
+from kvmprobe.model.cpu_lists import text_of
+from kvmprobe.model.own_errors import LIMITS, is_own_error
 from kvmprobe.model.registers import (
     CPUID_HYPERVISOR,
     CPUID_SVM,
@@ -24,20 +26,17 @@ from kvmprobe.model.registers import (
 from kvmprobe.model.values import NOT_PERMITTED, SNAPSHOT_PHASES, as_int, error_of, is_failure
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import CpuInfo, Evidence, GuestRun, Leaf, Reading, Snapshot, Uevent
+    from kvmprobe.model.evidence import CpuInfo, Evidence, Leaf, Reading, Snapshot, Uevent
 
 
 def _by_phase(snapshots: list[Snapshot]) -> dict[str, dict[str, dict[str, Reading]]]:
     """The registers by phase and CPU. Where a file has several snapshots of one phase, what differs is unknown."""
     found: dict[str, dict[str, dict[str, Reading]]] = {}
     for snapshot in snapshots:
-        earlier = found.setdefault(snapshot["phase"], snapshot["cpus"])
-        if earlier is not snapshot["cpus"]:
-            found[snapshot["phase"]] = {
-                cpu: {name: value if earlier[cpu].get(name) == value else None for name, value in registers.items()}
-                for cpu, registers in snapshot["cpus"].items()
-                if cpu in earlier
-            }
+        phase = found.setdefault(snapshot["phase"], {})
+        for cpu, registers in snapshot["cpus"].items():
+            earlier = phase.get(cpu, registers)
+            phase[cpu] = {name: value if earlier.get(name) == value else None for name, value in registers.items()}
     return found
 
 
@@ -53,23 +52,25 @@ class Facts:
         self.watch = evidence.get("watch")
         self.passive = evidence.get("passive", False)
         self._snapshots = _by_phase(evidence["snapshots"])
-        self.cpus, self.gone = self._online()
+        presence = CpuPresence(evidence, self._snapshots)
+        self.cpus = presence.cpus
+        self.came_or_went = presence.came_or_went
+        self._there = presence.there
+        self.online_is_known = evidence["cpus"]["online"] is not None
+        # The CPUs whose identity was read: those that were there at the beginning. One that came later has none.
+        known = {*map(str, self._there.get("online", ())), *evidence["cpus"]["cpuid"]}
+        known.update(() if is_failure(evidence["cpus"]["cpuinfo"]) else evidence["cpus"]["cpuinfo"])
+        self.identified = [cpu for cpu in self.cpus if str(cpu) in known]
 
-    def _online(self) -> tuple[list[int], list[int]]:
-        """The CPUs that were online during the whole probe, and those that came or went."""
-        seen = [set(map(int, snapshot)) for snapshot in self._snapshots.values()]
-        seen.append(set(parse_cpulist(self.evidence["cpus"]["online"])))
-        at_end = self.evidence["cpus"]["online_at_end"]
-        if at_end:
-            seen.append(set(parse_cpulist(at_end)))
-        always = set.intersection(*seen)
-        return sorted(always), sorted(set.union(*seen) - always)
+    def there(self, phase: str) -> list[int]:
+        """The CPUs that were there at a snapshot, read or not; all CPUs where that snapshot was not taken."""
+        return self._there.get(phase, self.cpus)
 
     # CPUs
 
     def vendors(self) -> dict[int, str | None]:
         """By raw CPUID leaf 0, else by /proc/cpuinfo: "AuthenticAMD"."""
-        return {cpu: self._vendor(cpu) for cpu in self.cpus}
+        return {cpu: self._vendor(cpu) for cpu in self.identified}
 
     def _vendor(self, cpu: int) -> str | None:
         name = self._text(cpu, LEAF_VENDOR, (1, 3, 2))
@@ -92,11 +93,11 @@ class Facts:
         return self.evidence["cpus"]["cpuid"].get(str(cpu), {})
 
     def highest_extended(self) -> dict[int, int | None]:
-        return {cpu: word(self._leaves(cpu), LEAF_HIGHEST_EXTENDED, 0) for cpu in self.cpus}
+        return {cpu: word(self._leaves(cpu), LEAF_HIGHEST_EXTENDED, 0) for cpu in self.identified}
 
     def cpuid_bit(self, bit: CpuidBit) -> dict[int, bool | None]:
         """By raw CPUID alone: the kernel may hide a feature from /proc/cpuinfo."""
-        return {cpu: has_bit(self._leaves(cpu), bit) for cpu in self.cpus}
+        return {cpu: has_bit(self._leaves(cpu), bit) for cpu in self.identified}
 
     def svm(self) -> dict[int, bool | None]:
         """CPUID 0x80000001 ECX.SVM."""
@@ -119,7 +120,7 @@ class Facts:
 
     def svm_flag(self) -> dict[int, bool | None]:
         """Whether svm is in the flags of /proc/cpuinfo."""
-        infos = {cpu: self._cpuinfo(cpu) for cpu in self.cpus}
+        infos = {cpu: self._cpuinfo(cpu) for cpu in self.identified}
         return {
             cpu: "svm" in info["flags"] if info and info["flags"] is not None else None for cpu, info in infos.items()
         }
@@ -131,14 +132,14 @@ class Facts:
     # Registers
 
     def register(self, phase: str, name: str) -> dict[int, int | None]:
-        """A register's value by CPU in one snapshot; None where it could not be read or the CPU was not there."""
+        """A register's value by CPU in one snapshot, of the CPUs that were there; None where it could not be read."""
         snapshot = self._snapshots.get(phase, {})
-        return {cpu: as_int(snapshot.get(str(cpu), {}).get(name)) for cpu in self.cpus}
+        return {cpu: as_int(snapshot.get(str(cpu), {}).get(name)) for cpu in self.there(phase)}
 
     def register_errors(self, phase: str, name: str) -> dict[int, str]:
         """The errno (or message) of a register that could not be read, by CPU."""
         snapshot = self._snapshots.get(phase, {})
-        errors = {cpu: error_of(snapshot.get(str(cpu), {}).get(name)) for cpu in self.cpus}
+        errors = {cpu: error_of(snapshot.get(str(cpu), {}).get(name)) for cpu in self.there(phase)}
         return {cpu: error for cpu, error in errors.items() if error is not None}
 
     def register_texts(self, phase: str, name: str) -> dict[int, str]:
@@ -146,10 +147,15 @@ class Facts:
         values, errors = self.register(phase, name), self.register_errors(phase, name)
         return {cpu: errors.get(cpu, text_of(value)) for cpu, value in values.items()}
 
+    def register_cells(self, phase: str, name: str) -> dict[int, str]:
+        """The same of every CPU, for a table: "offline" where a CPU was not there."""
+        texts = self.register_texts(phase, name)
+        return {cpu: texts.get(cpu, "offline") for cpu in self.cpus}
+
     def efer_steps(self) -> dict[int, str]:
         """EFER in each phase, for people: "0xd01 -> 0x1d01 -> 0xd01". A watched VM that is still alive has two."""
         phases = [phase for phase in SNAPSHOT_PHASES if phase != "closed" or not self.watch or phase in self._snapshots]
-        texts = [self.register_texts(phase, "EFER") for phase in phases]
+        texts = [self.register_cells(phase, "EFER") for phase in phases]
         return {cpu: " -> ".join(text[cpu] for text in texts) for cpu in self.cpus}
 
     def svme(self, phase: str) -> dict[int, bool | None]:
@@ -207,7 +213,8 @@ class Facts:
 
     def works(self) -> bool:
         """The registers show SVM at work: a VM was created, and EFER.SVME was 1 on every online CPU."""
-        return self.vm_created and bool(self.cpus) and all(self.svme("created").values())
+        created = self.svme("created")
+        return self.vm_created and bool(created) and all(created.values())
 
     def kvm_without_svm(self) -> bool:
         """KVM answers although neither raw CPUID nor /proc/cpuinfo has SVM: through another backend."""
@@ -217,8 +224,15 @@ class Facts:
         behind = self.has_kvm_amd is False or (self._kvm_amd_is_built_in() and bool(self.backends()))
         # Where nobody asked for a VM (--passive, a watched command), the device that a vendor module registers counts.
         was_not_asked = self.create_vm is None and (self.passive or self.watch is not None)
-        answers = self.vm_created or (was_not_asked and self.evidence["device"]["registered"] is True)
+        could_not_ask = was_not_asked or self._kept_from_asking()
+        answers = self.vm_created or (could_not_ask and self.evidence["device"]["registered"] is True)
         return answers and known_absent and behind
+
+    def _kept_from_asking(self) -> bool:
+        """Whether this process had too few files or too little memory for a VM, or an ioctl was refused to it."""
+        version, opened = self.evidence["ioctls"]["KVM_GET_API_VERSION"], self.evidence["device"]["opened"]
+        answers = (("KVM_GET_API_VERSION", version), ("KVM_CREATE_VM", self.create_vm))
+        return error_of(opened) in LIMITS or any(is_own_error(name, error_of(answer)) for name, answer in answers)
 
     def _kvm_amd_is_built_in(self) -> bool:
         return "kvm_amd" in self.modules and self.modules["kvm_amd"]["state"] == "builtin"
@@ -257,25 +271,6 @@ class Facts:
     def guest_left_out(self) -> dict[int, str]:
         """Return the CPUs on which the guest was not to run, and why. Older evidence has none."""
         return {int(cpu): why for cpu, why in self.evidence.get("guest_left_out", {}).items()}
-
-    def guest_runs(self) -> dict[int, GuestRun]:
-        """By CPU, also those that came or went. Of several runs on a CPU one that failed counts, else one that ran."""
-        order = ("skipped", "ok")
-        found: dict[int, GuestRun] = {}
-        for run in self.evidence["guest"]:
-            rank = order.index(run["result"]) if run["result"] in order else len(order)
-            earlier = found.get(run["cpu"])
-            if earlier is None or (earlier["result"] in order[:rank]):
-                found[run["cpu"]] = run
-        return dict(sorted(found.items()))
-
-    def observed_run(self) -> str | None:
-        """The first KVM_RUN of a watched command that succeeded, for people; None without one."""
-        for call in self.watch["calls"] if self.watch else ():
-            if call["name"] == "KVM_RUN" and isinstance(call["answer"], int):
-                thread = f", thread {call['tid']}" if call["tid"] != call["pid"] else ""
-                return f"KVM_RUN = {call['answer']} in {call['comm'] or '?'}[{call['pid']}]{thread}"
-        return None
 
     def foreign_events(self) -> list[Uevent]:
         """The uevents of other processes' VMs."""

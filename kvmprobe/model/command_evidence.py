@@ -33,7 +33,13 @@ class Trace(TypedDict):
     entries: list[TraceEntry]
 
 
-class WatchedCall(TypedDict):
+class MoreOfCall(TypedDict, total=False):
+    """Missing in evidence of older versions, and of other calls than KVM_RUN."""
+
+    exit_reason: str | None  # of a KVM_RUN that succeeded: "KVM_EXIT_HLT"; None: it could not be read
+
+
+class WatchedCall(MoreOfCall):
     """One ioctl of KVM that a watched command called."""
 
     name: str  # "KVM_CREATE_VM"

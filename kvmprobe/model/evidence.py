@@ -55,7 +55,7 @@ class CpuInfo(TypedDict):
 
 
 class Cpus(TypedDict):
-    online: str
+    online: str | None  # None: no list of the kernel could be read, so there may be more CPUs than the snapshots have
     offline: str | None
     online_at_end: str | None
     cpuid: dict[str, dict[str, Leaf]]  # by CPU, by leaf

@@ -49,7 +49,7 @@ _TABLE = (
         "guest-ran",
         "usable",
         "The registers could not be read, kvm_amd is KVM's only backend, and a guest ran on every CPU that this "
-        "process may use.",
+        "process may use; the report names these CPUs.",
         "VMRUN raises #UD where EFER.SVME is 0 (AMD APM volume 2, 15.5), so a guest that ran shows that SVME was 1.",
         _NO_LOG,
         "Nothing to do: KVM can use SVM on the CPUs that the report names. To read the registers of every CPU, "
@@ -144,7 +144,7 @@ _TABLE = (
     Reason(
         "kvm-not-permitted",
         "inconclusive",
-        "This user may not open /dev/kvm.",
+        "This process may not use /dev/kvm, or has too few open files or too little memory for it.",
         "The node's owner and mode decide (udev's 50-udev-default.rules: group kvm, mode 0660); in a container also "
         "the device cgroup.",
         _NO_LOG,

@@ -22,11 +22,9 @@ HELD_ERRORS = ("EBUSY", "EIO")
 # /dev/kvm cannot be opened because of who this process is.
 NOT_PERMITTED = ("EACCES", "EPERM")
 
-# An ioctl of KVM is refused to this process with these, by a security module, Landlock or seccomp.
-IOCTL_REFUSED = (*NOT_PERMITTED, "ENOSYS")
-
-# This process, or the machine, is short of something at the moment; that shows nothing about SVM.
-NO_RESOURCES = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
+# Exits of KVM_RUN that an instruction of the guest caused (include/uapi/linux/kvm.h). KVM_RUN also returns 0 where the
+# guest executed none, as with KVM_EXIT_INTERNAL_ERROR or KVM_EXIT_FAIL_ENTRY.
+GUEST_RAN_EXITS = ("KVM_EXIT_IO", "KVM_EXIT_HYPERCALL", "KVM_EXIT_HLT", "KVM_EXIT_MMIO")
 
 # Modules of hypervisors out of the kernel's tree that set EFER.SVME themselves: VirtualBox, VMware.
 OTHER_OWNERS = ("vboxdrv", "vmmon")

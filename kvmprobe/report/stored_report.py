@@ -107,12 +107,10 @@ def contradiction(evidence: Evidence) -> str | None:
     """Return what is wrong with evidence that follows the schema, in one line; None where nothing is."""
     cpus = evidence["cpus"]
     try:
-        online = set(parse_cpulist(cpus["online"]))
-        at_end = set(parse_cpulist(cpus["online_at_end"] or cpus["online"]))
+        lists = [set(parse_cpulist(text)) for text in (cpus["online"], cpus["online_at_end"]) if text]
     except ValueError as error:
         return f"cpus.online: {error}"
-    for snapshot in evidence["snapshots"]:
-        at_end &= {int(cpu) for cpu in snapshot["cpus"]}
-    if not online & at_end:
+    lists += [{int(cpu) for cpu in snapshot["cpus"]} for snapshot in evidence["snapshots"]]
+    if any(lists) and not set.intersection(*lists):
         return "cpus: no CPU was online from beginning to end"
     return None

@@ -95,7 +95,7 @@ def _compared_values(profile: Profile) -> Iterator[tuple[str, str]]:
     """What similar hosts have in common. All confirmed verdicts are equal here; unknown values are not compared."""
     status = profile.status
     yield _VERDICT, status if status == "confirmed" else f"{status} {profile.reason}"
-    yield "CPUs online", str(profile.cpus)
+    yield "CPUs online", UNKNOWN if profile.cpus is None else str(profile.cpus)
     for what, value in (("microcode", profile.microcode), ("lockdown", profile.lockdown)):
         if value != UNKNOWN:
             yield what, value

@@ -386,3 +386,20 @@ def test_a_thousand_cpus_fold_into_one_line(host: Host) -> None:
         host.registers(cpu, MSRS)
     done = kvmprobe("--sysroot", host.path)
     assert ["EFER", "cpu0-1023", "0xd01"] in [line.split() for line in done.stdout.splitlines()]
+
+
+def test_without_proc_and_sys_it_is_unknown_which_cpus_are_online(host: Host) -> None:
+    """Every format bears that no CPU is known, and the CPUs that have a device are read."""
+    for name in ("/sys/devices/system/cpu/online", "/proc/cpuinfo"):
+        host.remove(name)
+    evidence = host.probe()["evidence"]
+    assert (evidence["cpus"]["online"], evidence["cpus"]["online_at_end"]) == (None, None)
+    assert sorted(evidence["snapshots"][0]["cpus"]) == ["0", "1"]
+    shutil.rmtree(host.path / "dev/cpu")
+    assert host.probe()["evidence"]["snapshots"][0]["cpus"] == {}
+    text = kvmprobe("-v", "--sysroot", host.path).stdout
+    assert "no CPU found, whether there are more is unknown" in text
+    assert "on no CPU" not in text
+    assert 'kvmprobe_cpus{state="online"' not in kvmprobe("--format", "prometheus", "--sysroot", host.path).stdout
+    assert "cpus" not in kvmprobe("--format", "nfd", "--sysroot", host.path).stdout
+    assert " cpus=" not in kvmprobe("--format", "nagios", "--sysroot", host.path).stdout

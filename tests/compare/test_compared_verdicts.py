@@ -14,7 +14,7 @@ from tests.helpers.judged_variants import VARIANTS
 from tests.helpers.recorded_evidence import EVIDENCE, recorded
 from tests.helpers.variants import affinity_refused, guest_result
 
-INCONCLUSIVE, NOT_APPLICABLE = "matrix/bookworm/no-msr-device", "hosts/kvm-pvm-without-svm"
+INCONCLUSIVE, NOT_APPLICABLE = "matrix/bookworm/ordinary-user", "hosts/kvm-pvm-without-svm"
 
 
 def rating_and_status(old: str, new: str) -> tuple[str, int]:

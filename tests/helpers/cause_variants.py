@@ -164,9 +164,10 @@ def ioctl(name: str, error: str) -> Change:
 
 
 def unread(error: str) -> Change:
-    """EFER and VM_CR cannot be read."""
+    """EFER and VM_CR cannot be read, and no guest was run, which would show SVM without them."""
 
     def change(evidence: Evidence) -> None:
+        evidence["guest"] = []
         for name in ("EFER", "VM_CR"):
             set_everywhere(evidence, name, {"error": error})
 

@@ -53,7 +53,7 @@ def readme_fleet() -> list[Any]:
         22: "matrix/trixie/svmdis",
         29: "matrix/trixie-backports/held-first",
         33: "matrix/trixie/low-highest-leaf",
-        38: "matrix/bookworm/no-msr-device",
+        38: "matrix/bookworm/ordinary-user",
         40: "hosts/kvm-pvm-without-svm",
         44: "matrix/bookworm/svme-not-cleared",
     }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from random import Random
 from typing import Any
 
 EFER = ("0xd01", "0x1d01", "0x1d01", "0x5d01", "0x0", {"error": "EIO"}, None)
 VM_CR = ("0x0", "0x8", "0x10", "0x18", {"error": "EIO"}, None)
+EXITS = ("KVM_EXIT_IO", "KVM_EXIT_HLT", "KVM_EXIT_INTERNAL_ERROR", "KVM_EXIT_FAIL_ENTRY", "KVM_EXIT_UNKNOWN", None)
+ERRORS = (None, None, "EPERM", "EMFILE", "EINTR", "EIO", "EFAULT")
 ANSWERS = (0, 0, 1, -1, None, {"error": "EBUSY"}, {"error": "EIO"}, {"error": "ENOMEM"})
 RESULTS = ("ok", "ok", "skipped", "wrong", "failed", "timeout")
 PHASES = ("before", "created", "closed")
@@ -45,8 +48,10 @@ def snapshots(evidence: Any, random: Random) -> None:
     found = evidence["snapshots"]
     if found and random.random() < 0.5:
         del found[random.randrange(len(found))]
-    elif found:
+    elif found and random.random() < 0.5:
         random.choice(found)["phase"] = random.choice(PHASES)
+    elif found:
+        found[random.randrange(len(found))] = copy.deepcopy(random.choice(found))
 
 
 def create_vm(evidence: Any, random: Random) -> None:
@@ -59,7 +64,7 @@ def guest(evidence: Any, random: Random) -> None:
     if runs and choice < 0.3:
         del runs[random.randrange(len(runs))]
     elif runs and choice < 0.8:
-        random.choice(runs)["result"] = random.choice(RESULTS)
+        random.choice(runs).update(result=random.choice(RESULTS), error=random.choice(ERRORS))
     else:
         result = random.choice(RESULTS)
         runs.append({"cpu": random.randrange(4), "result": result, "detail": None, "error": None})
@@ -107,7 +112,18 @@ def modules(evidence: Any, random: Random) -> None:
 
 def cpus(evidence: Any, random: Random) -> None:
     field = random.choice(("online", "online_at_end"))
-    evidence["cpus"][field] = random.choice((*CPUS, None) if field == "online_at_end" else CPUS)
+    evidence["cpus"][field] = random.choice((*CPUS, None))
+
+
+def a_cpu_came_or_went(evidence: Any, random: Random) -> None:
+    """A CPU is in the snapshots from some moment on, or up to one, and in the lists accordingly."""
+    cpu, moment, went = str(random.randrange(2)), random.randrange(4), random.random() < 0.5
+    for index, phase in enumerate(PHASES):
+        if (index >= moment) == went:
+            for one in evidence["snapshots"]:
+                if one["phase"] == phase:
+                    one["cpus"].pop(cpu, None)
+    evidence["cpus"]["online_at_end" if went else "online"] = str(1 - int(cpu))
 
 
 def cpu_features(evidence: Any, random: Random) -> None:
@@ -126,6 +142,8 @@ def command(evidence: Any, random: Random) -> None:
     if "watch" in evidence and evidence["watch"]["calls"]:
         call = random.choice(evidence["watch"]["calls"])
         call["answer"] = copy.deepcopy(random.choice(ANSWERS))
+        if call["name"] == "KVM_RUN":
+            call["exit_reason"] = random.choice(EXITS)
     elif random.random() < 0.2:
         evidence["passive"] = True
 
@@ -133,14 +151,14 @@ def command(evidence: Any, random: Random) -> None:
 CHANGES: tuple[Callable[[Any, Random], None], ...] = (
     *(register,) * 6,
     *(register_everywhere, cpu_of_a_snapshot, snapshots) * 2,
-    *(guest, uevents) * 3,
+    *(guest, uevents, a_cpu_came_or_went) * 3,
     *(create_vm, others, modules, cpus, cpu_features, device, command),
 )
 
 
 def mutated(evidence: Any, random: Random) -> Any:
     """A copy of the evidence with one to four changes."""
-    changed = copy.deepcopy(evidence)
+    changed = pickle.loads(pickle.dumps(evidence))
     for change in random.choices(CHANGES, k=random.randint(1, 4)):
         change(changed, random)
     return changed

@@ -26,8 +26,9 @@ _DIGITS = 12  # of a SHA-256: enough to notice a change
 # One recorded report of each verdict, which is kept as a whole in each format, and in text with these volumes.
 WHOLE = {
     "confirmed": "matrix/bookworm/epyc",
+    "usable": "matrix/bookworm/user-of-kvm",
     "failed": "matrix/bookworm/held-second",
-    "inconclusive": "matrix/bookworm/no-msr-device",
+    "inconclusive": "matrix/bookworm/ordinary-user",
     "not-applicable": "matrix/bookworm/intel",
 }
 _VOLUMES = {"text-q": -1, "text": 0, "text-v": 1, "text-vv": 2}

@@ -71,7 +71,7 @@ CPU: tuple[Variant, ...] = (
         "Intel, KVM_CREATE_VM fails",
         BASE,
         each(through_kvm_pvm, vendor("GenuineIntel"), no_vm, create_answers({"error": "ENOMEM"})),
-        "vendor-not-amd",
+        "kvm-without-svm",
     ),
     ("Intel with the SVM bit", BASE, each(intel, leaf("0x80000001", 2, "0x5")), "vendor-not-amd"),
     ("machine aarch64", BASE, each(no_kvm_amd, machine("aarch64")), "vendor-not-amd"),
@@ -229,7 +229,7 @@ DEVICE: tuple[Variant, ...] = (
     ("open EACCES, no mode", BASE, each(open_fails("EACCES"), device(mode=None)), "kvm-not-permitted"),
     ("user, kvm_pvm", BASE, user_of_kvm_pvm, "kvm-not-permitted"),
     ("user, kvm_pvm, open EPERM", BASE, each(user_of_kvm_pvm, device(opened={"error": "EPERM"})), "kvm-not-permitted"),
-    ("user, kvm_pvm, open EMFILE", BASE, each(user_of_kvm_pvm, device(opened={"error": "EMFILE"})), "msr-unreadable"),
+    ("user, kvm_pvm, open EMFILE", BASE, each(user_of_kvm_pvm, device(opened={"error": "EMFILE"})), "kvm-without-svm"),
     ("user, kvm_pvm perhaps registered", BASE, each(user_of_kvm_pvm, registered(None)), "msr-unreadable"),
     (
         "user, kvm_pvm not registered",
@@ -255,7 +255,7 @@ BACKEND: tuple[Variant, ...] = (
         "cpu-lacks-svm",
     ),
     ("kvm_pvm, raw CPUID unread", BASE, each(through_kvm_pvm, without_cpuid), "kvm-without-svm"),
-    ("kvm_pvm, no VM", BASE, each(through_kvm_pvm, create_fails("ENOMEM")), "cpu-lacks-svm"),
+    ("kvm_pvm, no VM", BASE, each(through_kvm_pvm, create_fails("ENOMEM")), "kvm-without-svm"),
     (
         "a backend of another name",
         BASE,

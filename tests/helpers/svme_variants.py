@@ -278,7 +278,7 @@ GUEST: tuple[Variant, ...] = (
         lambda e: [run.update(result="timeout", detail="KVM_RUN") for run in e["guest"]],
         "guest-failed",
     ),
-    ("guest wrong on cpu1, which went", BASE, each(guest_result("wrong"), cpu1_went), "svme-set-by-create-vm"),
+    ("guest wrong on cpu1, which went", BASE, each(guest_result("wrong"), cpu1_went), "guest-failed"),
 )
 
 SVME = (*WHO_SET_SVME, *RELEASED, *CREATE_VM, *GUEST)

@@ -50,6 +50,10 @@ ERRORS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Errors that show what a process may do or has, whatever call answers so: never a failure of the host.
+OWN_ERRORS = ("EACCES", "EPERM", "ENOSYS", "EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
+
+
 class Fault(NamedTuple):
     """The call number `when` on a file fails. `path` is "" for a call that has no file."""
 
@@ -91,14 +95,25 @@ def faults(command: list[str], folder: Path, only: str, first: bool) -> Iterator
                     yield Fault(name, file, when, error)
 
 
-def try_fault(fault: Fault, command: list[str], log: Path) -> str | None:
-    """Run the command with one fault and return what was wrong, None where nothing was."""
+def try_fault(fault: Fault, command: list[str], log: Path, usual: str) -> str | None:
+    """Run the command with one fault and return what was wrong, None where nothing was.
+
+    `usual`: the status of the verdict without it.
+    """
     before = loaded_modules()
     try:
         done = strace(fault.inject(), command, log)
     except subprocess.TimeoutExpired:
         return "hang"
-    return _wrong(done) or left_loaded(before, done.stdout)
+    return _wrong(done) or _blamed(done, fault, usual) or left_loaded(before, done.stdout)
+
+
+def _blamed(done: subprocess.CompletedProcess[str], fault: Fault, usual: str) -> str | None:
+    """An error of this process's own that became a failure of the host."""
+    if not done.stdout or usual == "failed" or fault.error not in OWN_ERRORS:
+        return None
+    verdict = json.loads(done.stdout)["verdict"]
+    return f"failed {verdict['reason']}: {verdict['summary']}" if verdict["status"] == "failed" else None
 
 
 def _wrong(done: subprocess.CompletedProcess[str]) -> str | None:
@@ -145,8 +160,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = list(faults(options.command, folder, options.only, options.first))
+        undisturbed = subprocess.run(options.command, capture_output=True, text=True, check=False).stdout
+        usual = json.loads(undisturbed)["verdict"]["status"]
         with ThreadPoolExecutor(options.jobs) as pool:
-            found = pool.map(lambda i: try_fault(plan[i], options.command, folder / str(i)), range(len(plan)))
+            run = lambda i: try_fault(plan[i], options.command, folder / str(i), usual)  # noqa: E731
+            found = pool.map(run, range(len(plan)))
             wrong = {" ".join(map(str, fault)): what for fault, what in zip(plan, found) if what}
         injected = sum("INJECTED" in (folder / str(i)).read_text(errors="replace") for i in range(len(plan)))
     json.dump(

@@ -181,6 +181,11 @@ TABLE = (
         ("kvm_intel", "[Uu]nload"),
         ("neither vboxdrv",),
     ),
+    Case("oracle-efer-unread-0", ("inconclusive: msr-unreadable",), "registers-refused-by-hypervisor", ("not let",)),
+    Case("oracle-guest-failed-0", ("failed: guest-failed",), "hypervisor-runs-guest-wrongly", ("hypervisor outside",)),
+    Case("oracle-no-guest-0", ("inconclusive: msr-unreadable",), None, ("while no CPU goes offline",), ("as root",)),
+    Case("oracle-no-vm-0", ("inconclusive: vm-not-created",), None, ("creates a VM",)),
+    Case("oracle-svme-0-0", ("failed: svme-not-set",), "hypervisor-loses-svme", ("hypervisor outside",)),
     Case(
         "root-open-EACCES",
         ("inconclusive: kvm-not-permitted",),

@@ -65,6 +65,7 @@ def test_qemu_and_kvmprobes_own_guest(name: str, reason: str, guest: Guest, tmp_
         assert len(create["entry"]) == 2
         assert all(event["ours"] for event in report["evidence"]["uevents"]["events"])
         assert {check["id"]: check["status"] for check in report["checks"]}["watched"] == "pass"
+        assert ran["exit_reason"] in ("KVM_EXIT_IO", "KVM_EXIT_MMIO")
     assert (reports[0]["evidence"]["watch"]["ended"], reports[0]["evidence"]["watch"]["status"]) == ("exited", 33)
 
 
@@ -108,6 +109,26 @@ END
     assert {check["id"]: check["status"] for check in reports["alive"]["checks"]}["release"] == "skip"
     assert verdicts["held"]["reason"] == verdicts["held-own"]["reason"] == "svm-held-by-another-owner"
     assert sorted(lines[:6]) == ["alive 143", "held 1", "held-own 1", "killed 0", "none 3", "yama 3"]
+
+
+def test_a_vm_without_memory_is_no_guest_that_ran(guest: Guest) -> None:
+    """KVM_RUN returns 0 there, and the guest executed no instruction. SVME was set before, so nothing is confirmed.
+
+    Before 6.12 KVM_RUN fails there."""
+    python = " ".join(guest_program.python(Path("/")).command())
+    script = f"""
+        cat >/kvmprobe-lab/vmm.py <<END
+{VMM}
+END
+        $kvmprobe watch --json -o /report -- {python} -c 'from vmm import *; ask(vm()[2], "KVM_RUN")'
+        echo status $?; cat /report
+    """
+    status, text = guest(script, kernel="trixie").split("\n", 1)
+    report = json.loads(text)
+    check_report(report)
+    run = report["evidence"]["watch"]["calls"][-1]
+    assert (run["name"], run["answer"], run["exit_reason"]) == ("KVM_RUN", 0, "KVM_EXIT_INTERNAL_ERROR")
+    assert (report["verdict"]["reason"], status) == ("guest-not-run", "status 3")
 
 
 def test_other_probes_while_one_watches(guest: Guest, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.host import guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names
+from kvmprobe.model.own_errors import is_own_error
 from kvmprobe.model.values import HELD_ERRORS, failure
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def reopen_and_read(msrs: OpenMsrs) -> RawRegisters:
         return msrs.read()
     except OSError as error:
         raise CycleFailed(f"the registers can no longer be read: {error.strerror}", "msr-unreadable") from error
+
+
+def _reason(call: str | None, error: str | None, reason: str) -> str:
+    """The reason of a failure, where the error is not one of what this process may do or has."""
+    return "kvm-not-permitted" if is_own_error(call, error) else reason
 
 
 class Cycle:
@@ -109,8 +115,9 @@ class Cycle:
         try:
             self.device = kvm.Kvm(path)
         except OSError as error:
-            what = f"{path} cannot be opened again: {failure(error)['error']}"
-            raise CycleFailed(what, "kvm-device-missing") from error
+            answer = failure(error)["error"]
+            what = f"{path} cannot be opened again: {answer}"
+            raise CycleFailed(what, _reason("open", answer, "kvm-device-missing")) from error
 
     def _create_vm(self) -> kvm.Vm:
         started = time.perf_counter_ns()
@@ -121,6 +128,7 @@ class Cycle:
             self._read("created")
             has_other_owner = self.began_with_svme() and answer["error"] in HELD_ERRORS
             reason = "svm-held-by-another-owner" if has_other_owner else "create-vm-failed"
+            reason = _reason("KVM_CREATE_VM", answer["error"], reason)
             raise CycleFailed(f"KVM_CREATE_VM failed: {answer['error']}", reason) from error
         self.create_times.add(time.perf_counter_ns() - started)
         self.created = 0
@@ -177,7 +185,9 @@ class Cycle:
             run = bad[0]
             detail = f"{run['result']}: {run['detail']} {run['error'] or ''}".strip()
             what = f"the guest did not run to its end on cpu{run['cpu']}: {detail}"
-            raise CycleFailed(what, "guest-failed")
+            is_failed = run["result"] == "failed"
+            reason = _reason(run["detail"], run["error"], "guest-failed") if is_failed else "guest-failed"
+            raise CycleFailed(what, reason)
 
     def began_with_svme(self) -> bool:
         """Return whether SVME was 1 on some CPU when the cycle began, although KVM had no reason to have set it."""

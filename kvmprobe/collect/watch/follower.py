@@ -181,7 +181,7 @@ class Follower:
             thread.call = None
             found = kvm_ioctls.recognize(thread.tid, info)
             if found:
-                thread.call = self._observer.call_entered(thread.tid, process.pid, *found)
+                thread.call = self._observer.call_entered(thread.tid, process.pid, found)
             elif not kvm_ioctls.is_known_abi(info):
                 self._observer.unknown_abi(process.pid)
         elif info.op == ptrace_calls.SYSCALL_INFO_EXIT and thread.call is not None:

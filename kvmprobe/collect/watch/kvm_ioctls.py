@@ -36,8 +36,18 @@ def is_known_abi(info: ptrace_syscall_info) -> bool:
     return info.arch in _IOCTL_NUMBERS
 
 
-def recognize(tid: int, info: ptrace_syscall_info) -> tuple[str, int, int] | None:
-    """Return name, request and argument of the watched ioctl that thread `tid` is about to make, else None.
+class KvmIoctl:
+    """A watched ioctl: its name, and the descriptor, request and argument as the kernel takes them."""
+
+    def __init__(self, name: str, fd: int, request: int, argument: int) -> None:
+        self.name = name
+        self.fd = fd
+        self.request = request
+        self.argument = argument
+
+
+def recognize(tid: int, info: ptrace_syscall_info) -> KvmIoctl | None:
+    """Return the watched ioctl that thread `tid` is about to make, else None.
 
     `info`: the system call at whose entry the thread stands.
     """
@@ -45,10 +55,11 @@ def recognize(tid: int, info: ptrace_syscall_info) -> tuple[str, int, int] | Non
     if words[0] not in _IOCTL_NUMBERS.get(info.arch, ()):
         return None
     request = words[2] & 0xFFFFFFFF  # The kernel reads an unsigned int.
+    fd = words[1] & 0xFFFFFFFF
     name = _NAMES.get(request)
-    if name is None or not _is_on(f"/proc/{tid}/fd/{words[1] & 0xFFFFFFFF}", _INODES[name]):
+    if name is None or not _is_on(f"/proc/{tid}/fd/{fd}", _INODES[name]):
         return None
-    return name, request, words[3]
+    return KvmIoctl(name, fd, request, words[3])
 
 
 def _is_on(path: str, inode: str | None) -> bool:

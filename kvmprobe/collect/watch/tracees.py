@@ -7,6 +7,7 @@ from kvmprobe import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from kvmprobe.collect.watch.kvm_ioctls import KvmIoctl
     from kvmprobe.model.command_evidence import WatchedCall
     from kvmprobe.model.evidence import Answer, Snapshot
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
         def thread_found(self, tid: int, pid: int) -> None:
             """A thread is followed from now on; `pid` is its process."""
 
-        def call_entered(self, tid: int, pid: int, name: str, request: int, argument: int) -> ObservedCall:
+        def call_entered(self, tid: int, pid: int, ioctl: KvmIoctl) -> ObservedCall:
             """A thread is about to make a watched ioctl. Returns what call_returned() will be given."""
 
         def call_returned(self, call: ObservedCall, answer: Answer) -> bool:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 class ObservedCall:
     """A watched ioctl that has begun. `evidence`: its record so far. `entry`: all registers at its entry."""
 
-    def __init__(self, evidence: WatchedCall, entry: Snapshot) -> None:
+    def __init__(self, ioctl: KvmIoctl, evidence: WatchedCall, entry: Snapshot) -> None:
+        self.ioctl = ioctl
         self.evidence = evidence
         self.entry = entry
 

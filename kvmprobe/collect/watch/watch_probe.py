@@ -6,16 +6,19 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.collect.watch import ptrace_calls
 from kvmprobe.collect.watch.blocked_signals import BlockedSignals
+from kvmprobe.collect.watch.exit_reason import read_exit_reason
 from kvmprobe.collect.watch.tracees import ObservedCall
 from kvmprobe.host import cpus, msr, processes
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.registers import EFER, VM_CR
+from kvmprobe.model.values import GUEST_RAN_EXITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Union
 
     from kvmprobe.collect.watch.follower import Follower
+    from kvmprobe.collect.watch.kvm_ioctls import KvmIoctl
     from kvmprobe.collect.watch.watch_targets import Command, OwnGuest, RunningProcess
     from kvmprobe.model.command_evidence import OwnView, Watch, WatchedCall
     from kvmprobe.model.evidence import Answer, MoreEvidence, Reading, Snapshot
@@ -36,7 +39,8 @@ class WatchProbe(VmProbe):
         self._own_view: OwnView | None = None
         self._calls: list[WatchedCall] = []
         self._call_counts: dict[str, int] = {}
-        self._pids_with_run: set[int] = set()  # Processes whose KVM_RUN has succeeded.
+        self._pids_with_run: set[int] = set()  # Processes whose guest has run.
+        self._other_exits: set[str | None] = set()  # Exit reasons of KVM_RUN that do not show that the guest ran.
         self._pids_with_unknown_abi: set[int] = set()
         self._before: Snapshot | None = None
         self._created: Snapshot | None = None
@@ -67,13 +71,14 @@ class WatchProbe(VmProbe):
         """See Observer. KVM's uevents name the thread that created the VM."""
         self.udev.own_pids |= {tid, pid}
 
-    def call_entered(self, tid: int, pid: int, name: str, request: int, argument: int) -> ObservedCall:
+    def call_entered(self, tid: int, pid: int, ioctl: KvmIoctl) -> ObservedCall:
         """See Observer."""
+        name = ioctl.name
         entry = self._read_registers("before")
         call: WatchedCall = {
             "name": name,
-            "request": hex(request),
-            "argument": hex(argument),
+            "request": hex(ioctl.request),
+            "argument": hex(ioctl.argument),
             "answer": None,
             "pid": pid,
             "tid": tid,
@@ -83,24 +88,32 @@ class WatchProbe(VmProbe):
         }
         if name in ("KVM_GET_API_VERSION", "KVM_CREATE_VM"):
             self.device["opened"] = True
-        if name != "KVM_RUN":  # Of many KVM_RUN only the first that succeeds is kept.
+        if name != "KVM_RUN":  # Of many KVM_RUN only those are kept that show something new.
             self._keep(call)
         if name == "KVM_CREATE_VM" and self.ioctls["KVM_CREATE_VM"] != 0:
             self.udev.collect_uevents(self.root, "before")
-        return ObservedCall(call, entry)
+        return ObservedCall(ioctl, call, entry)
 
     def call_returned(self, call: ObservedCall, answer: Answer) -> bool:
-        """See Observer. The first KVM_RUN that succeeds is the last call of interest."""
+        """See Observer. The first KVM_RUN after which the guest is known to have run is the last call of interest."""
         name = call.evidence["name"]
-        is_last = name == "KVM_RUN" and isinstance(answer, int)
-        if name == "KVM_RUN" and not is_last:
-            return False
+        is_last = False
+        if name == "KVM_RUN":
+            if not isinstance(answer, int):
+                return False
+            reason = call.evidence["exit_reason"] = read_exit_reason(call.evidence["pid"], call.ioctl.fd)
+            # Where it cannot be read, it cannot be read of the next one either.
+            is_last = reason is None or reason in GUEST_RAN_EXITS
+            if not is_last and reason in self._other_exits:
+                return False
+            self._other_exits.add(reason)
         after = self._read_registers("created")
         call.evidence["answer"] = answer
         call.evidence["exit"] = _call_registers(after)
-        if is_last:
-            self._pids_with_run.add(call.evidence["pid"])
+        if name == "KVM_RUN":
             self._keep(call.evidence)
+            if is_last:
+                self._pids_with_run.add(call.evidence["pid"])
         elif name == "KVM_GET_API_VERSION" and self.ioctls["KVM_GET_API_VERSION"] is None:
             self.ioctls["KVM_GET_API_VERSION"] = answer
         elif name == "KVM_CREATE_VM" and self.ioctls["KVM_CREATE_VM"] != 0:

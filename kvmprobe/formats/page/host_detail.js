@@ -41,7 +41,7 @@ function steps(host) {
 function facts(host) {
   const known = [
     ["Kernel", host.kernel],
-    ["CPU", `${host.model}, ${counted(host.cpus, "CPU")} online`],
+    ["CPU", `${host.model}, ${host.cpus === null ? "number of CPUs unknown" : `${counted(host.cpus, "CPU")} online`}`],
     ["Microcode", host.microcode],
     ["Lockdown", host.lockdown],
     ["Parameters", host.parameters.join(", ") || "unknown"],

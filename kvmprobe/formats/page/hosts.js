@@ -19,7 +19,7 @@ for (const host of hosts) withName.set(host.name, (withName.get(host.name) || 0)
 for (const host of hosts) host.id = withName.get(host.name) > 1 ? `${host.name} ${host.file}` : host.name;
 
 /* A column: `key` (for queries), `title`, `value` (its text of a host), and `rank` where text does not sort it. */
-const column = (title, field, more) => ({ key: field, title, value: (host) => String(host[field]), ...more });
+const column = (title, field, more) => ({ key: field, title, value: (host) => String(host[field] ?? "unknown"), ...more });
 
 const checks = data.checks
   .map(([id, title, of], index) => ({

@@ -5,7 +5,8 @@ from __future__ import annotations
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.quotes import container, is_root, known_text, rights
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import IOCTL_REFUSED, NO_RESOURCES, NOT_PERMITTED, error_of
+from kvmprobe.model.own_errors import LIMITS, REFUSED
+from kvmprobe.model.values import error_of
 
 _REFUSED = ("kvm-not-permitted",)
 
@@ -66,7 +67,7 @@ def device_cgroup(facts: Facts) -> Found | None:
 
 
 def security_module(facts: Facts) -> Found | None:
-    if _opening(facts) not in NOT_PERMITTED:
+    if _opening(facts) not in REFUSED:
         return None
     found = rights(facts)
     lsm = known_text(found["lsm"]) if found else None
@@ -97,8 +98,14 @@ def _answers(facts: Facts) -> dict[str, str]:
     return {name: error for name, error in {**answers, **runs}.items() if error}
 
 
+def _registers(facts: Facts) -> dict[str, str]:
+    """Errors of EFER and VM_CR, by name."""
+    pairs = [(phase, name) for phase in ("before", "created") for name in ("EFER", "VM_CR")]
+    return {f"{name} {phase}": error for phase, name in pairs for error in facts.register_errors(phase, name).values()}
+
+
 def ioctl_refused(facts: Facts) -> Found | None:
-    refused = {name: error for name, error in _answers(facts).items() if error in IOCTL_REFUSED}
+    refused = {name: error for name, error in _answers(facts).items() if error in REFUSED}
     if not refused:
         return None
     found = rights(facts)
@@ -111,15 +118,15 @@ def ioctl_refused(facts: Facts) -> Found | None:
 
 
 def out_of_resource(facts: Facts) -> Found | None:
-    answers = {"opening " + facts.evidence["device"]["path"]: _opening(facts), **_answers(facts)}
-    short = {name: error for name, error in answers.items() if error in NO_RESOURCES}
+    answers = {"opening " + facts.evidence["device"]["path"]: _opening(facts), **_answers(facts), **_registers(facts)}
+    short = {name: error for name, error in answers.items() if error in LIMITS}
     return Found([f"{name}: {error}" for name, error in short.items()]) if short else None
 
 
 CAUSES = (
     Cause(
         "out-of-resource",
-        (*_REFUSED, "create-vm-failed", "guest-not-run"),
+        (*_REFUSED, "guest-not-run", "msr-unreadable"),
         "The process or the machine ran out of descriptors or memory (EMFILE, ENFILE, ENOMEM), or was interrupted. "
         "That shows nothing about SVM.",
         out_of_resource,

@@ -14,10 +14,8 @@ _CAP_SYS_RAWIO = 17  # include/uapi/linux/capability.h
 
 
 def _errors(facts: Facts) -> set[str]:
-    phases = [snapshot["phase"] for snapshot in facts.evidence["snapshots"]]
-    return {
-        error for phase in phases for name in ("EFER", "VM_CR") for error in facts.register_errors(phase, name).values()
-    }
+    pairs = [(phase, name) for phase in ("before", "created") for name in ("EFER", "VM_CR")]  # those that decide
+    return {error for pair in pairs for error in facts.register_errors(*pair).values()}
 
 
 def not_root(facts: Facts) -> Found | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, Result
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import IOCTL_REFUSED, KVM_API_VERSION, NO_RESOURCES, error_of
+from kvmprobe.model.own_errors import is_own_error
+from kvmprobe.model.values import KVM_API_VERSION, error_of
 
 
 def api_version(facts: Facts) -> Result:
@@ -18,7 +19,7 @@ def api_version(facts: Facts) -> Result:
     if answer is None:
         return _not_called(facts)
     error = error_of(answer)
-    if error in IOCTL_REFUSED or error in NO_RESOURCES:
+    if is_own_error("KVM_GET_API_VERSION", error):
         message = f"KVM_GET_API_VERSION was refused to this process: {error}"
         return Result(UNKNOWN, message, "kvm-not-permitted", because=[f"KVM_GET_API_VERSION: {error}"])
     text = error or str(answer)

@@ -13,8 +13,8 @@ def cpuinfo_flag(facts: Facts) -> Result:
     Reads the flags of /proc/cpuinfo and raw CPUID. Gives no reason: it explains other tools' answers.
     """
     svm, flag = facts.svm(), facts.svm_flag()
-    parts = by_cpu({cpu: (svm[cpu], flag[cpu]) for cpu in facts.cpus}, _of_cpu)
-    hidden = [cpu for cpu in facts.cpus if svm[cpu] and flag[cpu] is False]
+    parts = by_cpu({cpu: (svm[cpu], flag[cpu]) for cpu in svm}, _of_cpu)
+    hidden = [cpu for cpu in svm if svm[cpu] and flag[cpu] is False]
     both = f"svm in the flags of /proc/cpuinfo: {fold(flag)}; in raw CPUID: {fold(svm)}"
     if hidden:
         message = f"the kernel hides svm on {cpu_names(hidden)}: only raw CPUID has it"

@@ -35,7 +35,7 @@ def cpus_agree(facts: Facts) -> Result:
         return Result(WARN, f"CPUs differ, without effect on SVM, in {_text(differing)}")
     if not any(value is not None for values in decisive.values() for value in values.values()):
         return Result(UNKNOWN, "nothing could be read that can be compared")
-    return Result(PASS, f"no difference on {cpu_names(facts.cpus)}")
+    return Result(PASS, f"no difference on {cpu_names(facts.identified)}")
 
 
 def _known_bits(values: Mapping[int, bool | None]) -> dict[int, str]:

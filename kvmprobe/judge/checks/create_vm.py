@@ -6,9 +6,9 @@ from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, Result, quote, why_
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.model.cpu_lists import cpu_names, fold
-from kvmprobe.model.values import HELD_ERRORS, IOCTL_REFUSED, error_of
+from kvmprobe.model.own_errors import is_own_error
+from kvmprobe.model.values import HELD_ERRORS, error_of
 
-_LIMITS = ("EMFILE", "ENFILE", "EINTR", "EAGAIN")  # of this process; out of memory is the host
 _PASSIVE = "--passive: no VM created"
 
 
@@ -29,7 +29,7 @@ def create_vm(facts: Facts) -> Result:
     if set_before and error in HELD_ERRORS and not facts.kvm_holds_svm():
         message += f"; EFER.SVME was 1 on {cpu_names(set_before)} before it, and KVM had not set it"
         return svm_is_held(facts, message, answer)
-    if error in IOCTL_REFUSED or error in _LIMITS:
+    if is_own_error("KVM_CREATE_VM", error):
         return Result(UNKNOWN, message, "kvm-not-permitted", because=[answer])
     because = [answer, *quote(facts.register_texts("before", "EFER"), "EFER")]
     return Result(FAIL, message, "create-vm-failed", because=because)
@@ -57,7 +57,8 @@ def _passive(facts: Facts) -> Result:
         message = f"no VM is alive, and EFER.SVME is 1 on {cpu_names(set_before)}: KVM_CREATE_VM would fail"
         return svm_is_held(facts, message, "kvm_amd: reference count 0")
     for name in ("EFER", "VM_CR"):
-        if None in facts.register("before", name).values():
+        values = facts.register("before", name)
+        if None in values.values() or not values:
             unread = why_unread(facts.register_errors("before", name))
             because = quote(facts.register_texts("before", name), name)
             return Result(UNKNOWN, f"{_PASSIVE}; {name} could not be read{unread}", "msr-unreadable", because=because)

@@ -32,7 +32,7 @@ def firmware(facts: Facts) -> Result:
     """
     texts, disabled, svml = facts.register_texts("before", VM_CR.name), facts.svmdis(), facts.svml()
     lock = {cpu: VM_CR.bit_of(value, "LOCK") for cpu, value in facts.register("before", VM_CR.name).items()}
-    parts = by_cpu(texts, lambda cpu, text: _of_cpu(text, disabled[cpu], lock[cpu], svml[cpu]))
+    parts = by_cpu(texts, lambda cpu, text: _of_cpu(text, disabled[cpu], lock[cpu], svml.get(cpu)))
     because = quote(texts, VM_CR.name)
     value = f"VM_CR = {fold(facts.register('before', VM_CR.name))}"
     off = [cpu for cpu, bit in disabled.items() if bit]
@@ -40,7 +40,7 @@ def firmware(facts: Facts) -> Result:
         message = f"{value}: SVMDIS = 1 on {cpu_names(off)} only"
         return Result(FAIL, message, "cpus-disagree", because=because, by_cpu=parts)
     if off:
-        lock_bits, svml_bits = (bits({cpu: bit[cpu] for cpu in off}) for bit in (lock, svml))
+        lock_bits, svml_bits = (bits({cpu: bit.get(cpu) for cpu in off}) for bit in (lock, svml))
         message = f"{value}: SVMDIS = 1, LOCK = {fold(lock_bits)}; SVML = {fold(svml_bits)}"
         because += quote(svml_bits, SVML_BIT)
         return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
@@ -51,7 +51,8 @@ def firmware(facts: Facts) -> Result:
         return Result(FAIL, message, "firmware-disabled", because=because, by_cpu=parts)
     if unread or not disabled:
         why = why_unread(facts.register_errors("before", VM_CR.name))
-        return Result(UNKNOWN, f"VM_CR could not be read on {cpu_names(unread)}{why}", by_cpu=parts)
+        where = f" on {cpu_names(unread)}" if unread else ""
+        return Result(UNKNOWN, f"VM_CR could not be read{where}{why}", by_cpu=parts)
     return Result(PASS, f"{value}: SVMDIS = 0", by_cpu=parts)
 
 

@@ -52,8 +52,13 @@ def _is_allowed(facts: Facts) -> bool:
 
     Where a hypervisor refuses VM_CR (EIO), KVM takes it for 0: rdmsrl() in arch/x86/include/asm/msr.h."""
     errors, flag = facts.register_errors("before", "VM_CR"), facts.svm_flag()
-    has_svm = all(flag[cpu] if bit is None else bit for cpu, bit in facts.svm().items())
-    return has_svm and all(value is not None or errors.get(cpu) == "EIO" for cpu, value in _vm_cr(facts).items())
+    svm = facts.svm()
+    has_svm = all(flag[cpu] if bit is None else bit for cpu, bit in svm.items())
+    return (
+        bool(svm)
+        and has_svm
+        and all(value is not None or errors.get(cpu) == "EIO" for cpu, value in _vm_cr(facts).items())
+    )
 
 
 def _vm_cr(facts: Facts) -> dict[int, int | None]:

@@ -7,7 +7,8 @@ from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, Result
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.model.cpu_lists import cpu_names
-from kvmprobe.model.values import NO_RESOURCES, NOT_PERMITTED, error_of
+from kvmprobe.model.own_errors import is_own_error
+from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Device
@@ -38,7 +39,7 @@ def kvm_device(facts: Facts) -> Result:
     mode = f" ({_mode(device)})" if device["mode"] else ""
     message = f"{path} cannot be opened: {error}"
     because = [f"{path}: {error}{mode}"]
-    if error in NOT_PERMITTED or error in NO_RESOURCES:
+    if is_own_error("open", error):
         return Result(UNKNOWN, f"{message}{mode}", "kvm-not-permitted", because=because)
     return Result(FAIL, message, "kvm-device-missing", because=because)
 

@@ -45,7 +45,7 @@ def observers(facts: Facts) -> Result:
     contradictions = {cpu: _contradictions(seen, cpu) for cpu in facts.cpus}
     bad = {cpu: found for cpu, found in contradictions.items() if found}
     if bad:
-        status = UNKNOWN if facts.foreign_events() or facts.gone else FAIL
+        status = UNKNOWN if facts.foreign_events() or facts.came_or_went else FAIL
         parts = by_cpu(
             contradictions, lambda _, text: CpuResult(status, text) if text else CpuResult(PASS, "the observers agree")
         )
@@ -128,7 +128,7 @@ def _contradictions(windows: list[_Seen], cpu: int) -> str:
 
 
 def _trace_against_registers(seen: _Seen, cpu: int, name: str) -> str:
-    start, end, written = seen.start[name][cpu], seen.end[name][cpu], seen.written[name][cpu]
+    start, end, written = seen.start[name].get(cpu), seen.end[name].get(cpu), seen.written[name][cpu]
     if end is None or not seen.traced[cpu]:
         return ""
     if written:
@@ -147,7 +147,7 @@ def _uevents_against_others(seen: _Seen, cpu: int) -> str:
         return ""
     alone = seen.count == (1 if seen.window.event == "create" else 0)
     counted = f"the uevent counts {seen.count} VM{'' if seen.count == 1 else 's'}"
-    end = seen.end[EFER.name][cpu]
+    end = seen.end[EFER.name].get(cpu)
     if end is not None and EFER.bit(end, "SVME") != (seen.count > 0):
         return f"{counted}, the registers show EFER {hex(end)}"
     writes = bool(seen.written[EFER.name][cpu])

@@ -25,7 +25,7 @@ def sev_guest(facts: Facts) -> Result:
     if error:
         return Result(UNKNOWN, f"CPUID offers SEV to this guest, and SEV_STATUS could not be read: {error}")
     offered = {*facts.cpuid_bit(CPUID_SEV).values(), *facts.cpuid_bit(CPUID_HYPERVISOR).values()}
-    if None in offered:
+    if None in offered or not offered:
         return Result(UNKNOWN, "raw CPUID could not be read")
     if (facts.hypervisor() or "").startswith("Microsoft Hv"):
         return Result(

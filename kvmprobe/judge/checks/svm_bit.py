@@ -30,7 +30,8 @@ def svm_bit(facts: Facts) -> Result:
         message = f"{SVM_BIT} = 0 on {cpu_names(lacking)}"
     else:
         unread = [cpu for cpu, value in svm.items() if value is None]
-        message = f"raw CPUID could not be read on {cpu_names(unread)}; {_FLAG}: {fold(flag)}"
+        where = f" on {cpu_names(unread)}" if unread else ""
+        message = f"raw CPUID could not be read{where}; {_FLAG}: {fold(flag)}"
     outer = facts.hypervisor()
     if outer:
         message += f" (a VM under {hypervisor_name(outer)})"
@@ -40,8 +41,9 @@ def svm_bit(facts: Facts) -> Result:
         because += facts.backend_evidence()
         return Result(FAIL, message, "kvm-without-svm", because=because, by_cpu=parts)
     if lacking:
-        # In an SEV guest the hypervisor leaves SVM out on purpose: the check sev-guest gives the reason.
-        reason = None if is_confidential(facts) else "cpu-lacks-svm"
+        # In an SEV guest the hypervisor leaves SVM out on purpose: the check sev-guest gives the reason. Where this
+        # process may not open a registered /dev/kvm, another backend may answer there: the check kvm-device gives it.
+        reason = None if is_confidential(facts) or facts.may_not_open() else "cpu-lacks-svm"
         return Result(FAIL, message, reason, because=because, by_cpu=parts)
     logged = [] if any(flag.values()) else bit_clear_lines(facts)
     if logged and not is_confidential(facts):

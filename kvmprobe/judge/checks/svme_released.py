@@ -21,7 +21,7 @@ def svme_released(facts: Facts) -> Result:
         return Result(SKIP, "a watched VM is still alive")
     result = _judge(facts)
     texts = facts.register_texts("closed", "EFER")
-    result.by_cpu = by_cpu(texts, lambda cpu, text: _of_cpu(facts, result, before[cpu], closed[cpu], text))
+    result.by_cpu = by_cpu(texts, lambda cpu, text: _of_cpu(facts, result, before.get(cpu), closed[cpu], text))
     result.because = [*quote(facts.efer_steps(), "EFER", " "), *result.because]
     return result
 

@@ -77,7 +77,7 @@ def _own(facts: Facts, watch: Watch) -> Result:
     message = f"kvmprobe's own guest and ptrace disagree: {'; '.join(differences)}"
     if answers:
         return Result(FAIL, message, "observers-disagree", because=differences)
-    if facts.foreign_events() or facts.other_vms() or facts.gone:
+    if facts.foreign_events() or facts.other_vms() or facts.came_or_went:
         return Result(WARN, f"{message}; other VMs or CPUs came and went meanwhile")
     if facts.evidence["uevents"]["source"] is None:
         message += "; without KVM's uevents the cause is unknown"
@@ -107,11 +107,9 @@ def _other_registers(facts: Facts, own: OwnView) -> Iterator[str]:
     for snapshot in own["snapshots"]:
         phase = snapshot["phase"]
         for name in ("EFER", "VM_CR"):
-            inside = {cpu: as_int(snapshot["cpus"].get(str(cpu), {}).get(name)) for cpu in facts.cpus}
             outside = facts.register(phase, name)
-            differ = [
-                cpu for cpu in facts.cpus if None not in (inside[cpu], outside[cpu]) and inside[cpu] != outside[cpu]
-            ]
+            inside = {cpu: as_int(snapshot["cpus"].get(str(cpu), {}).get(name)) for cpu in outside}
+            differ = [cpu for cpu in outside if None not in (inside[cpu], outside[cpu]) and inside[cpu] != outside[cpu]]
             if differ:
                 inner, outer = ({cpu: values[cpu] for cpu in differ} for values in (inside, outside))
                 yield f"{phase}: {name} on {cpu_names(differ)} = {fold(inner)} by the guest, {fold(outer)} by ptrace"

@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sysroot", metavar="DIR", default="/", help="read /proc, /sys and /dev below DIR instead of /"
     )
-    text = (
-        "run the guest on these CPUs only (like 0-3,8; default: all but isolated CPUs whose registers show the change)"
-    )
+    text = "run the guest on these CPUs only, like 0-3,8 (default: all, except isolated ones where KVM set EFER.SVME)"
     parser.add_argument("--cpus", metavar="LIST", type=cpu_list, help=text)
     add_report_arguments(parser)
 

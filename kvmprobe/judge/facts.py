@@ -80,7 +80,7 @@ class Facts:
     def hypervisor(self) -> str | None:
         """The hypervisor that this host runs under ("KVMKVMKVM"); None on bare metal or where unknown."""
         in_vm = self.cpuid_bit(CPUID_HYPERVISOR)
-        return next((self._text(cpu, LEAF_HYPERVISOR, (1, 2, 3)) for cpu in self.cpus if in_vm[cpu]), None)
+        return next((self._text(cpu, LEAF_HYPERVISOR, (1, 2, 3)) for cpu, value in in_vm.items() if value), None)
 
     def _text(self, cpu: int, leaf: int, order: Iterable[int]) -> str | None:
         words = [word(self._leaves(cpu), leaf, register) for register in order]

@@ -177,9 +177,8 @@ _TABLE = (
         "KVM_CREATE_VM failed for another reason; the report names the errno.",
         "kvm_dev_ioctl_create_vm() and kvm_create_vm() (virt/kvm/kvm_main.c).",
         "The lines of kvm at that time.",
-        "For ENOMEM, free memory; for EMFILE or ENFILE, raise the limit of open files; for EPERM or EACCES, check the "
-        "security module and the container's seccomp filter; for EBUSY or EIO, run `kvmprobe` as root with the module "
-        "msr: EFER.SVME shows whether another owner uses SVM.",
+        "For EBUSY or EIO, run `kvmprobe` as root with the module msr: EFER.SVME shows whether another owner uses SVM. "
+        "For another errno, read the kernel's lines about kvm at that time.",
     ),
     Reason(
         "svme-not-set",

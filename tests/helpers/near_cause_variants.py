@@ -69,6 +69,11 @@ def node(**fields: Any) -> Change:
     return lambda evidence: evidence["device"].update(fields)
 
 
+def no_guest(evidence: Evidence) -> None:
+    """No guest was run, which would show SVM without registers."""
+    evidence["guest"] = []
+
+
 def loads(*attempts: tuple[str, int | None, str]) -> Change:
     """Attempts to load modules, in place of all others: module, status, output."""
 
@@ -423,7 +428,7 @@ REGISTERS: Near = (
     (
         "EIO on one register",
         BASE,
-        lambda e: set_everywhere(e, "EFER", {"error": "EIO"}),
+        all_of(no_guest, lambda e: set_everywhere(e, "EFER", {"error": "EIO"})),
         "msr-unreadable",
         "registers-refused-by-hypervisor",
     ),
@@ -432,7 +437,7 @@ REGISTERS: Near = (
     (
         "EFER unread, EIO of VM_HSAVE_PA alone",
         BASE,
-        all_of(everywhere("EFER", None), everywhere("VM_HSAVE_PA", {"error": "EIO"})),
+        all_of(no_guest, everywhere("EFER", None), everywhere("VM_HSAVE_PA", {"error": "EIO"})),
         "msr-unreadable",
         None,
     ),

@@ -105,7 +105,12 @@ CPU: tuple[Variant, ...] = (
         each(no_kvm_amd, without_cpuid, no_flag, log(_SEV_LINE, "has_svm: svm not available")),
         "sev-guest",
     ),
-    ("no CPU online throughout", BASE, lambda e: e["cpus"].update(online="0", online_at_end="1"), "msr-unreadable"),
+    (
+        "no CPU listed throughout",
+        BASE,
+        lambda e: e["cpus"].update(online="0", online_at_end="1"),
+        "svme-set-by-create-vm",
+    ),
     ("SEV guest against a VM", BASE, sev("0x3"), "svme-set-by-create-vm"),
     ("SEV_STATUS unread", BASE, each(no_kvm_amd, sev({"error": "EIO"})), "kvm-amd-not-loaded"),
     ("flags unread on cpu1", BASE, without_flags("1"), "svme-set-by-create-vm"),

@@ -139,7 +139,7 @@ def runs_in_main_thread(evidence: Evidence) -> None:
 
 def create_failed(evidence: Evidence) -> None:
     create_did_not_return(evidence)
-    evidence["ioctls"]["KVM_CREATE_VM"] = {"error": "ENOMEM"}
+    evidence["ioctls"]["KVM_CREATE_VM"] = {"error": "EINVAL"}
 
 
 WATCHED: tuple[Variant, ...] = (

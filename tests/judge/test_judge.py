@@ -89,9 +89,12 @@ def test_the_verdict_is_that_of_a_check(evidence: Any) -> None:
     wanted = {"confirmed": PASS, "usable": PASS, "failed": FAIL, "not applicable": FAIL, "inconclusive": UNKNOWN}[
         verdict["status"]
     ]
-    deciders = [o for o in examine(evidence) if (o.result.status, o.result.reason) == (wanted, verdict["reason"])]
+    outcomes = examine(evidence)
+    deciders = [o for o in outcomes if (o.result.status, o.result.reason) == (wanted, verdict["reason"])]
     result = deciders[0].result
-    assert (verdict["summary"], verdict["because"], verdict["hint"]) == (result.message, result.because, result.hint)
+    cycles = [o.result.message for o in outcomes if o.check.id == "cycles" and o.result is not result]
+    assert verdict["summary"] == "; ".join([result.message, *cycles])
+    assert (verdict["because"], verdict["hint"]) == (result.because, result.hint)
     assert verdict["cause"] == result.cause
     assert verdict["cause"] is None or verdict["reason"] in CAUSES[verdict["cause"]].reasons
     assert verdict["hint"]

@@ -64,7 +64,7 @@ def observers(facts: Facts) -> Result:
     ]
     writes = "; ".join(filter(None, map(_writes, seen))) or "EFER was not written and did not change"
     if missing:
-        message = f"what was observed agrees on {cpu_names(facts.cpus)}: {writes}; missing: {', '.join(missing)}"
+        message = f"the observers agree on {cpu_names(facts.cpus)}: {writes}; missing: {', '.join(missing)}"
         return Result(WARN, message)
     return Result(PASS, f"trace, registers and uevents agree on {cpu_names(facts.cpus)}: {writes}")
 

@@ -73,21 +73,24 @@ def no_vm_left(own_processes: OwnProcesses) -> Iterator[None]:
     assert wait_until(lambda: own_processes.vms() == 0), f"processes {own_processes.pids()} have VMs open"
 
 
-# Tests whose processes open /dev/kvm of this host: a VM that another test creates at the same time is evidence.
-_USES_THIS_HOST = ("tests/cli", "tests/collect", "tests/host", "tests/packaging")
-_THIS_HOSTS_FIXTURES = {"kvm_device", "host_report", "own_processes"}
+# The folders whose tests create no VM on this host. To the others a VM that another test creates meanwhile is evidence.
+_NO_VM_HERE = ("tests/compare", "tests/judge", "tests/lab", "tests/report")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests one process of pytest-xdist runs one after the other: those of this host, the lab's, a file's."""
-    for item in items:
-        folder = item.path.parent.relative_to(PROJECT).as_posix()
-        if folder in _USES_THIS_HOST or _THIS_HOSTS_FIXTURES.intersection(getattr(item, "fixturenames", ())):
-            group = "this-host"
-        else:
-            group = "lab" if folder == "tests/lab" else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one process of pytest-xdist run all tests that create VMs on this host, and another one each other file.
+
+    The mark xdist_group would do the same, but it has no effect with pytest 9.2 and pytest-xdist 3.8.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByVms(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if os.path.dirname(file) in _NO_VM_HERE else "tests that create VMs here"
+
+    return ByVms(config, log)
 
 
 _kernels_passed = 0

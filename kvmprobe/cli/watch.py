@@ -24,9 +24,9 @@ that runs its guest, it reads EFER and VM_CR on every CPU. When COMMAND and all
 its children have ended, it judges and reports as 'check' does. Without COMMAND
 it watches kvmprobe's own guest.
 
-Threads, children and the programs they execute are watched, too. After the first
-KVM_RUN that runs its guest, by the exit reason in kvm_run, a process runs at
-full speed, and the VMs that it creates later are not seen. A watched process
+Threads, children and the programs that they execute are watched, too. After the
+first KVM_RUN that runs its guest, by the exit reason in kvm_run, a process runs
+at full speed, and VMs that it creates later are not seen. A watched process
 cannot trace others with ptrace.
 
 COMMAND uses kvmprobe's standard input, output and error, and its terminal. The

@@ -385,7 +385,7 @@ def test_a_thousand_cpus_fold_into_one_line(host: Host) -> None:
     for cpu in range(1024):
         host.registers(cpu, MSRS)
     done = kvmprobe("--sysroot", host.path)
-    assert ["EFER", "cpu0-1023", "0xd01"] in [line.split() for line in done.stdout.splitlines()]
+    assert [line for line in done.stdout.splitlines() if line.startswith("EFER 0xd01,") and "on cpu0-1023" in line]
 
 
 def test_without_proc_and_sys_it_is_unknown_which_cpus_are_online(host: Host) -> None:

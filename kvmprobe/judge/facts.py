@@ -185,7 +185,9 @@ class Facts:
     def backend_text(self) -> str:
         """The backend that is not kvm_amd, for people."""
         names = self.backends()
-        return f"the backend {', '.join(names)}" if names else "a backend that is not in /sys/module"
+        if names:
+            return f"the backend {', '.join(names)}"
+        return "a backend that is not in /sys/module" if self.modules else "another backend (/sys/module was not read)"
 
     def answers_through(self) -> str:
         """How KVM is there without kvm_amd, after the word "KVM", for people."""
@@ -222,6 +224,8 @@ class Facts:
         known_absent = bool(shows) and all(value is False for value in shows)
         # A kvm_amd that is built in is present on every host; one that is loaded answers.
         behind = self.has_kvm_amd is False or (self._kvm_amd_is_built_in() and bool(self.backends()))
+        # kvm_amd refuses a CPU without SVM. Where the modules are unknown, a VM shows that another backend made it.
+        behind = behind or (self.has_kvm_amd is None and self.vm_created)
         # Where nobody asked for a VM (--passive, a watched command), the device that a vendor module registers counts.
         was_not_asked = self.create_vm is None and (self.passive or self.watch is not None)
         could_not_ask = was_not_asked or self._kept_from_asking()

@@ -44,6 +44,7 @@ from tests.helpers.variants import (
     register,
     through_kvm_pvm,
     without_cpuid,
+    without_sysfs,
 )
 
 _SEV_LINE = "Memory Encryption Features active: AMD SEV"
@@ -259,6 +260,7 @@ BACKEND: tuple[Variant, ...] = (
         each(through_kvm_pvm, leaf_unread("0x80000001", "1"), without_flags("1")),
         "cpu-lacks-svm",
     ),
+    ("kvm_pvm, modules unread", BASE, each(through_kvm_pvm, without_sysfs), "kvm-without-svm"),
     ("kvm_pvm, raw CPUID unread", BASE, each(through_kvm_pvm, without_cpuid), "kvm-without-svm"),
     ("kvm_pvm, no VM", BASE, each(through_kvm_pvm, create_fails("ENOMEM")), "kvm-without-svm"),
     (

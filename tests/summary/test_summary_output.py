@@ -79,11 +79,13 @@ def test_the_text_of_many_failed_hosts_stays_short() -> None:
 
 
 def test_an_inconclusive_kind_has_each_text_once(tmp_path: Path) -> None:
-    reports = [host(f"node-{index}", "matrix/bookworm/no-msr-device") for index in range(12)]
+    reports = [host(f"node-{index}", "matrix/bookworm/ordinary-user") for index in range(12)]
     _, inconclusive, *_ = kvmprobe("summary", write_reports(tmp_path, reports)).stdout.split("\n\n")
     title, kind, text, hint = inconclusive.splitlines()
-    assert (title, kind) == ("Inconclusive: 12 of 12 hosts", "msr-unreadable: 12 hosts")
-    assert text.startswith(f"  {', '.join(f'node-{index}' for index in range(8))} and 4 more: EFER ")
+    assert (title, kind) == ("Inconclusive: 12 of 12 hosts", "kvm-not-permitted: 12 hosts")
+    assert text.startswith(
+        f"  {', '.join(f'node-{index}' for index in range(8))} and 4 more: /dev/kvm cannot be opened: "
+    )
     assert hint.startswith("  what to do: ")
 
 
@@ -167,7 +169,7 @@ def test_a_page_has_the_hosts_that_need_attention(monkeypatch: pytest.MonkeyPatc
 
 def test_the_page_lists_failed_hosts_first() -> None:
     reports = two_kinds_of_firmware()
-    reports[35] = host("node-35", "matrix/bookworm/no-msr-device")
+    reports[35] = host("node-35", "matrix/bookworm/ordinary-user")
     page = fleet_page.render(summary_of(reports))
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     names = [row[0] for row in data["hosts"]]

@@ -109,8 +109,6 @@ _RIGHTS = (
         not_here=("journalctl -k -b -g 'avc|apparmor'", "ausearch -m avc -ts recent"),
         again=_CHECK,
     ),
-    Case("msr-module-missing", "msr-unreadable", f"{_LOADED}; modprobe -r msr", f"{_CHECK} --no-load"),
-    Case("registers-need-root", "msr-unreadable", f"{_LOADED}; chmod 666 /dev/kvm", _AS_TESTER + _CHECK, again=_CHECK),
 )
 _OWNERS = (
     Case("virtualbox-loaded", _HELD, f"modprobe vboxdrv; {_LOADED}"),

@@ -16,10 +16,10 @@ _ONLY = "setpriv --bounding-set -all{0} --inh-caps -all{0} --"
 _RUNS = {
     "rawio alone": (_ONLY.format(",+sys_rawio"), "svme-set-by-create-vm", True, False),
     "rawio and syslog": (_ONLY.format(",+sys_rawio,+syslog"), "svme-set-by-create-vm", True, True),
-    "no rawio": ("setpriv --bounding-set -sys_rawio --", "msr-unreadable", True, True),
+    "no rawio": ("setpriv --bounding-set -sys_rawio --", "guest-ran", True, True),
     "namespaces": ("unshare --pid --fork --mount-proc --net --ipc --uts --", "svme-set-by-create-vm", True, True),
-    "root without capabilities": (_ONLY.format(""), "msr-unreadable", True, False),
-    "group kvm": ("setpriv --reuid 1000 --regid 1000 --groups 998 --", "msr-unreadable", False, False),
+    "root without capabilities": (_ONLY.format(""), "guest-ran", True, False),
+    "group kvm": ("setpriv --reuid 1000 --regid 1000 --groups 998 --", "guest-ran", False, False),
     "no group": ("setpriv --reuid 1000 --regid 1000 --clear-groups --", "kvm-not-permitted", False, False),
 }
 

@@ -106,8 +106,10 @@ def test_a_host_with_svm(booted: Booted) -> None:
         echo == hardened-vm; report
         echo == free-vm; $kvmprobe --json
         kill $holder
-        echo == inconclusive
+        echo == usable
         options --no-load; try restart libvirtd; verdict
+        echo == inconclusive
+        options --passive; try restart libvirtd; verdict
         echo == not-applicable
         mkdir -p /opt/intel/proc; sed s/AuthenticAMD/GenuineIntel/ /proc/cpuinfo >/opt/intel/proc/cpuinfo
         options --sysroot /opt/intel; try restart libvirtd; verdict
@@ -141,7 +143,9 @@ def test_a_host_with_svm(booted: Booted) -> None:
     assert output.lines("vm")[1].startswith("CONFIRMED svme-set-by-another-vm")
     _same(json.loads(output["hardened-vm"]), json.loads(output["free-vm"]))
     assert output.lines("inconclusive")[0] == "status 0, libvirtd active, kvmprobe success"
-    assert output.lines("inconclusive")[1].startswith("INCONCLUSIVE msr-unreadable")
+    assert output.lines("inconclusive")[1].startswith("INCONCLUSIVE vm-not-created")
+    assert output.lines("usable")[0] == "status 0, libvirtd active, kvmprobe success"
+    assert output.lines("usable")[1].startswith("USABLE guest-ran")
     assert output.lines("not-applicable")[0] == "status 0, libvirtd active, kvmprobe success"
     assert output.lines("not-applicable")[1].startswith("NOT APPLICABLE vendor-not-amd")
     assert output.lines("broken") == [

@@ -159,7 +159,7 @@ def cpus_for_guest(created: Snapshot) -> set[int]:
     Those whose EFER.SVME is 1. Where EFER is unknown on every CPU, KVM may have a backend without SVM: all. Where it
     is unknown on some CPUs only, these are left out: VMRUN would raise #UD in the kernel where SVME is 0.
     """
-    values = {int(cpu): svme(registers[EFER.name]) for cpu, registers in created["cpus"].items()}
+    values = _svme_by_cpu(created)
     if all(value is None for value in values.values()):
         return set(values)
     return {cpu for cpu, value in values.items() if value}
@@ -175,11 +175,9 @@ def cpus_to_leave_out(
     """
     if asked is not None:
         return {int(cpu): "not in --cpus" for cpu in created["cpus"] if int(cpu) not in asked}
-    return {
-        cpu: "isolated" for cpu in sorted(isolated) if _svme_on(before, cpu) is False and _svme_on(created, cpu) is True
-    }
+    was, now = _svme_by_cpu(before), _svme_by_cpu(created)
+    return {cpu: "isolated" for cpu in sorted(isolated) if was.get(cpu) is False and now.get(cpu) is True}
 
 
-def _svme_on(snapshot: Snapshot, cpu: int) -> bool | None:
-    registers = snapshot["cpus"].get(str(cpu))
-    return svme(registers[EFER.name]) if registers else None
+def _svme_by_cpu(snapshot: Snapshot) -> dict[int, bool | None]:
+    return {int(cpu): svme(registers[EFER.name]) for cpu, registers in snapshot["cpus"].items()}

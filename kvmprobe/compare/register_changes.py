@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, SAME, Difference, Side, rate_numbers
-from kvmprobe.model.cpu_lists import cpu_names, few_groups, format_cpulist, group
+from kvmprobe.model.cpu_lists import fold, format_cpulist
 from kvmprobe.model.registers import EFER, SEV_STATUS, SNAPSHOT_REGISTERS, VM_CR, VM_HSAVE_PA, Register
 from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
 
@@ -68,11 +68,7 @@ def page_texts(values: dict[int, str]) -> dict[int, str]:
 
 
 def _text(values: dict[int, tuple[str, ...]]) -> str:
-    groups = group(values)
-    if len(groups) < 2:
-        return _steps(next(iter(groups), ("unknown",)))
-    first, more = few_groups(groups)
-    return ", ".join([*(f"{_steps(steps)} on {cpu_names(cpus)}" for steps, cpus in first), *([more] if more else [])])
+    return fold({cpu: _steps(steps) for cpu, steps in values.items()})
 
 
 def _steps(values: tuple[str, ...]) -> str:

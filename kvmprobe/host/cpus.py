@@ -35,12 +35,23 @@ def online_cpus(root: Sysroot) -> list[int]:
     lxcfs renumbers the CPUs in /proc and /sys, so the other two may show more. Whether these are all CPUs is known only
     where listed_cpus() is.
     """
-    found = set(listed_cpus(root) or ())
+    return _online(root)[0]
+
+
+def online_text(root: Sysroot) -> str | None:
+    """Return the online CPUs for evidence, in the kernel's format; None where it is unknown whether there are more."""
+    return _online(root)[1]
+
+
+def _online(root: Sysroot) -> tuple[list[int], str | None]:
+    """The CPUs of online_cpus(), and the text of online_text()."""
+    listed = listed_cpus(root)
+    found = set(listed or ())
     if root.is_real:
         found |= os.sched_getaffinity(0)
     names = (name for name in root.list_folder("/dev/cpu") if name.isascii() and name.isdigit() and len(name) < 6)
     found.update(cpu for cpu in map(int, names) if cpu < _MOST_CPUS and cpu not in found and _has_device(root, cpu))
-    return sorted(found)
+    return sorted(found), None if listed is None else format_cpulist(found)
 
 
 def listed_cpus(root: Sysroot) -> list[int] | None:
@@ -84,14 +95,9 @@ def _has_device(root: Sysroot, cpu: int) -> bool:
     return False
 
 
-def online_text(root: Sysroot) -> str | None:
-    """Return the online CPUs for evidence, in the kernel's format; None where it is unknown whether there are more."""
-    return None if listed_cpus(root) is None else format_cpulist(online_cpus(root))
-
-
 def read_cpus(root: Sysroot) -> Cpus:
     """Return the evidence about the online CPUs. `online_at_end` is None: the caller fills it in at the end."""
-    online = online_cpus(root)
+    online, text = _online(root)
     leaves = {str(cpu): cpuid.read_leaves(root, cpu) for cpu in online}
     # MSR_AMD64_SEV exists only where CPUID has SEV. In a guest it shows whether the memory of the guest itself is
     # encrypted (sme_enable() in arch/x86/boot/startup/sme.c).
@@ -99,7 +105,7 @@ def read_cpus(root: Sysroot) -> Cpus:
     maybe_sev_guest = has_bit(first, CPUID_SEV) and has_bit(first, CPUID_HYPERVISOR)
     sev_status = msr.read_registers(root, online[0], (SEV_STATUS,))[SEV_STATUS.name] if maybe_sev_guest else None
     return {
-        "online": None if listed_cpus(root) is None else format_cpulist(online),
+        "online": text,
         "offline": root.read_text_or_none("/sys/devices/system/cpu/offline"),
         "online_at_end": None,
         "cpuid": leaves,

@@ -12,7 +12,7 @@ import os
 import select
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.child_process import become_background_child
+from kvmprobe.host.background_child import BackgroundChild
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -36,30 +36,13 @@ class PinWatcher:
         self._affinity = os.sched_getaffinity(0)
         self._shared = mmap.mmap(-1, mmap.PAGESIZE)
         watched = os.getpid()
-        released, self._release_fd = os.pipe()
-        try:
-            self._pid = os.fork()
-        except OSError:
-            os.close(released)
-            os.close(self._release_fd)
-            raise
-        if self._pid == 0:
-            try:
-                os.close(self._release_fd)
-                become_background_child()
-                _watch(self._shared, watched, self._affinity, released)
-            finally:
-                os._exit(0)
-        os.close(released)
+        self._child = BackgroundChild(lambda released: _watch(self._shared, watched, self._affinity, released))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.unpin()
-        os.close(self._release_fd)
-        try:
-            os.waitpid(self._pid, 0)
-        except ChildProcessError:
-            pass  # Code that waits for any child has taken it already.
+        self._child.release()
+        self._child.wait()
 
     def pin(self, cpu: int) -> None:
         """Move to `cpu` and stay there. Raises OSError: the CPU is offline, or outside the cpuset."""

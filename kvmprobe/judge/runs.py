@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.own_errors import is_own_error
+from kvmprobe.model.own_errors import was_refused
 from kvmprobe.model.registers import svme
 from kvmprobe.model.values import GUEST_RAN_EXITS
 
@@ -31,8 +31,7 @@ def runs_by_cpu(facts: Facts) -> dict[int, GuestRun]:
 
 def result_of(run: GuestRun) -> str:
     """The run's result; "refused" where an ioctl failed for what this process may do or has."""
-    is_own = run["result"] == "failed" and is_own_error(run["detail"], run["error"])
-    return "refused" if is_own else run["result"]
+    return "refused" if was_refused(run) else run["result"]
 
 
 def text_of_run(run: GuestRun) -> str:

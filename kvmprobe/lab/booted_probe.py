@@ -25,7 +25,6 @@ from kvmprobe.model.errors import (
     DataProblem,
     Problem,
 )
-from kvmprobe.model.json_schema import report_schema
 from kvmprobe.model.printable import cut
 from kvmprobe.model.verdict_status import EXIT_STATUS
 from kvmprobe.report import stored_report
@@ -138,7 +137,7 @@ def judged_report(stdout: bytes) -> Report | None:
     """Returns the report on the evidence in `stdout`, None if that is not evidence: a guest may write anything."""
     try:
         stdout.decode()  # json.loads would also accept UTF-16, but readers of reports do not
-        evidence = stored_report.evidence_of(stored_report.parse(stdout, _NAME), _NAME, report_schema())
+        evidence = stored_report.evidence_of(stored_report.parse(stdout, _NAME), _NAME)
     except (DataProblem, UnicodeDecodeError):
         return None
     return judge.judge(evidence)

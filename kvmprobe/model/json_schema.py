@@ -6,6 +6,7 @@ those of the package `jsonschema`.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -24,8 +25,9 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+@functools.lru_cache(maxsize=1)
 def report_schema() -> Schema:
-    """The schema of reports, from report.schema.json."""
+    """The schema of reports, from report.schema.json. Whoever calls it must not change it."""
     # By the loader, because kvmprobe may be in a zip file.
     data = __spec__.loader.get_data(os.path.join(os.path.dirname(__file__), "report.schema.json"))  # type: ignore
     schema: Schema = json.loads(data)

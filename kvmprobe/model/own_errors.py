@@ -6,6 +6,11 @@ in evidence of older versions, has the errors that every call can have.
 
 from __future__ import annotations
 
+from kvmprobe import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvmprobe.model.evidence import GuestRun
+
 # A file's mode, a capability, the device cgroup, a security module, Landlock; ENOSYS: a seccomp filter.
 REFUSED = ("EACCES", "EPERM", "ENOSYS")
 # Open files of the process and of the machine, memory, a signal, a limit of tasks or of locked memory.
@@ -32,3 +37,8 @@ OWN_ERRORS = {
 def is_own_error(call: str | None, error: str | None) -> bool:
     """Return whether `error` ("EPERM") of `call` is this process's own; False for no error."""
     return error in OWN_ERRORS.get(call or "", _EVERY_CALL)
+
+
+def was_refused(run: GuestRun) -> bool:
+    """Return whether a guest failed by an error that is this process's own: its `detail` names the call."""
+    return run["result"] == "failed" and is_own_error(run["detail"], run["error"])

@@ -16,7 +16,6 @@ from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
 if TYPE_CHECKING:
     from kvmprobe.model.compiled_schema import Follows
     from kvmprobe.model.evidence import Evidence
-    from kvmprobe.model.json_schema import Schema
 
 
 _LIMIT = 256 << 20  # bytes of a file that the user named; a trace may be long
@@ -39,14 +38,11 @@ def load(path: str, in_folder: bool = False) -> Evidence:
         raise DataProblem(f"{name}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataProblem(f"{name}: {error}", _HINT) from error
-    return evidence_of(parse(text, name, _MOST_VALUES if in_folder else _MOST_IN_NAMED), name, report_schema())
+    return evidence_of(parse(text, name, _MOST_VALUES if in_folder else _MOST_IN_NAMED), name)
 
 
-def evidence_of(data: object, name: str, report: Schema) -> Evidence:
-    """Return the evidence in parsed JSON. Raises DataProblem.
-
-    `name`: what messages call the file; `report`: the JSON Schema of reports.
-    """
+def evidence_of(data: object, name: str) -> Evidence:
+    """Return the evidence in parsed JSON. Raises DataProblem, which calls the file `name`."""
     if is_too_deep(data):
         raise DataProblem(f"{name}: not a report: more than {_MAX_DEPTH} levels of nesting", _HINT)
     if not isinstance(data, dict):
@@ -58,6 +54,7 @@ def evidence_of(data: object, name: str, report: Schema) -> Evidence:
     evidence = data.get("evidence", data)
     error = None
     if not follows_schema(evidence):
+        report = report_schema()
         error = first_error(evidence, report["$defs"]["evidence"], report)
     error = error or contradiction(evidence)
     if error:

@@ -13,7 +13,6 @@ from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.formats.row_values import Malformed, row_values
 from kvmprobe.judge import SCHEMA, judge
 from kvmprobe.model.errors import DataProblem
-from kvmprobe.model.json_schema import report_schema
 from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
 from kvmprobe.report.stored_report import contradiction, evidence_of, follows_schema, is_too_deep, parse
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kvmprobe.formats.host_row import RowValues
-    from kvmprobe.model.json_schema import Schema
 
     # Files, and whether they were found in a folder; or a block of one file: its name, the number of the first line,
     # whether the file has several records.
@@ -44,7 +42,6 @@ class Reader:
     def __init__(self, judge_all: bool, with_details: bool) -> None:
         self._judge_all = judge_all
         self._with_details = with_details
-        self._report_schema: Schema | None = None
         self._same: dict[Any, Any] = {}
 
     def __call__(self, task: Task) -> Batch:
@@ -74,7 +71,7 @@ class Reader:
         is_new = row is None
         if row is None:
             tool = data["tool"] if isinstance(data, dict) and "tool" in data else {"version": "unknown"}
-            judged = {**judge(evidence_of(data, "", self._schema())), "tool": tool}
+            judged = {**judge(evidence_of(data, "")), "tool": tool}
             row = row_values(judged, self._with_details)
         name, taken_at, profile, details = row
         # Equal values are passed on, and kept, once.
@@ -100,11 +97,6 @@ class Reader:
         if is_too_deep(data) or not follows_schema(evidence) or contradiction(evidence):
             return None
         return row
-
-    def _schema(self) -> Schema:
-        if self._report_schema is None:
-            self._report_schema = report_schema()
-        return self._report_schema
 
 
 def _records(task: Task) -> Iterator[tuple[str, int, bytes | str]]:

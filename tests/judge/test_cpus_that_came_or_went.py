@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from kvmprobe.report.stored_report import evidence_of
 from tests.helpers.recorded_evidence import recorded
 from tests.helpers.variants import AT_LOAD, BASE
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "kvmprobe/model/report.schema.json").read_text())
 PHASES = ("before", "created", "closed")
 
 
@@ -125,7 +123,7 @@ def test_what_was_read_while_the_vm_lived_counts(
     evidence = recorded(base)
     for change in changes:
         change(evidence)
-    verdict = judge(evidence_of(evidence, name, SCHEMA))["verdict"]
+    verdict = judge(evidence_of(evidence, name))["verdict"]
     assert verdict["reason"].startswith(reason), verdict
     assert named in verdict["summary"]
 

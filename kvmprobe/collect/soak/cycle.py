@@ -15,7 +15,7 @@ from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.host import guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names
-from kvmprobe.model.own_errors import is_own_error
+from kvmprobe.model.own_errors import is_own_error, was_refused
 from kvmprobe.model.values import HELD_ERRORS, failure
 
 if TYPE_CHECKING:
@@ -185,9 +185,7 @@ class Cycle:
             run = bad[0]
             detail = f"{run['result']}: {run['detail']} {run['error'] or ''}".strip()
             what = f"the guest did not run to its end on cpu{run['cpu']}: {detail}"
-            is_failed = run["result"] == "failed"
-            reason = _reason(run["detail"], run["error"], "guest-failed") if is_failed else "guest-failed"
-            raise CycleFailed(what, reason)
+            raise CycleFailed(what, "kvm-not-permitted" if was_refused(run) else "guest-failed")
 
     def began_with_svme(self) -> bool:
         """Return whether SVME was 1 on some CPU when the cycle began, although KVM had no reason to have set it."""

@@ -15,25 +15,31 @@ from kvmprobe.model.signals import ENDING_SIGNALS
 if TYPE_CHECKING:
     from typing import Callable
 
+# The ends of the pipes that release the children of this process. No child may keep those of the others: they would
+# not be released while it lives.
+_release_fds: set[int] = set()
+
 
 class BackgroundChild:
     """Starts the child, which calls `work(released)` and ends. Raises OSError where no process or pipe can be had.
 
-    `released`: the descriptor that can be read as soon as kvmprobe has released the child or is gone. Descriptors that
-    are open here stay open in the child.
+    `released`: the descriptor that can be read as soon as kvmprobe has released the child or is gone. Other descriptors
+    that are open here stay open in the child.
     """
 
     def __init__(self, work: Callable[[int], None]) -> None:
         released, self._release_fd = os.pipe()
+        _release_fds.add(self._release_fd)
         try:
             self._pid = os.fork()
         except OSError:
             os.close(released)
-            os.close(self._release_fd)
+            self.release()
             raise
         if self._pid == 0:
             try:
-                os.close(self._release_fd)
+                while _release_fds:
+                    os.close(_release_fds.pop())
                 _leave_kvmprobe()
                 work(released)
             finally:
@@ -42,9 +48,10 @@ class BackgroundChild:
 
     def release(self) -> None:
         """Tell the child to end its work. A second call does nothing."""
-        if self._release_fd >= 0:
-            os.close(self._release_fd)
-            self._release_fd = -1
+        fd, self._release_fd = self._release_fd, -1
+        if fd >= 0:
+            _release_fds.discard(fd)
+            os.close(fd)
 
     def wait(self) -> None:
         """Wait until the child has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from kvmprobe.host.revert_child import RevertChild
 from tests.helpers.own_processes import OwnProcesses
-from tests.helpers.run_kvmprobe import PROJECT
+from tests.helpers.run_kvmprobe import DEADLINE_S, PROJECT
 from tests.helpers.waiting import wait_until
 
 
@@ -50,3 +51,19 @@ time.sleep(600)
     parent.send_signal(signum)
     parent.wait()
     assert wait_until(lambda: not changed.exists())
+
+
+def test_a_later_child_that_nobody_releases_does_not_keep_the_change(tmp_path: Path) -> None:
+    """A signal may end kvmprobe's own start of a child just after its fork, before anything could release it."""
+    changed = tmp_path / "changed"
+    code = f"""
+import os
+from kvmprobe.host.background_child import BackgroundChild
+from kvmprobe.host.revert_child import RevertChild
+first = RevertChild(lambda: os.mkdir({str(changed)!r}), lambda _: os.rmdir({str(changed)!r}))
+second = BackgroundChild(lambda released: os.read(released, 1))
+first.revert()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0
+    assert not changed.exists()

@@ -23,6 +23,18 @@ def modular(tmp_path: Path) -> Sysroot:
     return Sysroot(str(tmp_path))
 
 
+def put_modprobe_of_msr(folder: Path, fake_modprobe: FakeModprobe) -> None:
+    """A modprobe that loads and unloads msr below `folder`."""
+    (folder / "dev/cpu/0").mkdir(parents=True)
+    fake_modprobe(
+        f"""#!/bin/sh
+        cd {folder}
+        if [ $1 = -r ]; then rm -r sys/module/msr; exit; fi
+        mkdir -p sys/module/msr; touch dev/cpu/0/msr sys/module/msr/initstate; echo 0 >sys/module/msr/refcnt
+        """
+    )
+
+
 def open_below(folder: Path) -> set[str]:
     """The files below a folder that this process has open."""
     links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
@@ -59,14 +71,7 @@ def test_a_device_that_is_there_is_kept_open_and_nothing_is_loaded(tmp_path: Pat
 
 
 def test_a_missing_module_is_loaded_and_unloaded(modular: Sysroot, tmp_path: Path, fake_modprobe: FakeModprobe) -> None:
-    (tmp_path / "dev/cpu/0").mkdir(parents=True)
-    fake_modprobe(
-        f"""#!/bin/sh
-        cd {tmp_path}
-        if [ $1 = -r ]; then rm -r sys/module/msr; exit; fi
-        mkdir -p sys/module/msr; touch dev/cpu/0/msr sys/module/msr/initstate; echo 0 >sys/module/msr/refcnt
-        """
-    )
+    put_modprobe_of_msr(tmp_path, fake_modprobe)
     with TemporaryModules(modular, {"msr": DEVICES["msr"]}) as temporary:
         assert (tmp_path / "sys/module/msr/initstate").exists()
     assert temporary.attempts == [{"module": "msr", "status": 0, "output": "", "unloaded": True}]
@@ -107,14 +112,7 @@ def test_what_is_loaded_is_unloaded_where_proc_modules_could_not_be_read_at_firs
     modular: Sysroot, tmp_path: Path, fake_modprobe: FakeModprobe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One stat of /proc/modules may fail, and the next succeed."""
-    (tmp_path / "dev/cpu/0").mkdir(parents=True)
-    fake_modprobe(
-        f"""#!/bin/sh
-        cd {tmp_path}
-        if [ $1 = -r ]; then rm -r sys/module/msr; exit; fi
-        mkdir -p sys/module/msr; touch dev/cpu/0/msr sys/module/msr/initstate; echo 0 >sys/module/msr/refcnt
-        """
-    )
+    put_modprobe_of_msr(tmp_path, fake_modprobe)
     exists, asked = Sysroot.exists, []
 
     def fails_first(self: Sysroot, name: str) -> bool:

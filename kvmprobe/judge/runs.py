@@ -71,7 +71,7 @@ def other_runs(facts: Facts) -> list[str]:
 
 def _watched_runs(facts: Facts) -> Iterator[tuple[WatchedCall, str]]:
     for call in facts.watch["calls"] if facts.watch else ():
-        if call["name"] == "KVM_RUN" and isinstance(call["answer"], int):
+        if call["name"] == "KVM_RUN" and call["answer"] == 0:  # kvm_vcpu_ioctl() gives no other answer for success
             thread = f", thread {call['tid']}" if call["tid"] != call["pid"] else ""
             exit = call.get("exit_reason") or "exit reason unknown"
             yield call, f"KVM_RUN = {call['answer']} ({exit}) in {call['comm'] or '?'}[{call['pid']}]{thread}"

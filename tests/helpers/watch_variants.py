@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.helpers.evidence_changes import cpu1_went, foreign_event, users
 from tests.helpers.variants import Evidence, Variant, each, through_kvm_pvm
 
@@ -100,6 +102,17 @@ def run_failed(evidence: Evidence) -> None:
             call["answer"] = {"error": "EINTR"}
 
 
+def run_answered(answer: int) -> Callable[[Evidence], None]:
+    """KVM_RUN succeeds with 0 alone."""
+
+    def change(evidence: Evidence) -> None:
+        for call in evidence["watch"]["calls"]:
+            if call["name"] == "KVM_RUN":
+                call["answer"] = answer
+
+    return change
+
+
 def no_vm_of_kvm_pvm(evidence: Evidence) -> None:
     never_opened(evidence)
     through_kvm_pvm(evidence)
@@ -179,4 +192,6 @@ WATCHED: tuple[Variant, ...] = (
     ("qemu at load: its guest never ran", QEMU_AT_LOAD, run_not_observed, "guest-not-run"),
     ("qemu at load: its KVM_RUN in the main thread", QEMU_AT_LOAD, runs_in_main_thread, "svme-set-at-module-load"),
     ("qemu at load: its KVM_RUN failed", QEMU_AT_LOAD, run_failed, "guest-not-run"),
+    ("qemu at load: its KVM_RUN gave -1", QEMU_AT_LOAD, run_answered(-1), "guest-not-run"),
+    ("qemu at load: its KVM_RUN gave 1", QEMU_AT_LOAD, run_answered(1), "guest-not-run"),
 )

@@ -186,6 +186,7 @@ CAUSES = (
             "$ sudo kvmprobe check",
             "To give the group kvm access permanently:",
             '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',
+            "$ sudo udevadm control --reload",
             "$ sudo udevadm trigger --settle --action=change /dev/kvm",
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.helpers.cause_variants import (
+from tests.helpers.cause_changes import (
     AT_LOAD,
     BASE,
     DOCKER,

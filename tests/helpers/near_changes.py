@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from tests.helpers.cause_variants import (
+from tests.helpers.cause_changes import (
     Change,
     device,
     module,

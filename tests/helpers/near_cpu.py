@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.helpers.cause_variants import (
+from tests.helpers.cause_changes import (
     BASE,
-    CAUSED,
     all_of,
     bare_metal,
     firmware,
@@ -13,6 +12,7 @@ from tests.helpers.cause_variants import (
     surroundings,
     svme_lost,
 )
+from tests.helpers.cause_variants import CAUSED
 from tests.helpers.evidence_changes import leaf, leaf_unread, log, no_flag, under, without_flags
 from tests.helpers.near_changes import (
     UNKNOWN,

@@ -10,9 +10,8 @@ import pytest
 from kvmprobe.judge import judge
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.reasons import REASONS
-from tests.helpers.cause_variants import (
+from tests.helpers.cause_changes import (
     BASE,
-    CAUSED,
     all_of,
     attempt,
     command_line,
@@ -27,6 +26,7 @@ from tests.helpers.cause_variants import (
     unread,
     user,
 )
+from tests.helpers.cause_variants import CAUSED
 from tests.helpers.evidence_changes import log, no_flag
 from tests.helpers.near_cause_variants import NEAR
 from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name

@@ -1,0 +1,145 @@
+"""Evidence of each cause in the CPU, its firmware and the hypervisor around it."""
+
+from __future__ import annotations
+
+from tests.helpers.cause_changes import (
+    BASE,
+    Caused,
+    all_of,
+    bare_metal,
+    family,
+    firmware,
+    paravirtualized,
+    refused,
+    release,
+    surroundings,
+    unread,
+)
+from tests.helpers.evidence_changes import log, under
+from tests.helpers.variants import (
+    firmware_disabled,
+    lacks_svm,
+    set_leaf,
+)
+
+CAUSED_CPU: Caused = (
+    (
+        "confidential-vm-behind-paravisor",
+        BASE,
+        all_of(
+            lacks_svm,
+            under("Microsoft Hv"),
+            log("Memory Encryption Features active: AMD SEV"),
+            lambda e: set_leaf(e, "0x8000001f", 0, "0x0"),
+        ),
+        "sev-guest",
+        ("without confidential computing",),
+    ),
+    (
+        "confidential-vm",
+        BASE,
+        all_of(lacks_svm, under("KVMKVMKVM"), log("AMD Memory Encryption Features active: SEV SEV-ES")),
+        "sev-guest",
+        ("SEV SEV-ES", "instance type without memory encryption"),
+    ),
+    (
+        "confidential-vm",
+        BASE,
+        refused("SVM: KVM is unsupported when running as an SEV guest"),
+        "sev-guest",
+        ("unsupported when running as an SEV guest",),
+    ),
+    (
+        "xen-dom0",
+        BASE,
+        all_of(lacks_svm, under("XenVMMXenVMM"), surroundings(hypervisor_type="xen", xen_features="00002f05")),
+        "cpu-lacks-svm",
+        ("XENFEAT_dom0", "`grub-mkconfig -o /boot/grub/grub.cfg`"),
+    ),
+    (
+        "xen-dom0",
+        BASE,
+        all_of(lacks_svm, bare_metal, surroundings(hypervisor_type="xen", xen_features="00000800")),
+        "cpu-lacks-svm",
+        ("XENFEAT_dom0",),
+    ),
+    (
+        "xen-pv-domain",
+        BASE,
+        all_of(lacks_svm, under("XenVMMXenVMM"), paravirtualized),
+        "cpu-lacks-svm",
+        ("without Xen",),
+    ),
+    ("xen-guest-without-nested-svm", BASE, all_of(lacks_svm, under("XenVMMXenVMM")), "cpu-lacks-svm", ("nestedhvm=1",)),
+    (
+        "wsl2-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("Microsoft Hv"), release("5.15.153.1-microsoft-standard-WSL2")),
+        "cpu-lacks-svm",
+        ("nestedVirtualization=true", "`wsl --shutdown`"),
+    ),
+    (
+        "azure-size-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("Microsoft Hv"), release("6.8.0-1019-azure")),
+        "cpu-lacks-svm",
+        ("`az vm resize",),
+    ),
+    (
+        "cloud-instance-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("KVMKVMKVM"), surroundings(vendor="Amazon EC2", product="m6a.large")),
+        "cpu-lacks-svm",
+        ("m6a.large", r"\.metal"),
+    ),
+    (
+        "cloud-instance-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("KVMKVMKVM"), release("6.1.112-122.189.amzn2023.x86_64")),
+        "cpu-lacks-svm",
+        (r"\.metal",),
+    ),
+    (
+        "kvm-guest-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("KVMKVMKVM")),
+        "cpu-lacks-svm",
+        ("host-passthrough",),
+    ),
+    ("qemu-without-svm", BASE, lacks_svm, "cpu-lacks-svm", ("EPYC",)),
+    (
+        "hyperv-guest-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("Microsoft Hv")),
+        "cpu-lacks-svm",
+        ("ExposeVirtualizationExtensions",),
+    ),
+    (
+        "vmware-guest-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("VMwareVMware")),
+        "cpu-lacks-svm",
+        ("vhv.enable",),
+    ),
+    (
+        "virtualbox-guest-without-nested-svm",
+        BASE,
+        all_of(lacks_svm, under("VBoxVBoxVBox")),
+        "cpu-lacks-svm",
+        ("--nested-hw-virt on",),
+    ),
+    ("vm-without-nested-svm", BASE, all_of(lacks_svm, under("bhyve bhyve")), "cpu-lacks-svm", ("bhyve bhyve",)),
+    ("svm-filtered-on-bare-metal", BASE, all_of(lacks_svm, bare_metal), "cpu-lacks-svm", ("family 0x17", "hides it")),
+    ("cpu-too-old", BASE, all_of(lacks_svm, bare_metal, family("0xfc0")), "cpu-lacks-svm", ("another machine",)),
+    ("svm-disabled-by-hypervisor", BASE, firmware_disabled, "firmware-disabled", ("hypervisor outside",)),
+    ("svm-disabled-locked-key-possible", BASE, firmware("0x18"), "firmware-disabled", ("Only the setup can show",)),
+    ("svm-disabled-locked", BASE, firmware("0x18", "0x1"), "firmware-disabled", ("SVM Mode",)),
+    ("svm-disabled-not-locked", BASE, firmware("0x10"), "firmware-disabled", ("SVM Mode",)),
+    (
+        "svm-disabled-not-locked",
+        BASE,
+        all_of(refused("kvm_amd: SVM disabled (by BIOS) in MSR_VM_CR on CPU 3"), bare_metal, unread("EIO")),
+        "firmware-disabled",
+        ("MSR_VM_CR on CPU 3", "SVM Mode"),
+    ),
+)

@@ -1,0 +1,171 @@
+"""Evidence of each cause for which the kernel itself refused kvm_amd."""
+
+from __future__ import annotations
+
+from tests.helpers.cause_changes import (
+    AT_LOAD,
+    BASE,
+    NO_OPTION,
+    NOT_PERMITTED,
+    Caused,
+    all_of,
+    attempt,
+    bare_metal,
+    built_in_refused,
+    command_line,
+    hygon,
+    line,
+    module_files,
+    refused,
+    release,
+    rights,
+    user,
+)
+from tests.helpers.evidence_changes import no_flag
+from tests.helpers.variants import (
+    no_kvm_amd,
+    set_everywhere,
+    set_leaf,
+)
+
+CAUSED_KERNEL: Caused = (
+    (
+        "svm-cleared-by-clearcpuid",
+        BASE,
+        all_of(refused("Clearing CPUID bits: umip svm", "has_svm: svm not available"), no_flag),
+        "kvm-amd-load-failed",
+        ("Remove clearcpuid=svm", "umip svm"),
+    ),
+    (
+        "svm-cleared-by-clearcpuid",
+        BASE,
+        all_of(built_in_refused("kvm_amd: SVM not supported by CPU 0"), command_line("clearcpuid=194"), no_flag),
+        "kvm-device-missing",
+        ("Remove clearcpuid=194", "not supported by CPU 0"),
+    ),
+    (
+        "svm-hidden-since-boot",
+        BASE,
+        all_of(
+            refused("SVM disabled (by BIOS) in MSR_VM_CR", "kvm_amd: SVM not supported by CPU 1", answer="EIO"),
+            no_flag,
+        ),
+        "kvm-amd-load-failed",
+        ("until the next boot", "SVM Mode"),
+    ),
+    (
+        "svm-hidden-by-kernel",
+        BASE,
+        all_of(refused("kvm_amd: SVM not supported by CPU 0", answer="Input/output error"), no_flag),
+        "kvm-amd-load-failed",
+        ("clearcpuid=",),
+    ),
+    (
+        "no-nx",
+        BASE,
+        all_of(refused("SVM: NX (Execute Disable) not supported"), bare_metal),
+        "kvm-amd-load-failed",
+        ("firmware's setup",),
+    ),
+    (
+        "no-nx",
+        BASE,
+        all_of(refused("kvm_amd: NX (Execute Disable) not supported"), command_line("clearcpuid=nx")),
+        "kvm-amd-load-failed",
+        ("Remove clearcpuid=nx",),
+    ),
+    ("no-nx", BASE, refused("kvm: NX (Execute Disable) not supported"), "kvm-amd-load-failed", ("give this VM",)),
+    (
+        "five-level-paging",
+        BASE,
+        refused("SVM: KVM doesn't yet support 5-level paging on AMD SVM", "kvm: no hardware support"),
+        "kvm-amd-load-failed",
+        ("no5lvl",),
+    ),
+    (
+        "kernel-too-old-for-hygon",
+        BASE,
+        all_of(refused("has_svm: not amd", "kvm: no hardware support"), hygon, release("4.18.0-80.el8.x86_64")),
+        "kvm-amd-load-failed",
+        ("4.18.0-80", "Linux 4.20"),
+    ),
+    (
+        "cpuid-leaf-missing",
+        BASE,
+        all_of(refused("has_svm: can't execute cpuid_8000000a"), lambda e: set_leaf(e, "0x80000000", 0, "0x80000008")),
+        "kvm-amd-load-failed",
+        ("xlevel", "0x80000008"),
+    ),
+    (
+        "rt-without-constant-tsc",
+        BASE,
+        refused("kvm: RT requires X86_FEATURE_CONSTANT_TSC"),
+        "kvm-amd-load-failed",
+        ("without PREEMPT_RT", "invtsc"),
+    ),
+    ("fpu-inadequate", BASE, refused("kvm: inadequate fpu"), "kvm-amd-load-failed", ("nofxsr",)),
+    (
+        "pat-not-write-back",
+        BASE,
+        refused("kvm: host PAT[0] is not WB", answer="Input/output error"),
+        "kvm-amd-load-failed",
+        ("Update the firmware",),
+    ),
+    (
+        "svm-held-at-load",
+        AT_LOAD,
+        all_of(
+            refused(
+                "kvm_amd: Nested Paging enabled",
+                "kvm: enabling virtualization on CPU1 failed",
+                answer="Input/output error",
+            ),
+            lambda e: set_everywhere(e, "EFER", "0xd01"),
+        ),
+        "kvm-amd-load-failed",
+        ("is gone now", "`modprobe kvm_amd`"),
+    ),
+    (
+        "blacklist-line",
+        BASE,
+        all_of(no_kvm_amd, module_files(lines=[line("blacklist kvm-amd")])),
+        "kvm-amd-not-loaded",
+        ("`modprobe kvm_amd`.*sed -i '3s",),
+    ),
+    (
+        "blacklist-line",
+        BASE,
+        all_of(no_kvm_amd, command_line("modprobe.blacklist=kvm_amd")),
+        "kvm-amd-not-loaded",
+        ("Remove modprobe.blacklist=kvm_amd",),
+    ),
+    (
+        "load-needs-root",
+        BASE,
+        all_of(attempt(NOT_PERMITTED), user(1000)),
+        "kvm-amd-not-loaded",
+        ("`sudo modprobe kvm_amd`",),
+    ),
+    (
+        "module-loading-disabled",
+        BASE,
+        all_of(attempt(NOT_PERMITTED), module_files(loading_disabled="1")),
+        "kvm-amd-load-failed",
+        ("kernel.modules_disabled", "reboot"),
+    ),
+    (
+        "load-not-permitted",
+        BASE,
+        all_of(attempt(NOT_PERMITTED), rights(capabilities="00000000a80425fb")),
+        "kvm-amd-load-failed",
+        ("CAP_SYS_MODULE",),
+    ),
+    ("load-out-of-memory", BASE, attempt("Cannot allocate memory"), "kvm-amd-load-failed", ("Free memory",)),
+    (
+        "kernel-log-unreadable",
+        BASE,
+        all_of(attempt(NO_OPTION), lambda e: e.update(log={"error": "EPERM", "lines": []})),
+        "kvm-amd-load-failed",
+        ("`dmesg -T`", "EPERM"),
+    ),
+)

@@ -93,7 +93,8 @@ FORMATS = {
         Format("nagios", for_agents=True, max_age_s=26 * 3600),
         Format("nfd", file_mode=_READ_BY_DAEMONS),
         Format("html", (".html", ".htm")),
-        Format("ktap", (".ktap", ".tap"), of_suites=True),
+        Format("ktap", (".ktap",), of_suites=True),
+        Format("tap", (".tap",), of_suites=True),
         Format("junit", (".xml",), of_suites=True),
     )
 }

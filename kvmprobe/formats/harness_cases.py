@@ -1,4 +1,4 @@
-"""A result of any command as named cases, which the formats for test harnesses (ktap, junit) render."""
+"""A result of any command as named cases, which the formats for test harnesses (ktap, tap, junit) render."""
 
 from __future__ import annotations
 
@@ -62,6 +62,17 @@ class Suite(Case):
             skip = "nothing-ran"
         super().__init__(name, worst, skip=skip, seconds=seconds, cases=cases)
         self.properties = properties or {}
+
+
+def flat(cases: Sequence[Case], prefix: str = "") -> Iterator[tuple[str, Case]]:
+    """All cases by name, for formats whose cases have no cases: cpu1 of svme becomes svme.cpu1.
+
+    A suite gives its name to its cases and is no case itself, unless it was skipped as a whole.
+    """
+    for case in cases:
+        if not (isinstance(case, Suite) and case.cases):
+            yield prefix + case.name, case
+        yield from flat(case.cases, f"{prefix}{case.name}.")
 
 
 def of_report(report: Report, name: str = "kvmprobe") -> Suite:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.formats.harness_cases import ERROR, Suite
+from kvmprobe.formats.harness_cases import ERROR, Suite, flat
 from kvmprobe.judge.check_result import FAIL, SKIP
 from kvmprobe.model.printable import clean
 
@@ -35,7 +34,7 @@ def render(suite: Suite) -> str:
 
 def _suite(suite: Suite) -> Element:
     """One suite. A suite that was skipped as a whole has one skipped case."""
-    cases = list(_flat(suite.cases)) or [(suite.name, suite)]
+    cases = list(flat(suite.cases)) or [(suite.name, suite)]
     statuses = [case.status for _, case in cases]
     attributes = {
         "name": suite.name,
@@ -56,13 +55,6 @@ def _suite(suite: Suite) -> Element:
             properties.append(_element("property", {"name": name, "value": value}))
     element.extend(_case(name, case, suite.name) for name, case in cases)
     return element
-
-
-def _flat(cases: Sequence[Case], prefix: str = "") -> Iterator[tuple[str, Case]]:
-    """All cases by name. A case of JUnit has no cases: cpu1 of svme becomes svme.cpu1."""
-    for case in cases:
-        yield prefix + case.name, case
-        yield from _flat(case.cases, f"{prefix}{case.name}.")
 
 
 def _case(name: str, case: Case, classname: str) -> Element:

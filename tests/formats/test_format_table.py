@@ -28,6 +28,7 @@ _MODULES = {
     "nagios": {"nagios", "vendor_and_backend"},
     "html": {"html", "host_row", "row_values"},
     "ktap": {"ktap", "harness_cases"},
+    "tap": {"tap", "harness_cases"},
     "junit": {"junit", "harness_cases"},
 }
 
@@ -56,8 +57,8 @@ def test_the_exit_status_is_the_verdicts_or_an_agents(name: str, path: Path) -> 
 
 
 def test_which_formats_are_for_which_results() -> None:
-    assert REPORT_FORMATS == ("text", "json", "prometheus", "nagios", "nfd", "html", "ktap", "junit")
-    assert RESULT_FORMATS == ("text", "json", "ktap", "junit")
+    assert REPORT_FORMATS == ("text", "json", "prometheus", "nagios", "nfd", "html", "ktap", "tap", "junit")
+    assert RESULT_FORMATS == ("text", "json", "ktap", "tap", "junit")
     assert [name for name, format in FORMATS.items() if format.file_mode == 0o644] == ["prometheus", "nfd"]
     assert [name for name, format in FORMATS.items() if format.for_agents] == ["nagios"]
     assert [(name, format.max_age_s) for name, format in FORMATS.items() if format.max_age_s] == [("nagios", 93600)]
@@ -78,7 +79,7 @@ def test_a_format_of_suites_takes_suites_and_reports(name: str) -> None:
         ("x.htm", "html"),
         ("kvmprobe.prom", "prometheus"),
         ("junit.xml", "junit"),
-        ("run.tap", "ktap"),
+        ("run.tap", "tap"),
         ("run.ktap", "ktap"),
         ("notes.txt", "text"),
         ("report", None),

@@ -20,7 +20,7 @@ from tests.helpers.recorded_evidence import RECORDED, recorded, recorded_name
 FOLDER = Path(__file__).parents[1] / "formats/golden"
 DIGESTS = FOLDER / "digests.txt"
 
-DIGESTED = ("json", "prometheus", "nagios", "nfd", "html", "ktap", "junit")
+DIGESTED = ("json", "prometheus", "nagios", "nfd", "html", "ktap", "tap", "junit")
 _DIGITS = 12  # of a SHA-256: enough to notice a change
 
 # One recorded report of each verdict, which is kept as a whole in each format, and in text with these volumes.
@@ -32,7 +32,7 @@ WHOLE = {
     "not-applicable": "matrix/bookworm/intel",
 }
 _VOLUMES = {"text-q": -1, "text": 0, "text-v": 1, "text-vv": 2}
-_WHOLE_FORMATS = (*_VOLUMES, "prometheus", "nagios", "nfd", "ktap", "junit")
+_WHOLE_FORMATS = (*_VOLUMES, "prometheus", "nagios", "nfd", "ktap", "tap", "junit")
 
 
 def digests() -> str:

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe compare`."""
     parser.add_argument("old", metavar="OLD", help="a report (kvmprobe --json), or a folder of reports")
     parser.add_argument("new", metavar="NEW", help="the report or folder to compare with OLD; - is standard input")
+    parser.add_argument("--strict", action="store_true", help="what changed counts as worse")
     add_result_arguments(parser, "also show what is the same, and each report of a folder", "show the last line only")
 
 
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         targets.check_target(options.output)
-    comparison = report_pairs.read(options.old, options.new)
+    comparison = report_pairs.read(options.old, options.new, options.strict)
     for path, error in comparison.bad.items():
         messages.say(f"kvmprobe: {path}: {error}")
     output.write_result(_render(comparison, options), options)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare import compare
-from kvmprobe.compare.difference import NOT_COMPARABLE, RATINGS, SAME, WORSE, Difference
+from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, RATINGS, SAME, WORSE, Difference
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_DATA, EXIT_FAILED
 
 if TYPE_CHECKING:
@@ -17,13 +17,17 @@ class Pair:
     """Two reports that are compared with each other.
 
     `name`: their path in both folders; "" for two files. `old` and `new`: the name of the file, and the report.
+    `strict`: what changed counts as worse.
     """
 
-    def __init__(self, name: str, old: tuple[str, Report], new: tuple[str, Report]) -> None:
+    def __init__(self, name: str, old: tuple[str, Report], new: tuple[str, Report], strict: bool = False) -> None:
         self.name = name
         self.old = _description(*old)
         self.new = _description(*new)
         self.differences = compare(old[1], new[1])
+        for difference in self.differences:
+            if strict and difference.rating == CHANGED:
+                difference.rating = WORSE
         self.rating = worst(difference.rating for difference in self.differences)
 
     def sorted(self, with_same: bool) -> list[Difference]:

@@ -14,8 +14,8 @@ from kvmprobe.report.stored_report import load
 _SUFFIX = ".json"
 
 
-def read(old: str, new: str) -> Comparison:
-    """Compares OLD with NEW. Raises UsageProblem for a file and a folder, DataProblem where nothing can be compared."""
+def read(old: str, new: str, strict: bool = False) -> Comparison:
+    """Compares OLD with NEW; `strict`: what changed counts as worse. Raises UsageProblem for a file and a folder, DataProblem where nothing can be compared."""
     kinds = ["folder" if path != "-" and os.path.isdir(path) else "file" for path in (old, new)]
     if kinds[0] != kinds[1]:
         raise UsageProblem(
@@ -24,8 +24,9 @@ def read(old: str, new: str) -> Comparison:
     if old == new == "-":
         raise UsageProblem("standard input cannot be both OLD and NEW", "Give a file for one of them.")
     if kinds[0] == "folder":
-        return _compare_folders(_Folder(old), _Folder(new))
-    pair = Pair("", *((_name(path), judge(load(path))) for path in (old, new)))
+        return _compare_folders(_Folder(old), _Folder(new), strict)
+    before, after = ((_name(path), judge(load(path))) for path in (old, new))
+    pair = Pair("", before, after, strict)
     return Comparison([pair], [], {}, are_folders=False)
 
 
@@ -79,7 +80,7 @@ def _matrix_results(folder: str) -> dict[tuple[str, str], str]:
         return {}
 
 
-def _compare_folders(old: _Folder, new: _Folder) -> Comparison:
+def _compare_folders(old: _Folder, new: _Folder, strict: bool) -> Comparison:
     for folder in (old, new):
         if not folder.reports and not folder.ended:
             raise DataProblem(f"{folder.path}: there is no report in it", "Give a folder of 'kvmprobe lab matrix'.")
@@ -97,7 +98,7 @@ def _compare_folders(old: _Folder, new: _Folder) -> Comparison:
             except DataProblem as problem:
                 bad[path] = problem.message[len(path) + 2 :]
         if len(sides) == 2:
-            pairs.append(Pair(name, sides[0], sides[1]))
+            pairs.append(Pair(name, sides[0], sides[1], strict))
     singles = _singles("OLD", old, new) + _singles("NEW", new, old)
     if not pairs and not bad and not any(single.lost for single in singles):
         found = f"{singles[0].name} is only in {singles[0].side}" if singles else "both have no report"

@@ -106,3 +106,18 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "other/epyc.json").write_text("?")
     done = kvmprobe("compare", tmp_path / "folder\x1b", tmp_path / "other")
     assert (done.stdout + done.stderr).replace("\n", "").isprintable()
+
+
+def test_strict_counts_what_changed_as_worse() -> None:
+    kernels = [MATRIX / f"{name}/epyc.json" for name in ("bookworm", "trixie")]
+    usual = kvmprobe("compare", *kernels)
+    assert "[   CHANGED    ] registers EFER: was 0xd01" in usual.stdout
+    assert usual.returncode == 0
+    strict = kvmprobe("compare", "--strict", *kernels)
+    assert "[    WORSE     ] registers EFER: was 0xd01" in strict.stdout
+    assert "[    BETTER    ] features KVM_CAP_VM_TYPES" in strict.stdout
+    assert strict.returncode == 1
+    assert kvmprobe("compare", "--strict", kernels[0], kernels[0]).returncode == 0
+    folders = kvmprobe("compare", "--strict", *(path.parent for path in kernels))
+    assert "epyc: worse" in folders.stdout
+    assert folders.returncode == 1

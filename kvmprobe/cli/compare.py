@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         targets.check_target(options.output)
-    comparison = report_pairs.read(options.old, options.new, options.strict)
+    comparison = report_pairs.read(options.old, options.new, strict=options.strict)
     for path, error in comparison.bad.items():
         messages.say(f"kvmprobe: {path}: {error}")
     output.write_result(_render(comparison, options), options)

@@ -15,7 +15,10 @@ _SUFFIX = ".json"
 
 
 def read(old: str, new: str, *, strict: bool = False) -> Comparison:
-    """Compares OLD with NEW; `strict`: what changed counts as worse. Raises UsageProblem for a file and a folder, DataProblem where nothing can be compared."""
+    """Compares OLD with NEW; `strict`: what changed counts as worse.
+
+    Raises UsageProblem for a file and a folder, DataProblem where nothing can be compared.
+    """
     kinds = ["folder" if path != "-" and os.path.isdir(path) else "file" for path in (old, new)]
     if kinds[0] != kinds[1]:
         raise UsageProblem(

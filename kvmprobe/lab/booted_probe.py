@@ -42,13 +42,14 @@ class Guest:
     """The software in the machine: `root` is the folder for the guest's root, with the Python that runs kvmprobe.
 
     `image` has the same content as an image to boot from. `prepare` are lines of sh that run before kvmprobe, `user` is
-    the UID that runs it.
+    the UID that runs it. `folders` are those of this machine that the guest can read, too, at the same paths.
     """
 
     root: Path = Path("/")
     image: Path | None = None
     prepare: Sequence[str] = ("modprobe kvm_amd",)  # as udev does on a machine with SVM
     user: int = 0
+    folders: Sequence[Path] = ()
 
 
 GUEST = Guest()
@@ -84,7 +85,7 @@ def boot(
         command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", *command]
     python = guest_program.python(guest.root)
     added = guest_program.archive(python, payload.LAB, folder, say) + payload.archive(guest.prepare, command)
-    plan = Boot(kernel, added, machine, guest.image or guest.root, deadline, python.folders)
+    plan = Boot(kernel, added, machine, guest.image or guest.root, deadline, (*python.folders, *guest.folders))
     if machine.vm_cr is None:
         return qemu.boot(plan, folder / "logs")
     if outer is None:

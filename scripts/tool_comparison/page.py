@@ -1,82 +1,128 @@
-"""The page docs/other-tools.md: the number of right answers of each tool, and the scenarios in which they differ."""
+"""The page docs/other-tools.md: the number of right answers of each tool, and the rows in which they differ."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kvmprobe.lab.scenarios import Scenario
-from scripts.tool_comparison.answers import TOOLS, ToolAnswer
+from scripts.tool_comparison.answers import ToolAnswer, judge
+from scripts.tool_comparison.rows import CAUSE_ROWS, SCENARIO_ROWS, Row
+from scripts.tool_comparison.stored_answers import Cells
+from scripts.tool_comparison.tools import TOOLS
 
-Answers = Mapping[str, ToolAnswer]  # by tool
-Results = Mapping[tuple[str, str], Answers]  # by scenario and kernel
+Results = Mapping[tuple[str, str], Mapping[str, ToolAnswer]]  # by the names of row and kernel; the answers by tool
+
+_LONGEST = 64  # characters of a statement in the table
+_NAMES = [tool.name for tool in TOOLS]
 
 _HEAD = """\
 # Other tools
 
-`kvm-ok` (package cpu-checker), `virt-host-validate qemu` (package libvirt-clients) and kvmprobe answer the same
-question: can KVM create VMs by SVM here? All three run in the same guests, those of `kvmprobe lab matrix`.
-`scripts/other-tools` writes this page.
+All tools answer the same question in the same guests: can KVM create VMs by SVM here, and if not, why not? The states
+are the scenarios of `kvmprobe lab matrix`, and the causes that kvmprobe names, as far as a guest can be put into them.
+`scripts/other-tools` boots the guests, stores the outputs and writes this page.
 
-`kvmprobe/lab/scenarios.py` states the truth of each scenario: usable or not, and if not, the cause. It was written
-before any answer was looked at, and corrected once: in the scenarios named svmdis the cause is the firmware also where
-the CPU has SVML, not a key. The rule is the same for all tools. Right is "yes" where KVM is usable, and "no" with the
-right cause in the output where it is not. "Unknown" is wrong, for kvmprobe too.
+## The rule
 
+The truth of each state is written down with the state, before any answer is looked at: usable or not, and if not, a
+pattern that matches the right cause ([scenarios](../kvmprobe/lab/scenarios.py), [causes](../scripts/cause_guests/cases.py)).
+The rule is the same for all tools:
+
+- Right is "yes" where KVM is usable. kvmprobe's verdicts confirmed and usable are both a yes.
+- Right is "no" with the right cause where KVM is not usable. The cause must be in what the tool states about KVM.
+- For a user who may not open `/dev/kvm`, kvmprobe's verdict is inconclusive with the reason kvm-not-permitted. That is a
+  right "no" if it names the permission.
+- Everything else is wrong, also "unknown", for kvmprobe too.
+
+"""
+_NOT_HERE = """\
+## What is not here
+
+| tool | why not |
+| --- | --- |
+| `kata-runtime check` | no package in Debian, PyPI or npm; the project publishes Go sources and archives of binaries |
+| node-feature-discovery's rules | no such package either; it is a container image that labels a Kubernetes node. It can label CPUID bits, the kernel's configuration and loaded modules, and opens neither `/dev/kvm` nor MSRs |
+| a host with SEV | QEMU's emulation has none. So of `snphost ok` only the test "KVM supported" counts here |
+
+The CPU of the scenarios svmdis is QEMU's qemu64, of family 15. For this family fwts does not read VM_CR.
 """
 
 
-def page(results: Results, scenarios: Sequence[Scenario], kernels: Sequence[str]) -> str:
-    """Returns the page in Markdown. `kernels` are the names of the columns of the matrix, in their order."""
-    return (
-        _HEAD
-        + "\n".join([*_sums(results), *_agreed(results, scenarios), *_differing(results, scenarios, kernels)])
-        + "\n"
-    )
+def results(cells: Cells, rows: Sequence[Row]) -> Results:
+    """Returns the judged answers of the cells that belong to `rows`."""
+    by_name = {row.name: row for row in rows}
+    return {key: judge(by_name[key[0]], outputs) for key, outputs in cells.items() if key[0] in by_name}
 
 
-def _sums(results: Results) -> list[str]:
-    lines = [
-        f"Right answers, of {len(results)} (scenarios on kernels):",
-        "",
-        "| tool | right | wrong |",
-        "| --- | --- | --- |",
+def page(cells: Cells, kernels: Sequence[str]) -> str:
+    """Returns the page in Markdown. `kernels` are the names of the kernels, in their order."""
+    scenarios, causes = results(cells, SCENARIO_ROWS), results(cells, CAUSE_ROWS)
+    parts = [
+        *("## The tools", "", *_tools(), "", "## The sums", "", *_sums(scenarios, causes), ""),
+        *("## The scenarios in which they differ", "", *_rows(scenarios, SCENARIO_ROWS, kernels), ""),
+        *("## The causes in which they differ", "", *_rows(causes, CAUSE_ROWS, kernels), ""),
     ]
-    for tool in TOOLS:
-        right = sum(answers[tool].right for answers in results.values())
-        lines.append(f"| {tool} | {right} | {len(results) - right} |")
-    return [*lines, ""]
+    return _HEAD + "\n".join(parts) + "\n" + _NOT_HERE
 
 
-def _agreed(results: Results, scenarios: Sequence[Scenario]) -> list[str]:
-    """The scenarios in which all tools are right, and those in which all are wrong, on every kernel."""
-    lines = []
-    for right, text in ((True, "All three are right on every kernel"), (False, "All three are wrong on every kernel")):
+def _tools() -> list[str]:
+    lines = ["| tool | package | what counts as its answer |", "| --- | --- | --- |"]
+    return lines + [f"| {tool.name} | {tool.package} | {tool.counts} |" for tool in TOOLS]
+
+
+def _sums(scenarios: Results, causes: Results) -> list[str]:
+    """How many answers of each tool are right; and how many would be if the cause did not count."""
+    lines = [
+        f"| tool | right, of {len(scenarios)} (scenarios on kernels) | right, of {len(causes)} (causes) | "
+        f"yes or no is right, of {len(scenarios) + len(causes)} | wrong yes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    usable = {row.name: row.usable for row in (*SCENARIO_ROWS, *CAUSE_ROWS)}
+    for tool in _NAMES:
+        sums = [sum(answers[tool].right for answers in part.values()) for part in (scenarios, causes)]
+        said = [(usable[row], answers[tool].usable) for (row, _), answers in (*scenarios.items(), *causes.items())]
+        sums += [sum(truth is answer for truth, answer in said), said.count((False, True))]
+        lines.append(f"| {tool} | {' | '.join(map(str, sums))} |")
+    return lines
+
+
+def _rows(found: Results, rows: Sequence[Row], kernels: Sequence[str]) -> list[str]:
+    """The rows in which all tools are right, those in which all are wrong, and a table of the others.
+
+    Kernels with the same answers share a line of the table.
+    """
+    lines: list[str] = []
+    for right, text in ((True, "All are right on every kernel"), (False, "All are wrong on every kernel")):
         names = []
-        for row in scenarios:
-            cells = [answers for (scenario, _), answers in results.items() if scenario == row.name]
-            if cells and all(answers[tool].right is right for answers in cells for tool in TOOLS):
+        for row in rows:
+            cells = [answers for (name, _), answers in found.items() if name == row.name]
+            if cells and all(answers[tool].right is right for answers in cells for tool in _NAMES):
                 names.append(row.name)
         if names:
             lines += [f"{text}: {', '.join(names)}.", ""]
-    return lines
-
-
-def _differing(results: Results, scenarios: Sequence[Scenario], kernels: Sequence[str]) -> list[str]:
-    """A table of the cells in which only some tools are right. Kernels with the same answers share a row."""
-    lines = ["They differ here:", "", f"| scenario | kernels | truth | {' | '.join(TOOLS)} |"]
-    lines.append("| --- " * (3 + len(TOOLS)) + "|")
-    for row in scenarios:
-        alike: dict[tuple[ToolAnswer, ...], list[str]] = {}
+    lines += [f"| state | kernels | usable | {' | '.join(_NAMES)} |", "| --- " * (3 + len(_NAMES)) + "|"]
+    for row in rows:
+        alike: dict[tuple[str, ...], list[str]] = {}
         for kernel in kernels:
-            answers = results.get((row.name, kernel))
-            if answers and len({answers[tool].right for tool in TOOLS}) > 1:
-                alike.setdefault(tuple(answers[tool] for tool in TOOLS), []).append(kernel)
-        truth = "usable" if row.usable else f"not usable: `{_escaped(row.cause)}`"
-        for given, names in alike.items():
-            cells = (f"{'right' if answer.right else '**wrong**'}: {_escaped(answer.text)}" for answer in given)
-            lines.append(f"| {row.name} | {', '.join(names)} | {truth} | {' | '.join(cells)} |")
+            answers = found.get((row.name, kernel))
+            if answers and len({answers[tool].right for tool in _NAMES}) > 1:
+                alike.setdefault(tuple(_cell(tool, answers[tool]) for tool in _NAMES), []).append(kernel)
+        truth = "yes" if row.usable else "no"
+        lines += [
+            f"| {row.name} | {', '.join(names)} | {truth} | {' | '.join(cells)} |" for cells, names in alike.items()
+        ]
     return lines
 
 
-def _escaped(text: str) -> str:
+def _cell(tool: str, answer: ToolAnswer) -> str:
+    word = {True: "yes", False: "no", None: "unknown"}[answer.usable]
+    statement = answer.statement
+    if tool == "kvmprobe":  # the verdict and its reason are enough
+        statement = statement.partition(":")[0]
+    text = word if answer.usable and tool != "kvmprobe" else f"{word}: {_cut(statement)}"
+    return text if answer.right else f"**wrong**: {text}"
+
+
+def _cut(text: str) -> str:
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST].rpartition(" ")[0] + " …"
     return text.replace("|", "\\|")

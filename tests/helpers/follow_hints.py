@@ -1,7 +1,7 @@
 """Runs in a guest: brings it into the state of each case, checks, follows the hint word for word, and checks again.
 
-`python3 -S follow_hints.py CASES.json` reads a list of cases (hinted_guests.Case) and prints one line of JSON for each:
-the reports before and after, and what was run. Standard library only.
+`python3 -S follow_hints.py CASES.json` reads a list of cases (scripts/cause_guests/cases.py) and prints one line of
+JSON for each: the reports before and after, and what was run. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,111 +1,45 @@
-"""Guests that follow the hints of kvmprobe: a table of cases, run one after the other in one boot."""
+"""Guests that follow the hints of kvmprobe: cases of scripts/cause_guests, run one after the other in one boot."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kvmprobe.lab import cache, guest_program, payload, qemu, userspace
+from kvmprobe.lab import payload, qemu
 from kvmprobe.lab.boot_result import ANSWERED, BootResult
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import MACHINE, Boot, Machine
-from tests.helpers.under_systemd import PACKAGES
+from scripts.cause_guests import software
+from scripts.cause_guests.cases import Case
 
 _DEADLINE_S = 1500.0  # generous: a case takes some 4 s
-_PROGRAM = """\
-#!/bin/sh
-cd /kvmprobe-lab && exec {command} "$@"
-"""
-_PREPARE = (
-    *("cp -r /kvmprobe-lab/files/. /", "mkdir /saved", "cp -r /lib/modules/*/kernel /saved", "depmod -a"),
-    *("modprobe -a msr cpuid", "echo on >/sys/module/msr/parameters/allow_writes"),
-    *("useradd tester", "mknod -m 600 /run/other-hypervisor c 240 0"),
-)
 _HELPERS = Path(__file__).parent
-# Debian's minimal userspace has no sudo. Root runs the commands of a hint, so sudo has nothing to do.
-_SUDO = '#!/bin/sh\nexec "$@"\n'
-# The guest has no network. This puts the files of the packages back that the hints name.
-_APT_GET = """\
-#!/bin/sh
-case "$*" in
-"install kmod")
-    mv /root/modprobe /usr/sbin ;;
-"install --reinstall linux-image-$(uname -r)" | "install linux-modules-extra-$(uname -r)")
-    cp -r /saved/kernel "/lib/modules/$(uname -r)" && depmod -a ;;
-*)
-    echo "unknown: $*" >&2; exit 100 ;;
-esac
-"""
-# Shows one VM, and ends it: it closes the device node and clears EFER.SVME, as a hypervisor does with its last VM.
-_HYPERVISOR = """\
-#!/bin/sh
-case "$*" in
-"list runningvms" | list)
-    echo NAME ;;
-"controlvm NAME acpipowerbutton" | "stop FILE.vmx soft")
-    kill "$(cat /run/vm)" && wrmsr -p 1 0xc0000080 0xd01 ;;
-*)
-    exit 64 ;;
-esac
-"""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A cause that a guest can be put into, and what follows its hint.
-
-    `state`: lines of sh that bring the guest into the state. `check`: how kvmprobe runs there, `again`: how it runs
-    after the hint ("": the same way), `then`: the reason that it gives then ("": one that confirms). `not_here`:
-    commands of the hint that a guest of the lab cannot run. `action`: lines of sh for what the hint asks for in words,
-    after its commands. `undo`: lines of sh after the last check.
-    """
-
-    cause: str
-    reason: str
-    state: str
-    check: str = "kvmprobe check"
-    not_here: Sequence[str] = ()
-    action: Sequence[str] = ()
-    again: str = ""
-    then: str = ""
-    undo: str = ""
 
 
 def follow(
     kernel: Kernel,
     cases: Sequence[Case],
     folder: Path,
-    files: Mapping[str, bytes] | None = None,
+    modules: dict[str, bytes] | None = None,
     machine: Machine = MACHINE,
     boot: Callable[[Boot, Path], BootResult] = qemu.boot,
 ) -> list[Any]:
     """Boots `kernel` once and runs the cases in it. Returns for each what follow_hints.py prints.
 
-    `files` are added to the guest's /. `boot`: qemu.boot, or what does the same in another way. Raises Problem if there
-    is no userspace.
+    `modules`: those of software.module_files, where a case needs them. `boot`: qemu.boot, or what does the same in
+    another way. Raises Problem if there is no userspace.
     """
-    space = userspace.fetch(kernel.userspace, cache.default(), print, PACKAGES)
-    python = guest_program.python(space.root)
-    programs = {
-        "usr/local/bin/kvmprobe": _PROGRAM.format(command=" ".join(python.command("-m", "kvmprobe"))),
-        "usr/local/bin/sudo": _SUDO,
-        "usr/local/bin/apt-get": _APT_GET,
-        "usr/local/bin/VBoxManage": _HYPERVISOR,
-        "usr/local/bin/vmrun": _HYPERVISOR,
-        "opt/sandbox.py": (_HELPERS / "sandbox.py").read_text(),
-    }
+    space = software.fetch_userspace(kernel)
     archive = Archive()
-    for path, data in {**{name: text.encode() for name, text in programs.items()}, **(files or {})}.items():
-        archive.file(f"{payload.LAB}/files/{path}", data, 0o755)
-    archive.file(f"{payload.LAB}/cases.json", json.dumps([asdict(case) for case in cases]).encode())
+    rows = [{**asdict(case), "check": case.check} for case in cases]
+    archive.file(f"{payload.LAB}/cases.json", json.dumps(rows).encode())
     archive.file(f"{payload.LAB}/follow_hints.py", (_HELPERS / "follow_hints.py").read_bytes())
-    added = guest_program.archive(python, payload.LAB, cache.default(), print) + archive.finish()
-    command = ["python3", "-S", "follow_hints.py", "cases.json"]
-    added += payload.archive(_PREPARE, command)
+    added = software.archive(space, modules or {}) + archive.finish()
+    added += payload.archive(software.PREPARE, ["python3", "-S", "follow_hints.py", "cases.json"])
     plan = Boot(kernel, added, machine, space.image, _DEADLINE_S)
     result = boot(plan, folder)
     if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again

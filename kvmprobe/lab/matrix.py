@@ -21,6 +21,7 @@ from kvmprobe.model.errors import Problem
 _TRIES = 2  # a lost guest shows nothing about kvmprobe, so it boots again; the result counts the lost boots
 _TICK_S = 1.0
 
+C = TypeVar("C")
 T = TypeVar("T")
 
 RIGHT, WRONG, LOST = "right", "wrong", "lost"
@@ -129,7 +130,7 @@ class Lab:
         return Guest(home.root, home.image, cell.scenario.prepare, cell.scenario.user)
 
 
-def run_cells(cells: Sequence[Cell], boot: Callable[[Cell], T], jobs: int) -> Iterator[tuple[list[T], int]]:
+def run_cells(cells: Sequence[C], boot: Callable[[C], T], jobs: int) -> Iterator[tuple[list[T], int]]:
     """Calls `boot` for all cells, `jobs` at a time. About every second it yields the results of the cells that have
     just ended (perhaps none) and how many cells run.
 

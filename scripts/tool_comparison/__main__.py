@@ -1,4 +1,4 @@
-"""Runs several tools in the guests of the matrix and of the causes, stores their outputs and writes docs/other-tools.md.
+"""Runs several tools in the guests of the matrix and of the causes, stores the outputs, writes docs/other-tools.md.
 
 With --only or --kernels it boots only these guests and keeps the stored outputs of the others.
 """
@@ -6,6 +6,7 @@ With --only or --kernels it boots only these guests and keeps the stored outputs
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import time
@@ -58,19 +59,18 @@ def main() -> int:
 
 
 def _jobs(names: list[str], only: list[str] | None) -> list[Job]:
-    """What is to be booted on the kernels `names`, ready but for the boots: those that take longest are the first."""
+    """What is to be booted on the kernels `names`, ready but for the boots."""
     columns = {name: kernels.fetch(kernels.debian(name), cache.default(), say) for name in names}
     tools = sid_tools.fetch()
     rows = [row for row in SCENARIOS if only is None or row.name in only]
     lab = Lab(list(columns.values()), rows, cache.default(), say)
-    jobs: list[Job] = [
-        ((cell.scenario.name, cell.kernel.name), lambda cell=cell: run_scenario(lab, cell, tools))  # type: ignore[misc]
-        for cell in lab.cells
-    ]
+    jobs: list[Job] = []
     for name, kernel in columns.items():
         cases = [case for case in BY_KERNEL.get(name, ()) if only is None or case.cause in only]
         if cases:
             jobs += _case_jobs(kernel, cases, tools)
+    for cell in lab.cells:
+        jobs.append(((cell.scenario.name, cell.kernel.name), functools.partial(run_scenario, lab, cell, tools)))
     return jobs
 
 
@@ -79,8 +79,7 @@ def _case_jobs(kernel: Kernel, cases: list[Case], tools: Path) -> list[Job]:
     with keeper.folder() as work:
         modules = software.module_files(kernel, work / "modules")
     return [
-        ((case.cause, kernel.name), lambda case=case: run_case(kernel, case, space, modules, tools))  # type: ignore[misc]
-        for case in cases
+        ((case.cause, kernel.name), functools.partial(run_case, kernel, case, space, modules, tools)) for case in cases
     ]
 
 

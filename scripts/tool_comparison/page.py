@@ -24,27 +24,26 @@ are the scenarios of `kvmprobe lab matrix`, and the causes that kvmprobe names, 
 ## The rule
 
 The truth of each state is written down with the state, before any answer is looked at: usable or not, and if not, a
-pattern that matches the right cause ([scenarios](../kvmprobe/lab/scenarios.py), [causes](../scripts/cause_guests/cases.py)).
+pattern that matches the right cause: [kvmprobe/lab/scenarios.py](../kvmprobe/lab/scenarios.py),
+[scripts/cause_guests/cases.py](../scripts/cause_guests/cases.py).
 The rule is the same for all tools:
 
 - Right is "yes" where KVM is usable. kvmprobe's verdicts confirmed and usable are both a yes.
 - Right is "no" with the right cause where KVM is not usable. The cause must be in what the tool states about KVM.
-- For a user who may not open `/dev/kvm`, kvmprobe's verdict is inconclusive with the reason kvm-not-permitted. That is a
-  right "no" if it names the permission.
+- Where a process may not open `/dev/kvm`, kvmprobe's verdict is inconclusive with the reason kvm-not-permitted. That
+  is a right "no" if it names the permission that is missing.
 - Everything else is wrong, also "unknown", for kvmprobe too.
 
 """
-_NOT_HERE = """\
-## What is not here
-
-| tool | why not |
-| --- | --- |
-| `kata-runtime check` | no package in Debian, PyPI or npm; the project publishes Go sources and archives of binaries |
-| node-feature-discovery's rules | no such package either; it is a container image that labels a Kubernetes node. It can label CPUID bits, the kernel's configuration and loaded modules, and opens neither `/dev/kvm` nor MSRs |
-| a host with SEV | QEMU's emulation has none. So of `snphost ok` only the test "KVM supported" counts here |
-
-The CPU of the scenarios svmdis is QEMU's qemu64, of family 15. For this family fwts does not read VM_CR.
-"""
+_NOT_HERE = {
+    "`kata-runtime check`": "No package in Debian, PyPI or npm: the project publishes Go sources and binaries.",
+    "node-feature-discovery": (
+        "No such package either: it is a container image. Its labels come from CPUID, the kernel's configuration and "
+        "the loaded modules; it opens neither `/dev/kvm` nor MSRs."
+    ),
+    "`snphost ok`, the tests of SEV": "QEMU's emulation has no SEV.",
+}
+_LIMIT = "The CPU of the scenarios svmdis is QEMU's qemu64, of family 15. For this family fwts does not read VM_CR."
 
 
 def results(cells: Cells, rows: Sequence[Row]) -> Results:
@@ -60,8 +59,11 @@ def page(cells: Cells, kernels: Sequence[str]) -> str:
         *("## The tools", "", *_tools(), "", "## The sums", "", *_sums(scenarios, causes), ""),
         *("## The scenarios in which they differ", "", *_rows(scenarios, SCENARIO_ROWS, kernels), ""),
         *("## The causes in which they differ", "", *_rows(causes, CAUSE_ROWS, kernels), ""),
+        *("## What is not here", "", "| what | why not |", "| --- | --- |"),
+        *(f"| {name} | {reason} |" for name, reason in _NOT_HERE.items()),
+        *("", _LIMIT),
     ]
-    return _HEAD + "\n".join(parts) + "\n" + _NOT_HERE
+    return _HEAD + "\n".join(parts) + "\n"
 
 
 def _tools() -> list[str]:
@@ -71,11 +73,13 @@ def _tools() -> list[str]:
 
 def _sums(scenarios: Results, causes: Results) -> list[str]:
     """How many answers of each tool are right; and how many would be if the cause did not count."""
-    lines = [
-        f"| tool | right, of {len(scenarios)} (scenarios on kernels) | right, of {len(causes)} (causes) | "
-        f"yes or no is right, of {len(scenarios) + len(causes)} | wrong yes |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    both = len(scenarios) + len(causes)
+    columns = (
+        f"right, of {len(scenarios)} scenarios",
+        f"right, of {len(causes)} causes",
+        f"yes or no right, of {both}",
+    )
+    lines = [f"| tool | {' | '.join(columns)} | wrong yes |", "| --- " * 5 + "|"]
     usable = {row.name: row.usable for row in (*SCENARIO_ROWS, *CAUSE_ROWS)}
     for tool in _NAMES:
         sums = [sum(answers[tool].right for answers in part.values()) for part in (scenarios, causes)]
@@ -94,8 +98,8 @@ def _rows(found: Results, rows: Sequence[Row], kernels: Sequence[str]) -> list[s
     for right, text in ((True, "All are right on every kernel"), (False, "All are wrong on every kernel")):
         names = []
         for row in rows:
-            cells = [answers for (name, _), answers in found.items() if name == row.name]
-            if cells and all(answers[tool].right is right for answers in cells for tool in _NAMES):
+            answered = [answers for (name, _), answers in found.items() if name == row.name]
+            if answered and all(answers[tool].right is right for answers in answered for tool in _NAMES):
                 names.append(row.name)
         if names:
             lines += [f"{text}: {', '.join(names)}.", ""]

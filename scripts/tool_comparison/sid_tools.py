@@ -1,4 +1,4 @@
-"""Tools that only Debian sid has, for the guests of all releases: unpacked with their own libraries, never installed."""
+"""Tools that only Debian sid has, for guests of all releases: unpacked with their own libraries, never installed."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ class Tool:
 
 
 _LAST_LINES = 3
+_USABLE = {EXIT_STATUS["confirmed"]: True, EXIT_STATUS["failed"]: False, EXIT_STATUS["not applicable"]: False}
 _KVM_OK = re.compile(r"acceleration can (NOT )?be used")
 _VALIDATED = re.compile(r"Checking ((?:for hardware virtualization|if device '?/dev/kvm).*: (?:PASS|FAIL).*)")
 _VIRT_TEST = re.compile(r"(PASSED|FAILED|SKIPPED):?.*?((?:Virtuali[sz]ation|Processor does) .*)")
@@ -95,14 +96,9 @@ def kvmprobe(status: int, output: str) -> Reading:
 
     The reason kvm-not-permitted is a no, too, although its verdict is inconclusive: this user may not create VMs.
     """
+    usable = _USABLE.get(status)
     if output.startswith("INCONCLUSIVE kvm-not-permitted"):
-        usable: bool | None = False
-    else:
-        usable = {
-            EXIT_STATUS["confirmed"]: True,
-            EXIT_STATUS["failed"]: False,
-            EXIT_STATUS["not applicable"]: False,
-        }.get(status)
+        usable = False
     return usable, " ".join(_lines(output))
 
 

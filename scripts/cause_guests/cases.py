@@ -112,7 +112,7 @@ _MODPROBE = (
     Case(
         "parameter-invalid",
         "kvm-amd-load-failed",
-        r"parameter|\boption",
+        r"parameter|\boption|\bnpt\b",
         _CONFIGURED.format("options kvm_amd npt=maybe"),
         _LOAD_KVM,
     ),
@@ -238,8 +238,8 @@ _OWNERS = (
 _BEFORE_6_12 = (*_MODPROBE, *_DEVICE, *_RIGHTS, *_OWNERS)
 
 _SINCE_6_12 = (
-    # rmmod, because modprobe -r would unload kvm, too, and with it what the kernel's line is about.
-    Case("svm-held-at-load", "kvm-amd-load-failed", _BUSY, "modprobe vboxdrv; modprobe kvm_amd; rmmod vboxdrv"),
+    # kvm stays loaded: enable_virt_at_load=Y shows that the kernel's line is of loading kvm_amd, not of creating a VM.
+    Case("svm-held-at-load", "kvm-amd-load-failed", _BUSY, "modprobe vboxdrv; modprobe kvm_amd; modprobe -r vboxdrv"),
     _VMS_OF_VIRTUALBOX,
     Case(
         "svm-held-through-kvm",

@@ -7,6 +7,7 @@ needed: the module msr of the same kernel has what they would give.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from kvmprobe.lab import external_programs
@@ -22,6 +23,8 @@ _OPTIONS = (
 _THIS_MODULE = ".gnu.linkonce.this_module"
 _EHDR, _SHDR, _RELA = struct.Struct("<40xQ10x3H"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<QQq")  # elf.h
 _SYMBOL = struct.Struct("<IBBHQQ")
+_VERSION_SIZE = 64
+_LAYOUT = b"module_layout"  # every module has its version (check_modstruct_version() in kernel/module/version.c)
 _SIGNED = b"~Module signature appended~\n"
 _SIGNATURE = struct.Struct(">8xI")  # struct module_signature (include/linux/module_signature.h)
 
@@ -48,14 +51,21 @@ def build(name: str, stub: int, modules: Path) -> bytes:
     others = [path.read_bytes() for path in sorted(modules.glob("kernel/**/*.ko"))]
     versions = [_sections(other)["__versions"] for other in others]
     kvm = next(modules.rglob("kvm.ko")).read_bytes()
-    (work / "versions").write_bytes(b"".join((*versions, _exported(kvm))))
     init_at, exit_at = sorted(at for at, _, _ in _RELA.iter_unpack(sections[f".rela{_THIS_MODULE}"]))
     values = {"NAME": name, "STUB": stub, "SIZE": len(sections[_THIS_MODULE]), "INIT_AT": init_at, "EXIT_AT": exit_at}
-    external_programs.run(
+    command = [
         *(external_programs.find("gcc", "gcc"), *_OPTIONS, *(f"-D{key}={value}" for key, value in values.items())),
         *(str(_SOURCE), "-o", "stub.ko"),
-        cwd=work,
-    )
+    ]
+    # depmod takes each module whose symbol has a version here for one that this module needs. So the first run shows
+    # which symbols it needs, and the second has their versions alone.
+    (work / "versions").write_bytes(b"")
+    external_programs.run(*command, cwd=work)
+    needed = {*_undefined((work / "stub.ko").read_bytes()), _LAYOUT}
+    known = b"".join((*versions, _exported(kvm)))
+    found = {name: entry for entry, name in _versions(known) if name in needed}
+    (work / "versions").write_bytes(b"".join(found.values()))
+    external_programs.run(*command, cwd=work)
     return (work / "stub.ko").read_bytes()
 
 
@@ -64,6 +74,20 @@ def unsigned(module: bytes) -> bytes:
     assert module.endswith(_SIGNED)
     (length,) = _SIGNATURE.unpack_from(module, len(module) - len(_SIGNED) - _SIGNATURE.size)
     return module[: -len(_SIGNED) - _SIGNATURE.size - length]
+
+
+def _versions(section: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each entry of a section `__versions` (struct modversion_info, include/linux/module.h) with its symbol's name."""
+    for at in range(0, len(section), _VERSION_SIZE):
+        entry = section[at : at + _VERSION_SIZE]
+        yield entry, entry[8:].split(b"\0", 1)[0]
+
+
+def _undefined(data: bytes) -> set[bytes]:
+    """The names of the symbols that a module needs of the kernel and of other modules."""
+    sections = _sections(data)
+    symbols = _SYMBOL.iter_unpack(sections[".symtab"])
+    return {sections[".strtab"][name_at:].split(b"\0", 1)[0] for name_at, _, _, where, _, _ in symbols if where == 0}
 
 
 def _exported(data: bytes) -> bytes:

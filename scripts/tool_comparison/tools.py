@@ -148,7 +148,7 @@ TOOLS = (
         f"{LOADER} {PROGRAMS}/fwts --quiet --results-output=stdout virt",
         'its test "virt": passed or failed; skipped, because the processor does not support it: no',
         fwts,
-        _VIRT_TEST.pattern,
+        rf"{_VIRT_TEST.pattern}|^Must be run|cannot read",
     ),
 )
 

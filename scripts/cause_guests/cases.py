@@ -152,13 +152,13 @@ _DEVICE = (
     Case(
         "device-is-file",
         "kvm-amd-not-loaded",
-        r"(plain|regular|ordinary) file|not a (character |char )?device",
+        r"(plain|regular|ordinary) file|file .*in place of|not a (character |char )?device",
         "touch /dev/kvm",
     ),
     Case(
         "device-has-wrong-number",
         "api-version",
-        r"\b10, ?232|10:232|major|minor|number",
+        r"\b10, ?232|10:232|major|minor|number|another device",
         f"mknod /dev/kvm c 1 3; {_LOADED}",
     ),
     Case("node-missing", "kvm-device-missing", _NO_NODE, f"{_LOADED}; rm /dev/kvm"),

@@ -11,7 +11,7 @@ from scripts.tool_comparison.tools import TOOLS
 
 Results = Mapping[tuple[str, str], Mapping[str, ToolAnswer]]  # by the names of row and kernel; the answers by tool
 
-_LONGEST = 64  # characters of a statement in the table
+_LONGEST = 72  # characters of a statement in the table
 _NAMES = [tool.name for tool in TOOLS]
 
 _HEAD = """\
@@ -25,14 +25,17 @@ are the scenarios of `kvmprobe lab matrix`, and the causes that kvmprobe names, 
 
 The truth of each state is written down with the state, before any answer is looked at: usable or not, and if not, a
 pattern that matches the right cause: [kvmprobe/lab/scenarios.py](../kvmprobe/lab/scenarios.py),
-[scripts/cause_guests/cases.py](../scripts/cause_guests/cases.py).
-The rule is the same for all tools:
+[scripts/cause_guests/cases.py](../scripts/cause_guests/cases.py). The rule is the same for all tools:
 
 - Right is "yes" where KVM is usable. kvmprobe's verdicts confirmed and usable are both a yes.
 - Right is "no" with the right cause where KVM is not usable. The cause must be in what the tool states about KVM.
 - Where a process may not open `/dev/kvm`, kvmprobe's verdict is inconclusive with the reason kvm-not-permitted. That
   is a right "no" if it names the permission that is missing.
 - Everything else is wrong, also "unknown", for kvmprobe too.
+
+Some truths were corrected after answers were read. In the scenarios svmdis the cause is the firmware also where the CPU
+has SVML, not a key. Three patterns missed the right cause in other words: device-is-file (a file in place of the
+device), device-has-wrong-number (the node of another device), parameter-invalid (the name of the parameter).
 
 """
 _NOT_HERE = {

@@ -63,7 +63,7 @@ def virt_host_validate(_: int, output: str) -> Reading:
     if not checks:  # it crashed, or is not installed
         return None, "; ".join(_lines(output)[-1:])
     failed = [check for check in checks if ": PASS" not in check]
-    return not failed, "; ".join(failed)
+    return not failed, "; ".join(failed).replace("if device ", "")
 
 
 def lscpu(_: int, output: str) -> Reading:

@@ -69,7 +69,7 @@ def _jobs(names: list[str], only: list[str] | None) -> list[Job]:
         cases = [case for case in BY_KERNEL.get(name, ()) if only is None or case.cause in only]
         if cases:
             jobs += _case_jobs(kernel, cases, tools)
-    for cell in lab.cells:
+    for cell in reversed(lab.cells):  # the boots in boots last: several at once take most of the CPUs
         jobs.append(((cell.scenario.name, cell.kernel.name), functools.partial(run_scenario, lab, cell, tools)))
     return jobs
 

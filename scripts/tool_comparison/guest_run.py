@@ -24,7 +24,7 @@ from scripts.tool_comparison.tools import BY_NAME, TOOLS
 
 Outputs = dict[str, ToolOutput]
 
-_DEADLINE_S = 600.0  # all tools in a guest in a guest take some 100 s
+_DEADLINE_S = 1500.0  # generous: all tools in a guest in a guest take some 100 s
 _TRIES = 2  # a lost guest shows nothing about the tools
 _MARK = "@@@"
 _SGR = re.compile(r"\x1b\[[0-9;]*m")

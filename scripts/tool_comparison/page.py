@@ -11,7 +11,7 @@ from scripts.tool_comparison.tools import TOOLS
 
 Results = Mapping[tuple[str, str], Mapping[str, ToolAnswer]]  # by the names of row and kernel; the answers by tool
 
-_LONGEST = 72  # characters of a statement in the table
+_LONGEST = 60  # characters of a statement in the table
 _NAMES = [tool.name for tool in TOOLS]
 
 _HEAD = """\
@@ -95,7 +95,7 @@ def _sums(scenarios: Results, causes: Results) -> list[str]:
 def _rows(found: Results, rows: Sequence[Row], kernels: Sequence[str]) -> list[str]:
     """The rows in which all tools are right, those in which all are wrong, and a table of the others.
 
-    Kernels with the same answers share a line of the table.
+    Rows with the same answers on the same kernels share a line of the table.
     """
     lines: list[str] = []
     for right, text in ((True, "All are right on every kernel"), (False, "All are wrong on every kernel")):
@@ -107,17 +107,21 @@ def _rows(found: Results, rows: Sequence[Row], kernels: Sequence[str]) -> list[s
         if names:
             lines += [f"{text}: {', '.join(names)}.", ""]
     lines += [f"| state | kernels | usable | {' | '.join(_NAMES)} |", "| --- " * (3 + len(_NAMES)) + "|"]
+    alike: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for kernel in kernels:
-            answers = found.get((row.name, kernel))
-            if answers and len({answers[tool].right for tool in _NAMES}) > 1:
-                alike.setdefault(tuple(_cell(tool, answers[tool]) for tool in _NAMES), []).append(kernel)
-        truth = "yes" if row.usable else "no"
-        lines += [
-            f"| {row.name} | {', '.join(names)} | {truth} | {' | '.join(cells)} |" for cells, names in alike.items()
-        ]
-    return lines
+        for cells, names in _kernels(found, row, kernels).items():
+            alike.setdefault((", ".join(names), "yes" if row.usable else "no", *cells), []).append(row.name)
+    return lines + [f"| {', '.join(names)} | {' | '.join(cells)} |" for cells, names in alike.items()]
+
+
+def _kernels(found: Results, row: Row, kernels: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
+    """The kernels on which the tools differ, by the cells of the table there."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for kernel in kernels:
+        answers = found.get((row.name, kernel))
+        if answers and len({answers[tool].right for tool in _NAMES}) > 1:
+            alike.setdefault(tuple(_cell(tool, answers[tool]) for tool in _NAMES), []).append(kernel)
+    return alike
 
 
 def _cell(tool: str, answer: ToolAnswer) -> str:

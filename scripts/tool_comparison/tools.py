@@ -39,7 +39,7 @@ _LAST_LINES = 3
 _USABLE = {EXIT_STATUS["confirmed"]: True, EXIT_STATUS["failed"]: False, EXIT_STATUS["not applicable"]: False}
 _KVM_OK = re.compile(r"acceleration can (NOT )?be used")
 _VALIDATED = re.compile(r"Checking ((?:for hardware virtualization|if device '?/dev/kvm).*: (?:PASS|FAIL).*)")
-_VIRT_TEST = re.compile(r"(PASSED|FAILED|SKIPPED):?.*?((?:Virtuali[sz]ation|Processor does) .*)")
+_VIRT_TEST = re.compile(r"(PASSED|FAILED|SKIPPED):?.*?((?:Virtuali[sz]ation|Processor does) [^,]*)")
 _SNPHOST = re.compile(r"\[ (PASS|FAIL) \] - (?=AMD CPU|KVM supported)(.*)")
 
 
@@ -88,7 +88,8 @@ def snphost(_: int, output: str) -> Reading:
     if "KVM supported" not in results:
         return None, "; ".join(_lines(output)[-1:])
     failed = [found[2] for found in results.values() if found[1] == "FAIL"]
-    return results["KVM supported"][1] == "PASS", "; ".join(failed)
+    statement = re.sub(r"KVM supported: |Error reading | \(os error \d+\)", "", "; ".join(failed))
+    return results["KVM supported"][1] == "PASS", statement
 
 
 def kvmprobe(status: int, output: str) -> Reading:

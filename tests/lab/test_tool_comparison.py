@@ -133,8 +133,8 @@ def test_the_page_has_sums_and_only_the_rows_that_differ(tmp_path: Path) -> None
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         (
             "| svmdis | bookworm, trixie | no | no: INFO: KVM (svm) is disabled by your BIOS "
-            "| no: if device /dev/kvm exists: FAIL (the BIOS has enabled it?) | **wrong**: yes "
-            "| **wrong**: no: AMD CPU; KVM supported: Error reading /dev/kvm: (No such file) "
+            "| no: /dev/kvm exists: FAIL (the BIOS has enabled it?) | **wrong**: yes "
+            "| **wrong**: no: AMD CPU; /dev/kvm: (No such file) "
             "| no: FAILED firmware-disabled | no: FAILED: Virtualization extensions ... disabled by BIOS. |"
         ),
         "",

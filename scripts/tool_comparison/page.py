@@ -59,7 +59,18 @@ def page(cells: Cells, kernels: Sequence[str]) -> str:
     """Returns the page in Markdown. `kernels` are the names of the kernels, in their order."""
     scenarios, causes = results(cells, SCENARIO_ROWS), results(cells, CAUSE_ROWS)
     parts = [
-        *("## The tools", "", *_tools(), "", "## The sums", "", *_sums(scenarios, causes), ""),
+        *(
+            "## The tools",
+            "",
+            *_tools(),
+            "",
+            "## The sums",
+            "",
+            *_sums(scenarios, causes),
+            "",
+            _guests(kernels, {**scenarios, **causes}),
+            "",
+        ),
         *("## The scenarios in which they differ", "", *_rows(scenarios, SCENARIO_ROWS, kernels), ""),
         *("## The causes in which they differ", "", *_rows(causes, CAUSE_ROWS, kernels), ""),
         *("## What is not here", "", "| what | why not |", "| --- | --- |"),
@@ -90,6 +101,12 @@ def _sums(scenarios: Results, causes: Results) -> list[str]:
         sums += [sum(truth is answer for truth, answer in said), said.count((False, True))]
         lines.append(f"| {tool} | {' | '.join(map(str, sums))} |")
     return lines
+
+
+def _guests(kernels: Sequence[str], found: Results) -> str:
+    """The number of guests of each kernel."""
+    counts = (f"{kernel} {sum(name == kernel for _, name in found)}" for kernel in kernels)
+    return f"Guests by kernel: {', '.join(counts)}."
 
 
 def _rows(found: Results, rows: Sequence[Row], kernels: Sequence[str]) -> list[str]:

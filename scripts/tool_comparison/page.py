@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from scripts.tool_comparison.answers import ToolAnswer, judge
@@ -104,9 +105,9 @@ def _sums(scenarios: Results, causes: Results) -> list[str]:
 
 
 def _guests(kernels: Sequence[str], found: Results) -> str:
-    """The number of guests of each kernel."""
-    counts = (f"{kernel} {sum(name == kernel for _, name in found)}" for kernel in kernels)
-    return f"Guests by kernel: {', '.join(counts)}."
+    """The number of guests of each kernel that has some."""
+    counts = {kernel: sum(name == kernel for _, name in found) for kernel in kernels}
+    return f"Guests by kernel: {', '.join(f'{kernel} {count}' for kernel, count in counts.items() if count)}."
 
 
 def _rows(found: Results, rows: Sequence[Row], kernels: Sequence[str]) -> list[str]:
@@ -137,20 +138,24 @@ def _kernels(found: Results, row: Row, kernels: Sequence[str]) -> dict[tuple[str
     for kernel in kernels:
         answers = found.get((row.name, kernel))
         if answers and len({answers[tool].right for tool in _NAMES}) > 1:
-            alike.setdefault(tuple(_cell(tool, answers[tool]) for tool in _NAMES), []).append(kernel)
+            alike.setdefault(tuple(_cell(tool, answers[tool], row.cause) for tool in _NAMES), []).append(kernel)
     return alike
 
 
-def _cell(tool: str, answer: ToolAnswer) -> str:
+def _cell(tool: str, answer: ToolAnswer, cause: str) -> str:
     word = {True: "yes", False: "no", None: "unknown"}[answer.usable]
     statement = answer.statement
     if tool == "kvmprobe":  # the verdict and its reason are enough
         statement = statement.partition(":")[0]
-    text = word if answer.usable and tool != "kvmprobe" else f"{word}: {_cut(statement)}"
+    text = word if answer.usable and tool != "kvmprobe" else f"{word}: {_cut(statement, cause)}"
     return text if answer.right else f"**wrong**: {text}"
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, cause: str) -> str:
+    """The beginning of a text, or what is around the cause where that comes later."""
+    found = re.search(cause, text, re.IGNORECASE) if cause else None
+    if found and found.end() > _LONGEST:
+        text = "… " + text[max(0, found.start() - _LONGEST // 2) :].partition(" ")[2]
     if len(text) > _LONGEST:
         text = text[:_LONGEST].rpartition(" ")[0] + " …"
     return text.replace("|", "\\|")

@@ -6,7 +6,7 @@ import os
 import sys
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import add_no_load, add_report_arguments
+from kvmprobe.cli.report_arguments import add_exit_status, add_expect, add_no_load, add_report_arguments
 from kvmprobe.model.errors import Problem, UsageProblem
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ are missing, and unloads them at the end. Root can read everything, another user
 what the permissions allow. What could not be read is reported as unknown.
 """
 EPILOG = """\
-exit status: that of the verdict, see 'kvmprobe --help'.
+exit status: that of the verdict, see 'kvmprobe --help', --expect and --exit-status.
 """
 
 
@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "run the guest on these CPUs only, like 0-3,8 (default: all, except isolated ones where KVM set EFER.SVME)"
     parser.add_argument("--cpus", metavar="LIST", type=cpu_list, help=text)
     add_report_arguments(parser)
+    add_expect(parser)
+    add_exit_status(parser)
 
 
 def cpu_list(text: str) -> list[int]:

@@ -6,6 +6,7 @@ import json
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import add_arguments as add_result_arguments
+from kvmprobe.cli.report_arguments import add_exit_status
 
 if TYPE_CHECKING:
     import argparse
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", metavar="NEW", help="the report or folder to compare with OLD; - is standard input")
     parser.add_argument("--strict", action="store_true", help="what changed counts as worse")
     add_result_arguments(parser, "also show what is the same, and each report of a folder", "show the last line only")
+    add_exit_status(parser, "comparison")
 
 
 def run(options: argparse.Namespace) -> int:

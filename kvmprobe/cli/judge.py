@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import add_report_arguments, duration
+from kvmprobe.cli.report_arguments import add_exit_status, add_expect, add_report_arguments, duration
 from kvmprobe.formats import FORMATS
 from kvmprobe.model.times import format_duration
 
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {', '.join(limits)}, else no limit)",
     )
     add_report_arguments(parser)
+    add_expect(parser)
+    add_exit_status(parser)
 
 
 def run(options: argparse.Namespace) -> int:

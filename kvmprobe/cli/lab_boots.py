@@ -18,6 +18,7 @@ from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE
 from kvmprobe.model.printable import clean, cut
 from kvmprobe.report import output, targets, terminal
 from kvmprobe.report.messages import say
+from kvmprobe.report.write_report import status_by_reason
 
 _WORST_LAST = (EXIT_CONFIRMED, EXIT_NOT_APPLICABLE, EXIT_INCONCLUSIVE, EXIT_FAILED)
 _CONSOLE_LINES = 10
@@ -79,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser, command: GuestCommand) -> Non
     parser.add_argument("--keep-console", action="store_true", help="keep the console log even if the guest answers")
     parser.add_argument("--reports", metavar="DIR", type=Path, help="write each report to DIR/KERNEL.json, too")
     report_arguments.add_arguments(parser)
+    report_arguments.add_expect(parser)
+    report_arguments.add_exit_status(parser)
 
 
 def run(options: argparse.Namespace, command: GuestCommand) -> int:
@@ -114,7 +117,16 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
         output.write_result(SUITE_FORMATS[options.format](lab_cases.of_run(results)), options)
     elif options.output is not None:
         output.write_result("".join(rendered), options)
-    return worst([EXIT_INCONCLUSIVE if booted.boot.status is None else booted.boot.status for _, booted in results])
+    return worst([_status(booted, options.expect) for _, booted in results])
+
+
+def _status(booted: BootedReport, expected: str | None) -> int:
+    """Return the exit status for one boot; `expected` is the reason of --expect."""
+    if booted.boot.status is None:
+        return EXIT_INCONCLUSIVE
+    if booted.report is None or expected is None:
+        return booted.boot.status
+    return status_by_reason(booted.report, expected)
 
 
 def worst(statuses: Sequence[int]) -> int:

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reports", metavar="DIR", type=Path, help="write the reports to DIR (default: a new folder in the cache)"
     )
     report_arguments.add_format(parser, ("text", *SUITE_FORMATS))
+    report_arguments.add_exit_status(parser, "cells")
     lab_options.add_boot(parser, _DEADLINE_S)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import FORMATS, REPORT_FORMATS, RESULT_FORMATS, format_of_file
 from kvmprobe.model import times
+from kvmprobe.model.bisect_status import is_for_bisect
 from kvmprobe.model.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -59,6 +60,38 @@ def add_format(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     parser.set_defaults(choices=choices, quiet=False)
 
 
+def add_exit_status(parser: argparse.ArgumentParser, usual: str = "verdict") -> None:
+    """Add --exit-status. `usual`: what the exit status shows by default. main.py acts on it."""
+    parser.add_argument(
+        "--exit-status",
+        choices=(usual, "bisect"),
+        default=usual,
+        help="bisect: end as 'git bisect run' reads it: 0 good, 1 bad, 125 skip the commit, 128 and more stop",
+    )
+
+
+def add_expect(parser: argparse.ArgumentParser) -> None:
+    """Add --expect, of every command that gives a verdict."""
+    parser.add_argument(
+        "--expect", metavar="REASON", type=_reason, help="exit status 0 for this reason, 1 for another that is known"
+    )
+
+
+def _reason(name: str) -> str:
+    """Return a reason of a verdict, in its newest name. Raises argparse.ArgumentTypeError."""
+    from argparse import ArgumentTypeError
+    from difflib import get_close_matches
+
+    from kvmprobe.model.reasons import REASONS, RENAMED_REASONS
+
+    reason = RENAMED_REASONS.get(name, name)
+    if reason not in REASONS:
+        close = get_close_matches(name, REASONS, 1)
+        more = f"; did you mean {close[0]}?" if close else "; 'kvmprobe explain' lists the reasons"
+        raise ArgumentTypeError(f"{name!r} is no reason of a verdict{more}")
+    return reason
+
+
 def add_no_load(parser: argparse.ArgumentParser) -> None:
     """Add --no-load, of every command that takes evidence."""
     parser.add_argument("--no-load", action="store_true", help="do not load the modules msr and cpuid")
@@ -87,6 +120,8 @@ def agents_format(arguments: Sequence[str]) -> Format | None:
 
     The arguments may be wrong otherwise. An agent that reads standard output must find also that there.
     """
+    if is_for_bisect(arguments):
+        return None
     name = ""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     for argument, following in zip(own, [*own[1:], ""]):

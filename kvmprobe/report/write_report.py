@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from kvmprobe import TYPE_CHECKING, judge
 from kvmprobe.formats import FORMATS
 from kvmprobe.model import times
-from kvmprobe.model.errors import DataProblem, Problem, UsageProblem
+from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, DataProblem, Problem, UsageProblem
+from kvmprobe.model.verdict_status import EXIT_STATUS
 from kvmprobe.report import messages, output, terminal
 from kvmprobe.report.targets import check_target, is_special, real_target
 
@@ -27,6 +28,12 @@ def check_targets(options: argparse.Namespace) -> None:
 
     Called before any work is done.
     """
+    replaced = getattr(options, "expect", None) or getattr(options, "exit_status", None) == "bisect"
+    if FORMATS[options.format].for_agents and replaced:
+        raise UsageProblem(
+            f"--format {options.format} has an exit status of its own, which --expect and --exit-status bisect replace",
+            "Omit one of them.",
+        )
     if options.output is not None:
         check_target(options.output)
     taken = {real_target(options.output)}
@@ -85,7 +92,20 @@ def write_report(evidence: Evidence, options: argparse.Namespace) -> int:
         raise problems[0] if len(problems) == 1 else Problem("; ".join(problem.message for problem in problems))
     for problem in problems:
         messages.say(f"kvmprobe: {problem.message}", problem.hint)
-    return main.exit_status(report)
+    expected: str | None = getattr(options, "expect", None)
+    return status_by_reason(report, expected) if expected else main.exit_status(report)
+
+
+def status_by_reason(report: Report, expected: str) -> int:
+    """The exit status where one reason is expected: 0 for it, 1 for another.
+
+    That of the verdict where it does not decide: inconclusive, or not applicable.
+    """
+    verdict = report["verdict"]
+    if verdict["reason"] == expected:
+        return EXIT_CONFIRMED
+    undecided = verdict["status"] in ("inconclusive", "not applicable")
+    return EXIT_STATUS[verdict["status"]] if undecided else EXIT_FAILED
 
 
 def _write_all(report: Report, targets: Sequence[Target], options: argparse.Namespace) -> list[Problem]:

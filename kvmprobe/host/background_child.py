@@ -58,6 +58,8 @@ class BackgroundChild:
         fd, self._release_fd = self._release_fd, -1
         if fd >= 0:
             _release_fds.discard(fd)
+            with suppress(OSError):  # It has ended.
+                os.write(fd, b"1")  # Besides the end of the pipe, which any copy of this descriptor delays.
             close_fd(fd)
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run of kvmprobe leaves behind on a machine: modules, trace instances, offline CPUs, processes with their VMs."""
+"""What a run of kvmprobe leaves behind: modules, trace instances, offline CPUs, processes with their VMs."""
 
 from __future__ import annotations
 

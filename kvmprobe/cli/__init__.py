@@ -1,0 +1,18 @@
+"""The command line. Ctrl-C in the moments before kvmprobe handles signals ends it without a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+from kvmprobe import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _show

@@ -7,6 +7,7 @@ import signal
 import sys
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.cli.process_limits import limit_reached
 from kvmprobe.cli.report_arguments import agents_format
 from kvmprobe.host.null_device import open_null
 from kvmprobe.model.bisect_status import bisect_status, is_for_bisect
@@ -50,9 +51,9 @@ def _main() -> int:
         return min(parser.run(sys.argv[1:]), EXIT_INCONCLUSIVE)  # agents know 0 to 3
     except Problem as problem:
         return _complain(problem.exit_status, problem.message, problem.hint)
-    except MemoryError:
-        return _complain(EXIT_INCONCLUSIVE, "out of memory", "Free some memory, or raise the limit (ulimit, cgroup).")
     except Exception as error:
+        if (limit := limit_reached(error)) is not None:
+            return _complain(EXIT_INCONCLUSIVE, *limit)
         if isinstance(error, ModuleNotFoundError) and not (error.name or "kvmprobe").startswith("kvmprobe"):
             return _complain(EXIT_INCONCLUSIVE, *_incomplete_python(error))
         if os.environ.get("KVMPROBE_DEBUG"):

@@ -70,6 +70,12 @@ class _Parser(argparse.ArgumentParser):
             options.parser.error(f"unrecognized arguments: {' '.join(unknown)}", hint)
         return options
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write --help or --version to standard output. Raises Problem where it is closed or full."""
+        from kvmprobe.report import output
+
+        output.write(message, None)
+
     def error(self, message: str, hint: str | None = None) -> NoReturn:
         """Write the usage to standard error, and raise UsageProblem."""
         for line in self.format_usage().strip().splitlines():

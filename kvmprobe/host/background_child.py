@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from contextlib import suppress
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.null_device import open_null
+from kvmprobe.host.sysroot import close_fd
 from kvmprobe.model.signals import ENDING_SIGNALS
 
 if TYPE_CHECKING:
     from typing import Callable
+
+_TRIES = 3
+_PROGRAMS_DEADLINE_S = 10.0
+_PAUSE_S = 0.05
 
 # The ends of the pipes that release the children of this process. No child may keep those of the others: they would
 # not be released while it lives.
@@ -33,42 +40,65 @@ class BackgroundChild:
         try:
             self._pid = os.fork()
         except OSError:
-            os.close(released)
+            close_fd(released)
             self.release()
             raise
         if self._pid == 0:
             try:
                 while _release_fds:
-                    os.close(_release_fds.pop())
+                    close_fd(_release_fds.pop())
                 _leave_kvmprobe()
                 work(released)
             finally:
                 os._exit(0)
-        os.close(released)
+        close_fd(released)
 
     def release(self) -> None:
         """Tell the child to end its work. A second call does nothing."""
         fd, self._release_fd = self._release_fd, -1
         if fd >= 0:
             _release_fds.discard(fd)
-            os.close(fd)
+            with suppress(OSError):  # It has ended.
+                os.write(fd, b"1")  # Besides the end of the pipe, which any copy of this descriptor delays.
+            close_fd(fd)
 
     def wait(self) -> None:
         """Wait until the child has ended."""
-        try:
+        with suppress(OSError):  # Code that waits for any child has taken it already.
             os.waitpid(self._pid, 0)
-        except ChildProcessError:
-            pass  # Code that waits for any child has taken it already.
+
+
+def wait_for_release(released: int) -> None:
+    """In the child: wait until kvmprobe has released it or is gone."""
+    for _ in range(_TRIES):
+        with suppress(OSError):
+            os.read(released, 1)
+            return
+
+
+def wait_for_programs() -> None:
+    """In the child: wait until the programs that it has started have ended, or give up after _PROGRAMS_DEADLINE_S.
+
+    One can be left whose start or end could not be read.
+    """
+    ends = time.monotonic() + _PROGRAMS_DEADLINE_S
+    with suppress(ChildProcessError):
+        while time.monotonic() < ends:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(_PAUSE_S)
 
 
 def _leave_kvmprobe() -> None:
-    """Leave kvmprobe's session, ignore the signals that end it, and close its standard streams.
+    """Leave kvmprobe's session, ignore the signals that end it, and close its standard streams, as far as possible.
 
     Ctrl-C on the terminal is for kvmprobe.
     """
-    os.setsid()
+    with suppress(OSError):
+        os.setsid()
     for signum in (*ENDING_SIGNALS, signal.SIGPIPE):
-        signal.signal(signum, signal.SIG_IGN)
-    null = open_null()
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
+        with suppress(OSError):
+            signal.signal(signum, signal.SIG_IGN)
+    with suppress(OSError):
+        null = open_null()
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)

@@ -132,7 +132,7 @@ class _Guest:
             vm.set_memory(self._memory, _ADDRESS)
             self._vcpu = vm.create_vcpu(device.vcpu_mmap_size())
         except BaseException:
-            self._memory.close()
+            kvm.unmap_memory(self._memory)
             raise
 
     def __enter__(self) -> _Guest:
@@ -140,7 +140,7 @@ class _Guest:
 
     def __exit__(self, *_: object) -> None:
         self._vcpu.close()
-        self._memory.close()
+        kvm.unmap_memory(self._memory)
 
     def run(self, cpu: int) -> GuestRun:
         """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError."""

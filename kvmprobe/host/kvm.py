@@ -142,6 +142,18 @@ def map_memory(fd: int, size: int) -> mmap.mmap:
         raise OSError(error.errno, error.strerror, "mmap") from error
 
 
+def unmap_memory(memory: mmap.mmap) -> None:
+    """Unmap what map_memory() returned.
+
+    Where a signal ended Vm.set_memory(), its exception still refers to the address. Then the memory is unmapped with
+    the last reference.
+    """
+    try:
+        memory.close()
+    except BufferError:
+        pass
+
+
 class _Descriptor:
     """The owner of one descriptor, closed once."""
 
@@ -213,7 +225,7 @@ class Vcpu(_Descriptor):
         super().__init__(fd)
         try:
             self._run = map_memory(fd, mmap_size)
-        except (OSError, ValueError):
+        except BaseException:
             self.close()
             raise
 

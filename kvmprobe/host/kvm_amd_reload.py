@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host import modprobe, modules, processes
+from kvmprobe.host import modprobe, modules, processes, run_program
+from kvmprobe.host.background_child import wait_for_programs
 from kvmprobe.host.revert_child import RevertChild
-from kvmprobe.host.run_program import run_program
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.errors import Problem
 
@@ -28,7 +28,8 @@ class UnloadedKvmAmd:
         self._parameters_before = self._parameters()
         if not modules.is_loaded(self._root, KVM_AMD):
             raise Problem(f"{KVM_AMD} is not a loaded module, so it cannot be unloaded and loaded again")
-        self._child = RevertChild(lambda: run_program("rmmod", KVM_AMD), self._load_if_missing)
+        run_program.prepare()
+        self._child = RevertChild(_unload, self._load_if_missing)
         status, output = self._child.changed or (None, "the child process that runs rmmod failed")
         if status != 0:
             self._child.revert()
@@ -61,7 +62,15 @@ class UnloadedKvmAmd:
         module = (modules.read_modules(self._root) or {}).get(KVM_AMD)
         return module["parameters"] if module else {}
 
-    def _load_if_missing(self, unloaded: list[object]) -> None:
-        """In the child: `unloaded` is what rmmod answered."""
-        if unloaded[0] == 0 and not modules.is_present(self._root, KVM_AMD):
+    def _load_if_missing(self, unloaded: list[object] | None) -> None:
+        """In the child. `unloaded`: what rmmod answered, None where that is unknown."""
+        if (unloaded is None or unloaded[0] == 0) and not modules.is_present(self._root, KVM_AMD):
             modprobe.load_modules(self._root, KVM_AMD)
+            wait_for_programs()
+
+
+def _unload() -> tuple[int | None, str]:
+    """In the child."""
+    answer = run_program.run_program("rmmod", KVM_AMD)
+    wait_for_programs()
+    return answer

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.modules import is_loaded
+from kvmprobe.host.modules import is_certainly_unloaded
 from kvmprobe.host.run_program import run_program
 from kvmprobe.host.sysroot import Sysroot
 
@@ -26,14 +26,15 @@ def load_modules(root: Sysroot, *names: str) -> list[LoadAttempt]:
     A modprobe that could not be run, or did not end, is not run again for each name.
     """
     if not root.exists("/proc/modules"):
-        return _attempts(names, None, _NO_MODULES)
+        return attempts_of(names, None, _NO_MODULES)
     status, output = run_program("modprobe", "-a", *names)
     if status not in (0, None) and len(names) > 1:
         return [attempt for name in names for attempt in load_modules(root, name)]
-    return _attempts(names, status, output)
+    return attempts_of(names, status, output)
 
 
-def _attempts(names: Sequence[str], status: int | None, output: str) -> list[LoadAttempt]:
+def attempts_of(names: Sequence[str], status: int | None, output: str) -> list[LoadAttempt]:
+    """Return the same answer for each of `names`. `status`: None where modprobe was not run."""
     return [{"module": name, "status": status, "output": output, "unloaded": None} for name in names]
 
 
@@ -44,7 +45,7 @@ def unload_modules(root: Sysroot, names: Sequence[str]) -> None:
     """
     ends = time.monotonic() + _UNLOAD_DEADLINE_S
     tries = 0
-    while (loaded := [name for name in names if is_loaded(root, name)]) and time.monotonic() < ends:
+    while (loaded := [name for name in names if not is_certainly_unloaded(root, name)]) and time.monotonic() < ends:
         unused = [name for name in loaded if root.read_text_or_none(f"/sys/module/{name}/refcnt") in ("0", None)]
         if unused:
             tries += 1

@@ -5,6 +5,8 @@ pyudev cannot list modules, so their state is read from the files.
 
 from __future__ import annotations
 
+import errno
+
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.values import OTHER_OWNERS
@@ -18,6 +20,8 @@ _WITH_PARAMETERS = ("kvm", "kvm_amd", "kvm_intel", "ccp")
 
 # Recorded where they are present, besides every module whose name begins with kvm_ and every holder of kvm.
 _RECORDED = ("kvm", "kvm_amd", "kvm_intel", "msr", "cpuid", "ccp", *OTHER_OWNERS)
+
+_TRIES = 2  # of a read on which it depends what is unloaded
 
 
 def read_modules(root: Sysroot) -> dict[str, Module] | None:
@@ -60,6 +64,18 @@ def is_present(root: Sysroot, name: str) -> bool:
 def is_loaded(root: Sysroot, name: str) -> bool:
     """Return whether the module is loaded. A built-in module is not: it has no initstate."""
     return root.exists(f"/sys/module/{name}/initstate")
+
+
+def is_certainly_unloaded(root: Sysroot, name: str) -> bool:
+    """Return whether it is certain that the module is not loaded. Where that cannot be read, nothing is certain."""
+    for _ in range(_TRIES):
+        try:
+            root.stat(f"/sys/module/{name}/initstate")
+            return False
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return True
+    return False
 
 
 def enables_virt_at_load(root: Sysroot) -> bool:

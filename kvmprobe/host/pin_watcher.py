@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import select
+import time
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.background_child import BackgroundChild
@@ -21,7 +22,7 @@ TICK_S = 0.1
 STARVED_S = 2.0
 
 # The bytes of the memory that both processes share.
-_STEP, _PINNED, _FREED = 0, 1, 2
+_STEP, _PINNED, _FREED, _ENDED = 0, 1, 2, 3
 
 
 class PinWatcher:
@@ -41,6 +42,7 @@ class PinWatcher:
 
     def __exit__(self, *_: object) -> None:
         self.unpin()
+        self._shared[_ENDED] = 1
         self._child.release()
         self._child.wait()
 
@@ -71,18 +73,27 @@ class PinWatcher:
 def _watch(shared: mmap.mmap, pid: int, affinity: Set[int], released: int) -> None:
     """The child's work, until kvmprobe closes the pipe or is gone."""
     last, idle = shared[_STEP], 0.0
-    while not select.select([released], [], [], TICK_S)[0]:
+    while not _wait_for_release(released, TICK_S) and not shared[_ENDED] and os.getppid() == pid:
         if not shared[_PINNED] or shared[_STEP] != last:
             last, idle = shared[_STEP], 0.0
         elif not _is_stopped(pid):
             idle += TICK_S
-        if idle >= STARVED_S and os.getppid() == pid:
+        if idle >= STARVED_S:
             shared[_FREED] = 1
             idle = 0.0
             try:
                 os.sched_setaffinity(pid, affinity)
             except OSError:
                 pass  # The cpuset has changed meanwhile: the kernel has moved the task itself.
+
+
+def _wait_for_release(released: int, seconds: float) -> bool:
+    """Wait for `seconds`, or until kvmprobe has released the child or is gone. Return whether that is seen."""
+    try:
+        return bool(select.select([released], [], [], seconds)[0])
+    except OSError:
+        time.sleep(seconds)
+        return False
 
 
 def _is_stopped(pid: int) -> bool:

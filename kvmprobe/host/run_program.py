@@ -9,6 +9,7 @@ import os
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.null_device import open_null
+from kvmprobe.host.sysroot import close_fd
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -18,6 +19,11 @@ DEADLINE_S = 120.0
 # How long to wait after SIGKILL. A module whose init function hangs keeps modprobe in the kernel, where no signal ends
 # it.
 KILL_DEADLINE_S = 2.0
+
+
+def prepare() -> None:
+    """Import what run_program() needs. Before fork(), where a child runs programs: it may not be able to."""
+    import subprocess  # noqa: F401
 
 
 def run_program(name: str, *arguments: str) -> tuple[int | None, str]:
@@ -31,8 +37,9 @@ def run_program(name: str, *arguments: str) -> tuple[int | None, str]:
         return None, f"there is no {name} in {PATH}"
     import subprocess
 
-    null = open_null()
+    null = -1
     try:
+        null = open_null()
         process = subprocess.Popen(  # noqa: S603  (a fixed PATH, no shell)
             [path, *arguments],
             stdin=null,
@@ -40,16 +47,19 @@ def run_program(name: str, *arguments: str) -> tuple[int | None, str]:
             stderr=subprocess.STDOUT,
             env={"PATH": PATH, "LC_ALL": "C"},
         )
-    except OSError as error:
-        return None, f"{path} cannot be run: {error.strerror}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, f"{path} cannot be run: {getattr(error, 'strerror', None) or error}"
     finally:
-        os.close(null)
+        close_fd(null)
     try:
         output = process.communicate(timeout=DEADLINE_S)[0]
     except subprocess.TimeoutExpired:
         ended = _kill(process)
         message = f"{name} did not end within {DEADLINE_S:.0f} s"
         return None, message if ended else f"{message}, and SIGKILL did not end it"
+    except OSError as error:
+        _kill(process)
+        return None, f"the output of {path} cannot be read: {error.strerror}"
     except BaseException:  # A signal ends kvmprobe.
         _kill(process)
         raise
@@ -60,11 +70,11 @@ def _kill(process: Popen[bytes]) -> bool:
     """Kill the program; return False where it has not ended within KILL_DEADLINE_S."""
     from subprocess import TimeoutExpired
 
-    process.kill()
-    if process.stdout is not None:
-        process.stdout.close()
     try:
+        process.kill()
+        if process.stdout is not None:
+            process.stdout.close()
         process.wait(KILL_DEADLINE_S)
-    except TimeoutExpired:
+    except (OSError, TimeoutExpired):
         return False
     return True

@@ -7,19 +7,19 @@ import time
 from collections.abc import Iterable, Mapping
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.modprobe import load_modules, unload_modules
-from kvmprobe.host.modules import is_loaded
+from kvmprobe.host import modules
+from kvmprobe.host.background_child import wait_for_programs
+from kvmprobe.host.modprobe import attempts_of, load_modules, unload_modules
 from kvmprobe.host.sysroot import Sysroot, close_fd
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from kvmprobe.host.revert_child import RevertChild
     from kvmprobe.model.evidence import LoadAttempt
 
 
 # What the open of a device answers where its module is not loaded.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.ENODEV)
+_NO_ANSWER = "the process that loads it did not answer"
 _LOAD_TRIES = 5
 _PAUSE_S = 0.1
 
@@ -41,6 +41,8 @@ class TemporaryModules:
         self._devices = devices
         self._may_load = may_load
         self._missing: list[str] = []
+        # Before the load those that are not loaded, after it those of them that are: this is what is to be unloaded.
+        self._to_unload: list[str] = []
         self._open_fds: list[int] = []
         self._child: RevertChild | None = None
 
@@ -48,10 +50,7 @@ class TemporaryModules:
         try:
             self._missing = self._open_devices(self._devices)
             if self._missing and self._may_load:
-                from kvmprobe.host.revert_child import RevertChild
-
-                self._child = RevertChild(self._load, self._unload)
-                self.attempts = self._child.changed["attempts"] if self._child.changed else []
+                self._start_child()
         except BaseException:
             self._release()
             raise
@@ -59,6 +58,19 @@ class TemporaryModules:
 
     def __exit__(self, *_: object) -> None:
         self._release()
+
+    def _start_child(self) -> None:
+        from kvmprobe.host import run_program
+        from kvmprobe.host.revert_child import RevertChild
+
+        run_program.prepare()
+        self._to_unload = [name for name in self._missing if modules.is_certainly_unloaded(self._root, name)]
+        try:
+            self._child = RevertChild(self._load, self._unload)
+        except OSError as error:
+            self.attempts = attempts_of(self._missing, None, f"no process can be started: {error.strerror}")
+        else:
+            self.attempts = self._child.changed or attempts_of(self._missing, None, _NO_ANSWER)
 
     def _release(self) -> None:
         if self._child is not None:
@@ -83,25 +95,30 @@ class TemporaryModules:
 
     # In the child.
 
-    def _load(self) -> dict[str, Any]:
-        not_loaded_before = [name for name in self._missing if not is_loaded(self._root, name)]
+    def _load(self) -> list[LoadAttempt]:
         attempts: dict[str, LoadAttempt] = {}
         missing = self._missing
         for _ in range(_LOAD_TRIES):
             attempts.update((attempt["module"], attempt) for attempt in load_modules(self._root, *missing))
+            wait_for_programs()
             missing = self._open_devices(missing)
             if not any(attempts[name]["status"] == 0 for name in missing):
                 break
             # modprobe found it loaded, and a moment later another kvmprobe unloaded it.
             time.sleep(_PAUSE_S)
-        loaded = [name for name in not_loaded_before if is_loaded(self._root, name)]
-        return {"attempts": list(attempts.values()), "loaded": loaded}
+        self._to_unload = self._loaded()
+        return list(attempts.values())
 
-    def _unload(self, changed: dict[str, Any]) -> list[LoadAttempt]:
-        attempts: list[LoadAttempt] = changed["attempts"]
+    def _unload(self, attempts: list[LoadAttempt] | None) -> list[LoadAttempt]:
         self._close_devices()
-        unload_modules(self._root, changed["loaded"])
+        unload_modules(self._root, self._loaded())
+        wait_for_programs()
+        left = self._loaded()
+        attempts = attempts or attempts_of(self._missing, None, _NO_ANSWER)
         for attempt in attempts:
-            if attempt["module"] in changed["loaded"]:
-                attempt["unloaded"] = not is_loaded(self._root, attempt["module"])
+            if attempt["module"] in self._to_unload:
+                attempt["unloaded"] = attempt["module"] not in left
         return attempts
+
+    def _loaded(self) -> list[str]:
+        return [name for name in self._to_unload if not modules.is_certainly_unloaded(self._root, name)]

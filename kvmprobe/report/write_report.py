@@ -69,7 +69,7 @@ def write_host_report(evidence: Evidence, options: argparse.Namespace) -> int:
         messages.warn(f"KVM uevents unavailable: {evidence['uevents']['error']}")
     for load in evidence["loads"]:
         if load["unloaded"] is False:
-            messages.warn(f"the module {load['module']} is in use and stays loaded")
+            messages.warn(f"the module {load['module']} stays loaded: it is in use, or could not be unloaded")
     return write_report(evidence, options)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from itertools import chain, islice
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     Task = TypeVar("Task")
     Result = TypeVar("Result")
 
+_TICK_S = 1.0
+
 
 def run_parallel(tasks: Iterator[Task], work: Callable[[Task], Result], jobs: int) -> Iterator[Result]:
     """`work(task)` for each of `tasks`, in the order in which the results are ready, in at most `jobs` processes.
@@ -37,7 +40,6 @@ def run_parallel(tasks: Iterator[Task], work: Callable[[Task], Result], jobs: in
     if pool is None:
         yield from map(work, chain(first, tasks))
         return
-    from concurrent.futures import FIRST_COMPLETED, wait
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import active_children
 
@@ -45,11 +47,11 @@ def run_parallel(tasks: Iterator[Task], work: Callable[[Task], Result], jobs: in
     try:
         for task in chain(first, tasks):
             if len(pending) > jobs:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                done, pending = _wait_for_first(pending)
                 yield from (future.result() for future in done)
             pending.add(_submit(pool, task))
         while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            done, pending = _wait_for_first(pending)
             yield from (future.result() for future in done)
         pool.shutdown()
     except BrokenProcessPool as error:
@@ -69,10 +71,29 @@ def _pool(processes: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor | N
     from concurrent.futures.process import ProcessPoolExecutor
     from multiprocessing import get_context
 
+    threading.excepthook = _ended_threads.append
     try:
         return ProcessPoolExecutor(processes, get_context("fork"), _prepare, (work,))
     except (OSError, NotImplementedError, ImportError):
         return None
+
+
+_NOT_STARTED = "no process can be started to read reports: {}"
+_ONE_JOB = "Use --jobs 1."
+
+_ended_threads: list[object] = []  # those of the pool that an error has ended: nobody would complete its tasks
+
+
+def _wait_for_first(pending: set[Future[Any]]) -> tuple[set[Future[Any]], set[Future[Any]]]:
+    """Returns the tasks that are done, at least one, and the others. Raises Problem where none will ever be done."""
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    while True:
+        done, others = wait(pending, _TICK_S, FIRST_COMPLETED)
+        if done:
+            return done, others
+        if _ended_threads:
+            raise Problem(_NOT_STARTED.format("no thread can be started"), _ONE_JOB)
 
 
 def _submit(pool: ProcessPoolExecutor, task: Any) -> Future[Any]:
@@ -81,8 +102,8 @@ def _submit(pool: ProcessPoolExecutor, task: Any) -> Future[Any]:
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         return pool.submit(_do, task)
-    except OSError as error:
-        raise Problem(f"no process can be started to read reports: {error.strerror}", "Use --jobs 1.") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+        raise Problem(_NOT_STARTED.format(getattr(error, "strerror", error)), _ONE_JOB) from error
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
@@ -93,14 +114,15 @@ _work: Callable[[Any], Any]  # of a process of the pool
 def _prepare(work: Callable[[Any], Any]) -> None:
     """In a new process of the pool, before its first task."""
     global _work
-    from threading import Thread
-
     _work = work
     for signum in ENDING_SIGNALS:  # Ctrl-C and systemd send them to all processes; this one ends with its parent
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     gc.disable()  # parsed JSON has no cycles; the search for cycles takes a tenth of the time
-    Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    except RuntimeError:  # no thread can be started; the parent sees that this process has ended
+        os._exit(1)
 
 
 def _end_with_parent() -> None:

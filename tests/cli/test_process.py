@@ -41,6 +41,80 @@ def test_closed_streams_give_no_traceback(redirection: str) -> None:
     assert done.returncode == (3 if redirection == ">&-" else 0)
 
 
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("arguments", ["--help", "--version", "lab run --help", "explain"])
+def test_what_cannot_be_written_is_one_line_and_status_3(arguments: str, redirection: str) -> None:
+    command = f"{sys.executable} -m kvmprobe {arguments} {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=PROJECT, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+    assert done.stderr.startswith("kvmprobe: cannot write the result to standard output: ")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "lab run --help"])
+def test_help_that_is_not_read_to_its_end_is_no_error(arguments: str) -> None:
+    command = f"{sys.executable} -m kvmprobe {arguments} | head -c0; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, cwd=PROJECT, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+TO_LIMIT = {
+    "check": ("check", "-q"),
+    "watch": ("watch", "-q", "--", "true"),
+    "own guest": ("watch", "-q"),
+    "soak": ("soak", "-q", "--cycles", "2", "--kill"),
+    "summary": ("summary", "-q", "--jobs", "2", "--judge", str(CONFIRMED.parent)),
+    "lab": ("lab", "run", "-q"),
+}
+
+
+def is_answered(done: subprocess.CompletedProcess[str], command: str) -> bool:
+    """Whether there is a result, or one line (and what to do) that names the limit; never a defect."""
+    if done.stdout or command == "summary":
+        return done.returncode in (0, 1, 3, 4)
+    return done.returncode == 3 and len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "files"), [("check", 5), ("watch", 8), ("own guest", 12), ("soak", 6), ("summary", 11), ("lab", 6)]
+)
+def test_a_limit_of_open_files_is_a_limit_and_no_defect(command: str, files: int) -> None:
+    done = kvmprobe(*TO_LIMIT[command], before=["prlimit", f"--nofile={files}"])
+    assert is_answered(done, command), done
+
+
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        ("check", "clone,fork:error=EAGAIN"),
+        ("check", "pipe,pipe2:error=ENFILE"),
+        ("watch", "clone,fork:error=EAGAIN"),
+        ("watch", "pipe,pipe2:error=EMFILE"),
+        ("own guest", "memfd_create:error=ENOMEM"),
+        ("soak", "clone,fork:error=ENOMEM:when=3"),
+        ("lab", "socket,socketpair,pipe,pipe2:error=ENFILE"),
+        ("summary", "clone,fork:error=EAGAIN"),
+        ("summary", "clone3:error=EAGAIN"),  # of the first thread
+        ("summary", "clone3:error=EAGAIN:when=2"),  # of the second, which the first one starts
+    ],
+)
+def test_a_limit_of_processes_pipes_or_memory_is_a_limit_and_no_defect(command: str, fault: str) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    done = kvmprobe(*TO_LIMIT[command], before=["strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"inject={fault}"])
+    assert is_answered(done, command), done
+
+
+def test_without_dev_null_the_lab_reports_what_is_missing() -> None:
+    without = ["unshare", "-m", "sh", "-c", 'mount --make-rprivate / && mount -t tmpfs none /dev && exec "$@"', "sh"]
+    done = kvmprobe("lab", "run", "-q", before=without)
+    if "ermi" in done.stderr:
+        pytest.skip("this process may not mount")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("kvmprobe: /dev/null cannot be opened: No such file or directory\n")
+
+
 _NODEV = """
 mount --make-rprivate / && mount -t tmpfs -o nodev tmpfs /mnt && mknod -m 666 /mnt/null c 1 3 &&
 mknod /mnt/kvm c 10 232 && mount --move /mnt /dev && exec "$@"

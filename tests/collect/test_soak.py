@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from kvmprobe.collect.soak.cpu_hotplug import CpuHotplug
 from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
+from kvmprobe.collect.soak.soak_probe import SoakPlan, SoakProbe
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.formats import text
 from kvmprobe.host.guest import GuestAlarm
@@ -27,6 +29,7 @@ from kvmprobe.host.kvm import VCPU_INODE, VM_INODE
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.udev import Udev
 from kvmprobe.judge import judge
+from kvmprobe.model.registers import EFER
 from tests.helpers.own_processes import OwnProcesses
 from tests.helpers.recorded_evidence import EVIDENCE, recorded
 from tests.helpers.run_kvmprobe import kvmprobe
@@ -89,6 +92,35 @@ def test_after_killed_children_no_check_fails() -> None:
     _, report = soak("--cycles", "30", "--kill")
     assert report["evidence"]["soak"]["steps"] == {"kill": 30}
     assert not report["evidence"]["soak"]["failed"]
+
+
+@kvm
+def test_svme_0_while_a_vm_lives_is_a_failure_whatever_other_vms_there_are(tmp_path: Path) -> None:
+    """Another process's VM explains why SVME stays 1 after a cycle. Nothing explains why it is 0 while a VM lives."""
+    if os.geteuid() != 0:
+        pytest.skip("root alone makes device nodes")
+    for name in ("dev/cpu/0", "dev/cpu/1", "sys/devices/system/cpu"):
+        (tmp_path / name).mkdir(parents=True)
+    os.mknod(tmp_path / "dev/kvm", 0o600 | stat.S_IFCHR, os.stat("/dev/kvm").st_rdev)
+    (tmp_path / "sys/devices/system/cpu/online").write_text("0-1")
+
+    def set_efer(cpu: int, value: int) -> None:
+        with (tmp_path / f"dev/cpu/{cpu}/msr").open("r+b") as file:
+            file.seek(EFER.number * 8)
+            file.write(value.to_bytes(8, "little"))
+
+    for cpu in (0, 1):
+        (tmp_path / f"dev/cpu/{cpu}/msr").touch()
+        os.truncate(tmp_path / f"dev/cpu/{cpu}/msr", 0xC0010118 * 8)  # All registers are 0.
+        set_efer(cpu, 0x1D01)
+    plan = SoakPlan(5, None, 1, (), True, lambda soak: set_efer(1, 0xD01) if soak.cycles == 3 else None)
+    probe = SoakProbe(Sysroot(str(tmp_path)), plan)
+    probe.run(False)
+    soak = probe.extra_evidence()["soak"]
+    assert (soak["cycles"], soak["interfered"], soak["failed"]) == (5, 3, 2)
+    assert {(one["reason"], one["what"]) for one in soak["failures"]} == {
+        ("svme-not-set", "EFER.SVME is 0 on cpu1 while a VM lives")
+    }
 
 
 @pytest.fixture

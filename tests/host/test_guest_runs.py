@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from kvmprobe.host import guest, kvm
+from kvmprobe.model.errors import Interrupted
+from tests.helpers.own_processes import open_files
 
 pytestmark = pytest.mark.usefixtures("kvm_device")
 
@@ -93,3 +98,35 @@ def test_a_descriptor_is_closed_once() -> None:
         os.fstat(other)
     finally:
         os.close(other)
+
+
+def test_a_signal_at_any_line_of_a_run_ends_it_and_leaves_no_vm() -> None:
+    """The handler of a signal raises between two lines of Python. A trace function does so at each of them in turn."""
+    cpu = min(os.sched_getaffinity(0))
+    affinity, left = os.sched_getaffinity(0), 0
+    number = lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename not in (guest.__file__, kvm.__file__):
+            return None
+        if event == "line" and (lines := lines + 1) == number:
+            sys.settrace(None)
+            raise Interrupted(signal.SIGTERM)
+        return trace
+
+    with guest.GuestAlarm() as alarm, kvm.Kvm("/dev/kvm") as device:
+        while lines == number:
+            number, lines = number + 1, 0
+            with device.create_vm() as vm:
+                sys.settrace(trace)
+                try:
+                    guest.run_on_cpus(device, vm, [cpu], {cpu}, alarm)
+                except Interrupted:
+                    pass
+                finally:
+                    sys.settrace(None)
+            left += any(name.startswith((kvm.VM_INODE, kvm.VCPU_INODE)) for name in open_files(os.getpid()))
+    assert number > 50
+    assert left == 0
+    assert os.sched_getaffinity(0) == affinity

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import SoakFailure
     from kvmprobe.model.evidence import MoreEvidence, Uevent
 
+# Other processes' VMs are no excuse for these: EFER.SVME is 1 while any VM lives.
+_NEVER_EXCUSED = ("svme-not-set", "kvm-amd-load-failed")
 _MOST_FAILURES = 100  # That are described in the evidence; all are counted.
 
 
@@ -156,7 +158,7 @@ class SoakProbe(VmProbe):
             return True
         except CycleFailed as failed:
             uevents = cycle.uevents()
-            if failed.reason != "kvm-amd-load-failed" and self._others_interfered(cycle, uevents):
+            if failed.reason not in _NEVER_EXCUSED and self._others_interfered(cycle, uevents):
                 self.interfered += self._last_interfered != self.cycles
                 self._last_interfered = self.cycles
                 return False

@@ -52,7 +52,7 @@ class TraceInstance:
         try:
             self._child = RevertChild(self._make, self._remove)
             if self._child.changed != _OK:
-                _raise_problem(self._folder, self._child.changed)
+                _raise_problem(self._folder, self._child.changed or "the process that makes it did not answer")
             self._configure()
         except BaseException:
             self._release()
@@ -76,9 +76,12 @@ class TraceInstance:
             return failure(error)["error"]
         return _OK
 
-    def _remove(self, made: str) -> str:
-        """Remove the instance, if it was made, and return _OK, else why it is still there."""
-        for _ in range(_REMOVE_TRIES if made == _OK else 0):
+    def _remove(self, made: str | None) -> str | None:
+        """Remove the instance, unless it was not made, and return _OK, else why it is still there.
+
+        `made`: what _make() answered, None where that is unknown.
+        """
+        for _ in range(_REMOVE_TRIES if made in (_OK, None) else 0):
             try:
                 os.rmdir(self._folder)
                 return _OK

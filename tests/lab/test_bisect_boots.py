@@ -21,6 +21,6 @@ def test_git_finds_the_planted_commit_around_a_boot_that_is_lost(
     kernel = real_kernel("bookworm")
     # git tries commit 3 first, which is lost, and then commits beside it.
     history = GitHistory(tmp_path, [_GOOD, _GOOD, _GOOD, _LOST, _GOOD, _BAD, _BAD], "machine")
-    run = f"exec {sys.executable} -m kvmprobe lab run {kernel.name} $(head -1 machine) -q --deadline 600 --exit-status bisect"
-    found = history.first_bad("env", f"PYTHONPATH={PROJECT}", "sh", "-c", run)
+    boot = f"-m kvmprobe lab run {kernel.name} $(head -1 machine) -q --deadline 600 --exit-status bisect"
+    found = history.first_bad("env", f"PYTHONPATH={PROJECT}", "sh", "-c", f"exec {sys.executable} {boot}")
     assert found == "commit 5"

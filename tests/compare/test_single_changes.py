@@ -37,6 +37,10 @@ def slower(factor: int) -> Any:
     return change
 
 
+CORRUPTED = {
+    (WORSE, "verdict", "verdict", "confirmed svme-set-by-create-vm", "failed register-corrupted"),
+    (WORSE, "checks", "registers", "pass", "fail"),
+}
 EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
 
 
@@ -45,7 +49,30 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
     [
         (
             registers("created", "VM_HSAVE_PA", "0x7000", "0x7000"),
-            {(WORSE, "registers", "VM_HSAVE_PA", "0x0 -> a page each -> 0x0", "0x0 -> a shared page -> 0x0")},
+            {
+                *CORRUPTED,
+                (WORSE, "registers", "VM_HSAVE_PA", "0x0 -> a page each -> 0x0", "0x0 -> a shared page -> 0x0"),
+            },
+        ),
+        (
+            registers("created", "VM_HSAVE_PA", "0x7000", "0x8010"),
+            {
+                *CORRUPTED,
+                (
+                    WORSE,
+                    "registers",
+                    "VM_HSAVE_PA",
+                    "0x0 -> a page each -> 0x0",
+                    "0x0 -> a page each -> 0x0 on cpu0, 0x0 -> no address of a page -> 0x0 on cpu1",
+                ),
+            },
+        ),
+        (
+            registers("closed", "VM_HSAVE_PA", "0x7000", "0x8000"),
+            {
+                *CORRUPTED,
+                (WORSE, "registers", "VM_HSAVE_PA", "0x0 -> a page each -> 0x0", "0x0 -> a page each -> a page each"),
+            },
         ),
         (
             registers("before", "EFER", "0xd01", {"error": "EIO"}),

@@ -7,6 +7,7 @@ from typing import Any
 from kvmprobe.judge import judge
 from tests.helpers.passive_variants import PASSIVE
 from tests.helpers.recorded_evidence import recorded
+from tests.helpers.register_variants import REGISTERS
 from tests.helpers.soak_variants import SOAKED
 from tests.helpers.support_variants import SUPPORT
 from tests.helpers.svme_variants import SVME
@@ -14,7 +15,7 @@ from tests.helpers.trace_variants import TRACED
 from tests.helpers.variants import VARIANTS as OF_A_PROBE
 from tests.helpers.watch_variants import WATCHED
 
-VARIANTS = (*OF_A_PROBE, *SVME, *SUPPORT, *PASSIVE, *TRACED, *WATCHED, *SOAKED)
+VARIANTS = (*OF_A_PROBE, *SVME, *SUPPORT, *PASSIVE, *TRACED, *WATCHED, *SOAKED, *REGISTERS)
 
 
 def variant(base: str, change: Any) -> Any:

@@ -177,7 +177,12 @@ RELEASED: tuple[Variant, ...] = (
     (
         "SVME 0 at the end, at load N",
         AT_LOAD,
-        each(at_load("N"), register("before", "EFER", CLEAR), register("closed", "EFER", CLEAR)),
+        each(
+            at_load("N"),
+            register("before", "EFER", CLEAR),
+            register("closed", "EFER", CLEAR),
+            register("closed", "VM_HSAVE_PA", "0x0"),
+        ),
         "svme-set-by-create-vm",
     ),
     ("cpu1 went, SVME stays on cpu0", BASE, each(cpu1_went, register("closed", "EFER", SET, "0")), "svme-not-cleared"),

@@ -39,8 +39,8 @@ NOT_IN_THE_LAB = {
     "msr-unreadable",
     "guest-not-run",
     "svme-owner-unknown",
-    # no check gives these yet
     "register-corrupted",
+    # no check gives this yet
     "requirement-not-met",
 }
 

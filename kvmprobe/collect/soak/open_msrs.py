@@ -7,6 +7,7 @@ import errno
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpus, msr
 from kvmprobe.host.sysroot import Sysroot, close_fd
+from kvmprobe.model import register_rules
 from kvmprobe.model.registers import EFER, SNAPSHOT_REGISTERS, VM_HSAVE_PA
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ def cpus_without_svme(raw: RawRegisters) -> list[int]:
     return [cpu for cpu, values in raw.items() if not values[_EFER][_SVME_BYTE] & _SVME_MASK]
 
 
-def host_save_areas(raw: RawRegisters) -> dict[int, int]:
-    """Return VM_HSAVE_PA by CPU: the physical address of the CPU's host save area (APM volume 2, 15.30.4)."""
-    return {cpu: int.from_bytes(values[_VM_HSAVE_PA], "little") for cpu, values in raw.items()}
+def host_save_faults(raw: RawRegisters) -> dict[int, str]:
+    """Return what is wrong with VM_HSAVE_PA, by CPU; see register_rules."""
+    clear = set(cpus_without_svme(raw))
+    pages = {cpu: int.from_bytes(values[_VM_HSAVE_PA], "little") for cpu, values in raw.items()}
+    return register_rules.host_save_faults({cpu: cpu not in clear for cpu in raw}, pages)
 
 
 def to_snapshot(raw: RawRegisters, phase: str) -> Snapshot:

@@ -7,25 +7,46 @@ from collections.abc import Iterator
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_vms import others_after
-from kvmprobe.model.register_rules import host_save_faults
+from kvmprobe.model.register_rules import CONSTANT, changed_bits, host_save_faults
 from kvmprobe.model.registers import EFER, VM_HSAVE_PA, svme
-from kvmprobe.model.values import as_int
+from kvmprobe.model.values import SNAPSHOT_PHASES, as_int
 
 if TYPE_CHECKING:
+    from kvmprobe.model.registers import Register
+
     _Svme = dict[int, bool | None]
 
 
 def register_faults(facts: Facts) -> dict[str, dict[int, list[str]]]:
     """What is wrong, for people, by the register's name and by CPU. Nothing of what is unknown."""
-    return {VM_HSAVE_PA.name: _by_cpu(_host_save_areas(facts))}
+    if facts.kvm_without_svm():
+        return {}
+    found = {register.name: _by_cpu(_changes(facts, register)) for register in CONSTANT}
+    return {**found, VM_HSAVE_PA.name: _by_cpu(_host_save_areas(facts))}
 
 
 def _by_cpu(parts: Iterator[dict[int, str]]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for part in parts:
         for cpu, text in part.items():
-            found.setdefault(cpu, []).append(text)
+            texts = found.setdefault(cpu, [])
+            texts += [] if text in texts else [text]
     return {cpu: found[cpu] for cpu in sorted(found)}
+
+
+def _changes(facts: Facts, register: Register) -> Iterator[dict[int, str]]:
+    """Each value against the first that is known of its CPU."""
+    first = _unloaded(facts, register.name)
+    for phase in SNAPSHOT_PHASES:
+        values = facts.register(phase, register.name)
+        yield changed_bits(register, first, values)
+        first.update((cpu, value) for cpu, value in values.items() if first.get(cpu) is None)
+
+
+def _unloaded(facts: Facts, name: str) -> dict[int, int | None]:
+    """A register by CPU before `trace` loaded kvm_amd; of no CPU without such a trace."""
+    unloaded = facts.evidence["trace"]["unloaded"] if "trace" in facts.evidence else None
+    return {int(cpu): as_int(registers[name]) for cpu, registers in (unloaded or {}).items()}
 
 
 def _host_save_areas(facts: Facts) -> Iterator[dict[int, str]]:
@@ -40,11 +61,9 @@ def _host_save_areas(facts: Facts) -> Iterator[dict[int, str]]:
     elif facts.vm_created and True not in closed.values() and not others_after(facts):
         were_set = {cpu: value for cpu, value in closed.items() if created.get(cpu)}
         yield _in_phase(facts, "closed", _where(were_set, False), "after the last VM")
-    unloaded = facts.evidence["trace"]["unloaded"] if "trace" in facts.evidence else None
-    if unloaded:
-        values = {int(cpu): svme(registers[EFER.name]) for cpu, registers in unloaded.items()}
-        pages = {int(cpu): as_int(registers[VM_HSAVE_PA.name]) for cpu, registers in unloaded.items()}
-        yield _titled(host_save_faults(_where(values, False), pages), "while kvm_amd was not loaded")
+    values = {cpu: svme(value) for cpu, value in _unloaded(facts, EFER.name).items()}
+    pages = _unloaded(facts, VM_HSAVE_PA.name)
+    yield _titled(host_save_faults(_where(values, False), pages), "while kvm_amd was not loaded")
 
 
 def _where(svme: _Svme, value: bool) -> _Svme:

@@ -200,8 +200,8 @@ _TABLE = (
     Reason(
         "register-corrupted",
         "failed",
-        "While SVME was 1, VM_HSAVE_PA was zero, not aligned or the same on two CPUs; or it was not zero after the last "
-        "VM or without kvm_amd; or a bit of EFER other than SVME changed; or VM_CR changed.",
+        "While SVME was 1, VM_HSAVE_PA was zero, not aligned or the same on two CPUs; or it was not zero after the "
+        "last VM or without kvm_amd; or a bit of EFER other than SVME changed; or VM_CR changed.",
         "svm_hardware_enable() sets only EFER.SVME and gives each CPU its own page in VM_HSAVE_PA (AMD APM volume 2, "
         "15.30.4). svm_hardware_disable() writes 0 to VM_HSAVE_PA. KVM does not write VM_CR.",
         _NO_LOG,

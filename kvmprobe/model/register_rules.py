@@ -8,7 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.model.registers import EFER, VM_CR
+
+if TYPE_CHECKING:
+    from kvmprobe.model.registers import Register
+
 _PAGE_BYTES = 4096
+# By register: the bits that KVM changes, and what did change where it was another one. KVM does not write VM_CR.
+_CHANGES = {EFER: (1 << EFER.bits["SVME"], "a bit other than SVME changed"), VM_CR: (0, "KVM does not write it")}
+CONSTANT = tuple(_CHANGES)  # registers that keep their value, but for bits that KVM changes
+
+
+def changed_bits(register: Register, was: Mapping[int, int | None], now: Mapping[int, int | None]) -> dict[int, str]:
+    """What changed in a register of CONSTANT that must not, by CPU, for people; nothing of a CPU with an unknown value.
+
+    `was`, `now`: the register by CPU, earlier and later.
+    """
+    may_change, text = _CHANGES[register]
+    found = {}
+    for cpu, value in now.items():
+        earlier = was.get(cpu)
+        if earlier is not None and value is not None and (earlier ^ value) & ~may_change:
+            found[cpu] = f"{register.name} {earlier:#x} -> {value:#x}: {text}"
+    return found
 
 
 def host_save_faults(svme: Mapping[int, bool | None], pages: Mapping[int, int | None]) -> dict[int, str]:

@@ -216,7 +216,7 @@ def write_register(sysroot: Path, cpu: int, number: int, value: int) -> None:
         file.write(value.to_bytes(8, "little"))
 
 
-_EFER, _VM_HSAVE_PA = 0xC0000080, 0xC0010117
+_EFER, _VM_CR, _VM_HSAVE_PA = 0xC0000080, 0xC0010114, 0xC0010117
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,27 @@ def test_the_page_of_each_cpu_is_checked_in_every_cycle(
         if what is None:
             cycle.check_released("closed")
             return
+        with pytest.raises(CycleFailed, match=re.escape(what)) as found:
+            cycle.check_released("closed")
+        assert found.value.reason == "register-corrupted"
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "what"),
+    [
+        (_EFER, 0x4D01, "cpu1: EFER 0xd01 -> 0x4d01: a bit other than SVME changed after the last VM"),
+        (_VM_CR, 0x8, "cpu1: VM_CR 0x0 -> 0x8: KVM does not write it after the last VM"),
+    ],
+)
+def test_a_bit_that_changes_in_a_later_cycle_is_a_failure(tmp_path: Path, number: int, value: int, what: str) -> None:
+    put_registers(tmp_path)
+    root = Sysroot(str(tmp_path))
+    for cpu in (0, 1):
+        write_register(tmp_path, cpu, _EFER, 0xD01)
+    with OpenMsrs(root) as msrs:
+        cycle = Cycle(root, None, msrs, Udev(root), virt_at_load=False, vms=1, alarm=GuestAlarm())  # type: ignore[arg-type]
+        cycle.check_released("closed")
+        write_register(tmp_path, 1, number, value)
         with pytest.raises(CycleFailed, match=re.escape(what)) as found:
             cycle.check_released("closed")
         assert found.value.reason == "register-corrupted"

@@ -79,6 +79,7 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
             {
                 (WORSE, "verdict", "verdict", "confirmed svme-set-by-create-vm", "inconclusive msr-unreadable"),
                 (WORSE, "checks", "svme", "pass", "unknown"),
+                (WORSE, "checks", "registers", "pass", "unknown"),
                 (CHANGED, "checks", "release", "pass", "skip"),
                 (
                     NOT_COMPARABLE,
@@ -87,6 +88,26 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
                     "0xd01 -> 0x1d01 -> 0xd01",
                     "0xd01 -> 0x1d01 -> 0xd01 on cpu0, EIO -> 0x1d01 -> 0xd01 on cpu1",
                 ),
+            },
+        ),
+        (
+            registers("created", "EFER", "0x1d01", "0x5d01"),
+            {
+                *CORRUPTED,
+                (
+                    WORSE,
+                    "registers",
+                    "EFER",
+                    "0xd01 -> 0x1d01 -> 0xd01",
+                    "0xd01 -> 0x1d01 -> 0xd01 on cpu0, 0xd01 -> 0x5d01 -> 0xd01 on cpu1",
+                ),
+            },
+        ),
+        (
+            registers("closed", "VM_CR", "0x0", "0x8"),
+            {
+                *CORRUPTED,
+                (WORSE, "registers", "VM_CR", "0x0 throughout", "0x0 throughout on cpu0, 0x0 -> 0x0 -> 0x8 on cpu1"),
             },
         ),
         (at(*EXTENSIONS, "KVM_CAP_NESTED_STATE", value=0), {(WORSE, "features", "KVM_CAP_NESTED_STATE", "4224", "0")}),

@@ -26,6 +26,7 @@ from tests.helpers.variants import (
     Evidence,
     Variant,
     another_vm,
+    create_fails,
     each,
     register,
     set_register,
@@ -67,6 +68,12 @@ def passive(evidence: Evidence) -> None:
     evidence["ioctls"].update(KVM_GET_API_VERSION=None, KVM_CREATE_VM=None, KVM_CHECK_EXTENSION={})
     evidence["device"]["opened"] = None
     evidence["uevents"]["events"] = []
+
+
+def pvm_sets_a_bit(evidence: Evidence) -> None:
+    for snapshot, efer in zip(evidence["snapshots"], ("0xd01", "0x4d01", "0xd01")):
+        for registers in snapshot["cpus"].values():
+            registers["EFER"] = efer
 
 
 _BAD, _GOOD = "register-corrupted", "svme-set-by-create-vm"
@@ -151,4 +158,61 @@ HOST_SAVE_AREA: tuple[Variant, ...] = (
     ("VM_HSAVE_PA left, EFER unread, kvm_amd unloaded", RELOADED, unloaded(PAGE, UNREAD), "observers-disagree"),
 )
 
-REGISTERS = (*HOST_SAVE_AREA,)
+_OTHER_BIT, _OTHER_BIT_SET = "0x4d01", "0x5d01"
+
+
+def other_bit(evidence: Evidence) -> None:
+    """EFER.FFXSR is set throughout, as on a CPU that has it."""
+    for phase, value in (("before", _OTHER_BIT), ("created", _OTHER_BIT_SET), ("closed", _OTHER_BIT)):
+        set_register(evidence, phase, "EFER", value)
+
+
+CHANGED_BITS: tuple[Variant, ...] = (
+    ("EFER.FFXSR throughout", BASE, other_bit, _GOOD),
+    ("EFER.FFXSR throughout at load", AT_LOAD, everywhere("EFER", _OTHER_BIT_SET), "svme-set-at-module-load"),
+    ("EFER.FFXSR set and left", BASE, each(other_bit, register("before", "EFER", CLEAR)), _BAD),
+    ("EFER.FFXSR set with the VM", BASE, register("created", "EFER", _OTHER_BIT_SET, "1"), _BAD),
+    ("EFER.FFXSR set at closing", BASE, register("closed", "EFER", _OTHER_BIT, "0"), _BAD),
+    ("EFER.FFXSR cleared at closing", BASE, each(other_bit, register("closed", "EFER", CLEAR)), _BAD),
+    ("EFER.NXE cleared with the VM", BASE, register("created", "EFER", "0x1501", "1"), _BAD),
+    ("EFER.LMSLE set with the VM", BASE, register("created", "EFER", "0x3d01"), _BAD),
+    (
+        "EFER.FFXSR set at closing, EFER unread before",
+        BASE,
+        each(register("before", "EFER", UNREAD), register("closed", "EFER", _OTHER_BIT)),
+        _BAD,
+    ),
+    (
+        "EFER.FFXSR set at closing, EFER unread with the VM",
+        BASE,
+        each(register("created", "EFER", UNREAD), register("closed", "EFER", _OTHER_BIT)),
+        _BAD,
+    ),
+    (
+        "EFER.FFXSR set, KVM_CREATE_VM failed",
+        BASE,
+        each(create_fails("EBUSY"), register("closed", "EFER", _OTHER_BIT)),
+        "create-vm-failed",
+    ),
+    ("EFER.FFXSR set by loading kvm_amd", RELOADED, unloaded("0x0", _OTHER_BIT), _BAD),
+    ("VM_CR 0x8 throughout", BASE, everywhere("VM_CR", "0x8"), _GOOD),
+    ("VM_CR changed with the VM", BASE, register("created", "VM_CR", "0x8", "1"), _BAD),
+    ("VM_CR changed at closing", BASE, register("closed", "VM_CR", "0x10"), _BAD),
+    (
+        "VM_CR unread before",
+        BASE,
+        each(
+            register("before", "VM_CR", UNREAD), register("created", "VM_CR", "0x8"), register("closed", "VM_CR", "0x8")
+        ),
+        _GOOD,
+    ),
+    (
+        "VM_CR and VM_HSAVE_PA wrong on cpu1",
+        BASE,
+        each(register("created", "VM_CR", "0x8", "1"), hsave("created", "0x0", "1")),
+        _BAD,
+    ),
+    ("EFER.FFXSR set beside kvm_pvm", "hosts/kvm-pvm-without-svm", pvm_sets_a_bit, "kvm-without-svm"),
+)
+
+REGISTERS = (*HOST_SAVE_AREA, *CHANGED_BITS)

@@ -75,7 +75,7 @@ WHO_SET_SVME: tuple[Variant, ...] = (
         "another bit before on cpu1 at load",
         AT_LOAD,
         register("before", "EFER", "0x5d01", "1"),
-        "svme-set-at-module-load",
+        "register-corrupted",
     ),
     ("SVME 0 before at load", AT_LOAD, register("before", "EFER", CLEAR), "svme-set-by-create-vm"),
     ("enable_virt_at_load=N", AT_LOAD, at_load("N"), "svme-owner-unknown"),
@@ -121,7 +121,7 @@ WHO_SET_SVME: tuple[Variant, ...] = (
     ("two snapshots, cpu1 in one of them", BASE, second_snapshot("created", None), "svme-set-by-create-vm"),
     ("CPUs at the end unknown", BASE, lambda e: e["cpus"].update(online_at_end=None), "svme-set-by-create-vm"),
     ("two equal snapshots", BASE, second_snapshot("created", SET), "svme-set-by-create-vm"),
-    ("EFER with another bit", BASE, register("created", "EFER", "0x5d01", "1"), "svme-set-by-create-vm"),
+    ("EFER with another bit", BASE, register("created", "EFER", "0x5d01", "1"), "register-corrupted"),
     ("SVME 0 on every CPU", BASE, register("created", "EFER", CLEAR), "svme-not-set"),
     ("SVME 0 on every CPU at load", AT_LOAD, everywhere("EFER", CLEAR), "svme-not-set"),
 )

@@ -31,6 +31,7 @@ class CpuHotplug:
         self._root = root
         self._msrs = msrs
         self._reads_registers = msrs.readable
+        self._first = msrs.read() if msrs.readable else {}
         self._online = cpus.online_cpus(root)
         self._child: RevertChild | None = None
         self.limits: dict[int, str] = {}
@@ -91,4 +92,4 @@ class CpuHotplug:
         if clear:
             what = f"{event} while a VM was alive: EFER.SVME is 0 on {cpu_names(clear)}"
             raise CycleFailed(what, "svme-not-set")
-        check_registers(raw, f"when {event} while a VM was alive")
+        check_registers(raw, self._first, f"when {event} while a VM was alive")

@@ -43,9 +43,12 @@ def reopen_and_read(msrs: OpenMsrs) -> RawRegisters:
         raise CycleFailed(f"the registers can no longer be read: {error.strerror}", "msr-unreadable") from error
 
 
-def check_registers(raw: RawRegisters, when: str) -> None:
-    """Check what must be so in every state of SVME. `when`: for people. Raises CycleFailed."""
-    faults = group(open_msrs.host_save_faults(raw))
+def check_registers(raw: RawRegisters, first: RawRegisters, when: str) -> None:
+    """Check what must be so in every state of SVME. Raises CycleFailed.
+
+    `first`: the registers that were read first. `when`: for people.
+    """
+    faults = group(open_msrs.register_faults(raw, first))
     if faults:
         what = "; ".join(f"{cpu_names(cpus)}: {text}" for text, cpus in few_groups(faults)[0])
         raise CycleFailed(f"{what} {when}", "register-corrupted")
@@ -86,6 +89,7 @@ class Cycle:
         self.create_times = TimeHistogram()
         self.close_times = TimeHistogram()
         self.raw: dict[str, RawRegisters] = {}
+        self._first: RawRegisters = {}
         self._good: dict[str, RawRegisters] = {}  # By phase, the last registers that were in order: most cycles equal.
         self.guest_runs: list[GuestRun] = []
         self.busy_cpus: set[int] = set()
@@ -156,6 +160,8 @@ class Cycle:
             raw = self.raw[phase] = self._msrs.read()
         except OSError:  # A CPU went offline.
             raw = self.raw[phase] = reopen_and_read(self._msrs)
+        if not self._first:
+            self._first = raw
         return raw
 
     def _check_created(self) -> None:
@@ -165,7 +171,7 @@ class Cycle:
         clear = open_msrs.cpus_without_svme(raw)
         if clear:
             raise CycleFailed(f"EFER.SVME is 0 on {cpu_names(clear)} while a VM lives", "svme-not-set")
-        check_registers(raw, "while a VM lives")
+        check_registers(raw, self._first, "while a VM lives")
         self._good["created"] = raw
 
     def check_released(self, phase: str) -> None:
@@ -184,7 +190,7 @@ class Cycle:
         if not self._virt_at_load and still_set:
             what = f"EFER.SVME is 1 on {cpu_names(still_set)} although the last VM is gone"
             raise CycleFailed(what, "svme-not-cleared")
-        check_registers(raw, "after the last VM")
+        check_registers(raw, self._first, "after the last VM")
         self._good["closed"] = raw
 
     def check_unloaded(self) -> None:
@@ -195,7 +201,7 @@ class Cycle:
         if still_set:
             what = f"EFER.SVME is 1 on {cpu_names(still_set)} although kvm_amd is unloaded"
             raise CycleFailed(what, "svme-not-cleared")
-        check_registers(raw, "while kvm_amd is unloaded")
+        check_registers(raw, self._first, "while kvm_amd is unloaded")
 
     def _run_guest(self, vm: kvm.Vm) -> None:
         cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus, reverse=self._backwards)

@@ -12,12 +12,13 @@ from kvmprobe.model.registers import EFER, SNAPSHOT_REGISTERS, VM_HSAVE_PA
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Snapshot
+    from kvmprobe.model.registers import Register
 
     # By CPU: the bytes of each register, in the order of SNAPSHOT_REGISTERS.
     RawRegisters = dict[int, tuple[bytes, ...]]
 
 _NUMBERS = tuple(register.number for register in SNAPSHOT_REGISTERS)
-_EFER, _VM_HSAVE_PA = SNAPSHOT_REGISTERS.index(EFER), SNAPSHOT_REGISTERS.index(VM_HSAVE_PA)
+_EFER = SNAPSHOT_REGISTERS.index(EFER)
 _SVME_BYTE, _SVME_MASK = EFER.bits["SVME"] // 8, 1 << EFER.bits["SVME"] % 8  # Little endian.
 
 
@@ -68,11 +69,20 @@ def cpus_without_svme(raw: RawRegisters) -> list[int]:
     return [cpu for cpu, values in raw.items() if not values[_EFER][_SVME_BYTE] & _SVME_MASK]
 
 
-def host_save_faults(raw: RawRegisters) -> dict[int, str]:
-    """Return what is wrong with VM_HSAVE_PA, by CPU; see register_rules."""
+def register_faults(raw: RawRegisters, first: RawRegisters) -> dict[int, str]:
+    """Return what is wrong with the registers, by CPU; see register_rules. `first`: those that were read first."""
     clear = set(cpus_without_svme(raw))
-    pages = {cpu: int.from_bytes(values[_VM_HSAVE_PA], "little") for cpu, values in raw.items()}
-    return register_rules.host_save_faults({cpu: cpu not in clear for cpu in raw}, pages)
+    found = register_rules.host_save_faults({cpu: cpu not in clear for cpu in raw}, _values(raw, VM_HSAVE_PA))
+    for register in register_rules.CONSTANT:
+        changed = register_rules.changed_bits(register, _values(first, register), _values(raw, register))
+        for cpu, text in changed.items():
+            found[cpu] = f"{found[cpu]}; {text}" if cpu in found else text
+    return found
+
+
+def _values(raw: RawRegisters, register: Register) -> dict[int, int]:
+    index = SNAPSHOT_REGISTERS.index(register)
+    return {cpu: int.from_bytes(values[index], "little") for cpu, values in raw.items()}
 
 
 def to_snapshot(raw: RawRegisters, phase: str) -> Snapshot:

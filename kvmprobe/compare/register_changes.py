@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, SAME, Difference, Side, rate_numbers
 from kvmprobe.judge.register_faults import register_faults
+from kvmprobe.judge.svme_unowned import left_by_failed_create
 from kvmprobe.model.cpu_lists import fold, format_cpulist
 from kvmprobe.model.registers import EFER, SEV_STATUS, SNAPSHOT_REGISTERS, VM_CR, VM_HSAVE_PA, Register
 from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
@@ -99,6 +100,8 @@ def _faults(side: Side, register: Register, phases: Sequence[str]) -> int:
     bad = set(register_faults(side.facts).get(register.name, ()))
     if register is EFER and side.facts.vm_created:
         bad.update(cpu for cpu, value in side.facts.svme("created").items() if value is False)
+    if register is EFER:
+        bad.update(left_by_failed_create(side.facts))
     if register is VM_CR:
         values = side.facts.register(phases[0], VM_CR.name)
         bad.update(cpu for cpu, value in values.items() if VM_CR.bit(value or 0, "SVMDIS"))

@@ -16,7 +16,7 @@ from kvmprobe.judge.checks.kvm_device import kvm_device, was_tried
 from kvmprobe.judge.checks.register_values import has_faults, register_values
 from kvmprobe.judge.checks.sev_guest import sev_guest
 from kvmprobe.judge.checks.svm_bit import svm_bit
-from kvmprobe.judge.checks.svme_released import svme_released
+from kvmprobe.judge.checks.svme_released import is_left_set, svme_released
 from kvmprobe.judge.checks.svme_set import svme_set
 from kvmprobe.judge.checks.vendor import vendor
 
@@ -86,7 +86,7 @@ CHECKS = (
         "registers", "create-vm", "registers kept", _ENABLE, register_values, "create-vm", has_faults, about_svm=True
     ),
     Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
-    Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", about_svm=True),
+    Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", is_left_set, about_svm=True),
     Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),
     Check("watched", None, "watched command", ("ptrace",), _watched_command, applies=_is_watched),
 )

@@ -162,7 +162,8 @@ _TABLE = (
     Reason(
         "svm-held-by-another-owner",
         "failed",
-        "EFER.SVME is 1 on some CPU although KVM has not set it, so KVM_CREATE_VM or loading kvm_amd fails.",
+        "EFER.SVME is 1 on some CPU although KVM has not set it, so KVM_CREATE_VM or loading kvm_amd fails; or it "
+        "succeeded, and KVM cleared what another owner had set.",
         "svm_hardware_enable() returns EBUSY where it finds SVME set (arch/x86/kvm/svm/svm.c). Before 6.12 "
         "KVM_CREATE_VM then fails with EBUSY. Since 6.12 loading kvm_amd fails with EIO, or, with "
         "kvm.enable_virt_at_load=0, KVM_CREATE_VM does.",

@@ -12,10 +12,11 @@ from tests.helpers.soak_variants import SOAKED
 from tests.helpers.support_variants import SUPPORT
 from tests.helpers.svme_variants import SVME
 from tests.helpers.trace_variants import TRACED
+from tests.helpers.unowned_variants import UNOWNED
 from tests.helpers.variants import VARIANTS as OF_A_PROBE
 from tests.helpers.watch_variants import WATCHED
 
-VARIANTS = (*OF_A_PROBE, *SVME, *SUPPORT, *PASSIVE, *TRACED, *WATCHED, *SOAKED, *REGISTERS)
+VARIANTS = (*OF_A_PROBE, *SVME, *SUPPORT, *PASSIVE, *TRACED, *WATCHED, *SOAKED, *REGISTERS, *UNOWNED)
 
 
 def variant(base: str, change: Any) -> Any:

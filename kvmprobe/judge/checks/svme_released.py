@@ -5,7 +5,13 @@ from __future__ import annotations
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, CpuResult, Result, by_cpu, quote, why_unread
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_vms import others_after
+from kvmprobe.judge.svme_unowned import left_by_failed_create
 from kvmprobe.model.cpu_lists import cpu_names, fold
+
+
+def is_left_set(facts: Facts) -> bool:
+    """Whether a KVM_CREATE_VM that failed left SVME set."""
+    return bool(left_by_failed_create(facts))
 
 
 def svme_released(facts: Facts) -> Result:
@@ -28,6 +34,10 @@ def svme_released(facts: Facts) -> Result:
 
 
 def _judge(facts: Facts) -> Result:
+    left = left_by_failed_create(facts)
+    if left:
+        message = f"KVM_CREATE_VM failed, and SVME is 1 on {cpu_names(left)} since then, where it was 0"
+        return Result(FAIL, message, "svme-not-cleared", because=["other VMs: none found"])
     before, closed = facts.svme("before"), facts.svme("closed")
     text = f"EFER = {fold(facts.register('closed', 'EFER'))}"
     unread = [cpu for cpu, value in closed.items() if value is None]

@@ -18,6 +18,7 @@ from kvmprobe.judge.checks.sev_guest import sev_guest
 from kvmprobe.judge.checks.svm_bit import svm_bit
 from kvmprobe.judge.checks.svme_released import is_left_set, svme_released
 from kvmprobe.judge.checks.svme_set import svme_set
+from kvmprobe.judge.checks.uevents_heard import uevents_heard
 from kvmprobe.judge.checks.vendor import vendor
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ CHECKS = (
     Check(
         "registers", "create-vm", "registers kept", _ENABLE, register_values, "create-vm", has_faults, about_svm=True
     ),
+    Check("uevents", "create-vm", "KVM's uevents", ("kvm_uevent_notify_change",), uevents_heard, "create-vm"),
     Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
     Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", is_left_set, about_svm=True),
     Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),

@@ -223,15 +223,15 @@ _TABLE = (
         "failed",
         "EFER.SVME is 1, and the guest did not run to its end with the right answer.",
         "KVM_RUN calls svm_vcpu_run(), which executes VMRUN (arch/x86/kvm/svm/svm.c). The guest adds two numbers, "
-        "writes a byte to a port and halts.",
+        "writes a byte to a port and halts. The access to the port and all registers after HLT are checked.",
         "The lines of kvm_amd at that time, such as a failed VMRUN.",
         f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
     Reason(
         "observers-disagree",
         "failed",
-        "Independent observers (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other. Only "
-        "trace, watch and soak have more than one.",
+        "Independent observers (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other. Every "
+        "command has KVM's uevents, where pyudev is there; only trace and watch have more.",
         "KVM writes EFER with WRMSR, which the event msr:write_msr shows, and the register then reads as it was "
         "written. The observers differ where something else writes EFER, or where a hypervisor outside answers reads "
         "with other values.",

@@ -12,11 +12,12 @@ from tests.helpers.soak_variants import SOAKED
 from tests.helpers.support_variants import SUPPORT
 from tests.helpers.svme_variants import SVME
 from tests.helpers.trace_variants import TRACED
+from tests.helpers.uevent_variants import UEVENTS
 from tests.helpers.unowned_variants import UNOWNED
 from tests.helpers.variants import VARIANTS as OF_A_PROBE
 from tests.helpers.watch_variants import WATCHED
 
-VARIANTS = (*OF_A_PROBE, *SVME, *SUPPORT, *PASSIVE, *TRACED, *WATCHED, *SOAKED, *REGISTERS, *UNOWNED)
+VARIANTS = (*OF_A_PROBE, *SVME, *SUPPORT, *PASSIVE, *TRACED, *WATCHED, *SOAKED, *REGISTERS, *UNOWNED, *UEVENTS)
 
 
 def variant(base: str, change: Any) -> Any:

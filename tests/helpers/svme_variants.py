@@ -58,6 +58,7 @@ def created_before_ours(evidence: Evidence) -> None:
     events = evidence["uevents"]["events"]
     for event in events:
         event["count"] += 1
+        event["created"] += 1
     events.insert(0, {**events[0], "pid": 4711, "comm": "qemu", "ours": False, "count": 1})
 
 

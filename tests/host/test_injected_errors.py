@@ -46,6 +46,7 @@ GUEST_RUN = (
     ("KVM_GET_SREGS", ("EINVAL", "ENOMEM")),
     ("KVM_SET_SREGS", ("EINVAL",)),
     ("KVM_SET_REGS", ("EINVAL",)),
+    ("KVM_GET_REGS", ("EINVAL",)),
     ("KVM_RUN", ("EIO", "EFAULT", "ENOEXEC")),
 )
 KVM_RUN = CREATE_VM + len(GUEST_SET_UP) + len(GUEST_RUN)

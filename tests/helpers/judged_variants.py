@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvmprobe.judge import judge
+from tests.helpers.agreement_variants import AGREEMENT
 from tests.helpers.passive_variants import PASSIVE
 from tests.helpers.recorded_evidence import recorded
 from tests.helpers.register_variants import REGISTERS
@@ -17,7 +18,19 @@ from tests.helpers.unowned_variants import UNOWNED
 from tests.helpers.variants import VARIANTS as OF_A_PROBE
 from tests.helpers.watch_variants import WATCHED
 
-VARIANTS = (*OF_A_PROBE, *SVME, *SUPPORT, *PASSIVE, *TRACED, *WATCHED, *SOAKED, *REGISTERS, *UNOWNED, *UEVENTS)
+VARIANTS = (
+    *OF_A_PROBE,
+    *SVME,
+    *SUPPORT,
+    *PASSIVE,
+    *TRACED,
+    *WATCHED,
+    *SOAKED,
+    *REGISTERS,
+    *UNOWNED,
+    *UEVENTS,
+    *AGREEMENT,
+)
 
 
 def variant(base: str, change: Any) -> Any:

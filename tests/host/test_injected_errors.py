@@ -46,7 +46,6 @@ GUEST_RUN = (
     ("KVM_GET_SREGS", ("EINVAL", "ENOMEM")),
     ("KVM_SET_SREGS", ("EINVAL",)),
     ("KVM_SET_REGS", ("EINVAL",)),
-    ("KVM_GET_REGS", ("EINVAL",)),
     ("KVM_RUN", ("EIO", "EFAULT", "ENOEXEC")),
 )
 KVM_RUN = CREATE_VM + len(GUEST_SET_UP) + len(GUEST_RUN)
@@ -123,6 +122,10 @@ CASES += [
         f"1..{kvm.EINTR_TRIES}", "KVM_GET_API_VERSION", "EINTR", answer("KVM_GET_API_VERSION"), {"error": "EINTR"}
     ),
     ioctl_case(KVM_RUN, "KVM_RUN", "EINTR", guest_results, {"ok"}),
+]
+# The guest's registers are read after its two exits.
+CASES += [
+    ioctl_case(KVM_RUN + 2, "KVM_GET_REGS", "EINVAL", first_guest_run, ("failed", "KVM_GET_REGS", "EINVAL")),
 ]
 # Without its memory or its vCPU the guest runs on no CPU.
 CASES += [

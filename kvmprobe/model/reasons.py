@@ -277,6 +277,14 @@ _TABLE = (
         "/proc/self/status).",
     ),
     Reason(
+        "soak-step-not-done",
+        "inconclusive",
+        "`kvmprobe soak` was to do a step (--reload, --hotplug, --kill), and could not do it once.",
+        "rmmod refuses a module with references, and a CPU may refuse to go offline; the report names the answer.",
+        _NO_LOG,
+        "Remove the obstacle that the report names, such as a process that uses kvm_amd, or omit the step.",
+    ),
+    Reason(
         "svme-owner-unknown",
         "inconclusive",
         "EFER.SVME was 1 where KVM had no reason to set it, KVM_CREATE_VM succeeded, and the evidence does not show "

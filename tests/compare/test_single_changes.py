@@ -37,6 +37,7 @@ def slower(factor: int) -> Any:
     return change
 
 
+_CPUS_DIFFER = (CHANGED, "checks", "cpus-agree", "pass", "warn")
 CORRUPTED = {
     (WORSE, "verdict", "verdict", "confirmed svme-set-by-create-vm", "failed register-corrupted"),
     (WORSE, "checks", "registers", "pass", "fail"),
@@ -118,16 +119,23 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
         ),
         (
             at("cpus", "cpuinfo", "1", "microcode", value="0x2"),
-            set(),  # that of the first CPU is compared; CPUs that differ have a check of their own
+            {_CPUS_DIFFER},  # that of the first CPU is compared; CPUs that differ have a check of their own
         ),
         (
             at("cpus", "cpuinfo", "0", "microcode", value="0x2"),
-            {(CHANGED, "features", "microcode", "0x1000065", "0x2")},
+            {_CPUS_DIFFER, (CHANGED, "features", "microcode", "0x1000065", "0x2")},
         ),
         (
             at("cpus", "cpuinfo", "1", "flags", value=["hypervisor", "svm"]),
             {(WORSE, "features", "/proc/cpuinfo npt", "yes", "on cpu0 only")},
         ),
+        (at("device", "number", value="10:58"), {(WORSE, "parameters", "/dev/kvm number", "10:232", "10:58")}),
+        (at("device", "number", value=None), set()),
+        (at("device", "mode", value="0666"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0666")}),
+        (at("device", "mode", value="0604"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0604")}),
+        (at("device", "mode", value="0660"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "0660")}),
+        (at("device", "mode", value="rw"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "rw")}),
+        (at("device", "mode", value=None), set()),
         (at("kernel", "lockdown", value="integrity"), {(CHANGED, "parameters", "lockdown", "none", "integrity")}),
         (at("modules", "kvm_amd", "parameters", "nested", value="Y"), set()),
         (

@@ -38,6 +38,7 @@ NOT_IN_THE_LAB = {
     "vm-not-created",
     "msr-unreadable",
     "guest-not-run",
+    "soak-step-not-done",
     "svme-owner-unknown",
     "register-corrupted",
     # no check gives this yet

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, SAME, WORSE, Difference, Side
 from kvmprobe.model.cpu_lists import cpu_names, fold
+from kvmprobe.model.own_errors import is_own_error
 from kvmprobe.model.registers import CPUID_BITS, CPUID_HYPERVISOR, CPUINFO_FLAGS
-from kvmprobe.model.values import error_of, is_failure
+from kvmprobe.model.values import HELD_ERRORS, error_of, is_failure
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Answer
 
 _AREA = "features"
+_HELD_NOTE = "where another owner has SVM, the answer is EBUSY, since 6.12 EIO"
 
 # Neither an advantage nor a disadvantage. A check of its own reports that a kernel hides svm (since 6.7 with SVMDIS).
 _NEUTRAL = (
@@ -124,7 +126,9 @@ def _answers(old: Side, new: Side) -> Iterator[Difference]:
         answers = [answer[name] for answer in ioctls]
         if None not in answers:  # the checks show why it was not called
             was, now = (_text(answer, name) for answer in answers)
-            yield Difference(_AREA, name, SAME if was == now else CHANGED, was, now)
+            is_worse = name == "KVM_CREATE_VM" and was in HELD_ERRORS and _is_another_refusal(answers[1])
+            rating = SAME if was == now else WORSE if is_worse else CHANGED
+            yield Difference(_AREA, name, rating, was, now, _HELD_NOTE if is_worse else "")
     extensions: list[dict[str, Answer]] = [answer["KVM_CHECK_EXTENSION"] for answer in ioctls]
     if bool(extensions[0]) != bool(extensions[1]):
         was, now = ("called" if answers else "not called" for answers in extensions)
@@ -134,6 +138,12 @@ def _answers(old: Side, new: Side) -> Iterator[Difference]:
     for name in sorted({*extensions[0], *extensions[1]}):
         if name != "KVM_CAP_NR_VCPUS" or same_count:  # its answer is the number of CPUs
             yield _extension(name, extensions[0].get(name), extensions[1].get(name))
+
+
+def _is_another_refusal(answer: Answer) -> bool:
+    """Whether it is an error that user space does not expect where another owner has SVM."""
+    error = error_of(answer)
+    return error is not None and error not in HELD_ERRORS and not is_own_error("KVM_CREATE_VM", error)
 
 
 def _extension(name: str, was: Answer, now: Answer) -> Difference:

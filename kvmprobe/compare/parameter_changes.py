@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.compare.device_changes import device
 from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, SAME, Difference, Side
 from kvmprobe.model.values import error_of
 
@@ -20,8 +21,9 @@ _BOOLEANS = {"1": "Y", "0": "N"}  # the type of a parameter may change between k
 
 
 def parameters(old: Side, new: Side) -> Iterator[Difference]:
-    """Lockdown, the state of each module, and each parameter of a module that both reports have."""
+    """Lockdown, the node /dev/kvm, the state of each module, and each parameter of a module that both reports have."""
     yield _difference("lockdown", old.evidence["kernel"]["lockdown"], new.evidence["kernel"]["lockdown"])
+    yield from device(old, new)
     known = [side.evidence["modules"] for side in (old, new)]
     if None in known:
         if known[0] is not known[1]:

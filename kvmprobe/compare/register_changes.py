@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, SAME, Difference, Side, rate_numbers
+from kvmprobe.judge.register_faults import register_faults
+from kvmprobe.judge.svme_unowned import left_by_failed_create
 from kvmprobe.model.cpu_lists import fold, format_cpulist
 from kvmprobe.model.registers import EFER, SEV_STATUS, SNAPSHOT_REGISTERS, VM_CR, VM_HSAVE_PA, Register
 from kvmprobe.model.values import SNAPSHOT_PHASES, error_of
 
 _AREA = "registers"
-OWN_PAGE, SHARED_PAGE = "a page each", "a shared page"
+OWN_PAGE, SHARED_PAGE, NO_PAGE = "a page each", "a shared page", "no address of a page"
 
 
 def registers(old: Side, new: Side) -> Iterator[Difference]:
@@ -57,14 +59,17 @@ def _values(side: Side, register: Register, phases: Sequence[str]) -> dict[int, 
 
 
 def page_texts(values: dict[int, str]) -> dict[int, str]:
-    """OWN_PAGE or SHARED_PAGE in place of each address; "0x0" and errors stay."""
+    """OWN_PAGE, SHARED_PAGE or NO_PAGE in place of each address; "0x0" and errors stay."""
     number: dict[str, int] = {}
     for value in values.values():
         number[value] = number.get(value, 0) + 1
-    return {
-        cpu: value if not value.startswith("0x") or value == "0x0" else OWN_PAGE if number[value] == 1 else SHARED_PAGE
-        for cpu, value in values.items()
-    }
+    return {cpu: _page_text(value, number[value]) for cpu, value in values.items()}
+
+
+def _page_text(value: str, number: int) -> str:
+    if not value.startswith("0x") or value == "0x0":
+        return value
+    return NO_PAGE if not value.endswith("000") else OWN_PAGE if number == 1 else SHARED_PAGE
 
 
 def _text(values: dict[int, tuple[str, ...]]) -> str:
@@ -92,13 +97,15 @@ def _bits(side: Side, register: Register, phases: Sequence[str]) -> dict[str, li
 
 def _faults(side: Side, register: Register, phases: Sequence[str]) -> int:
     """How many CPUs have a value that is wrong with every kernel. SVME without a VM depends on the kernel."""
+    bad = set(register_faults(side.facts).get(register.name, ()))
+    if register is EFER and side.facts.vm_created:
+        bad.update(cpu for cpu, value in side.facts.svme("created").items() if value is False)
     if register is EFER:
-        svme = side.facts.svme("created").values() if side.facts.vm_created else ()
-        return sum(value is False for value in svme)
+        bad.update(left_by_failed_create(side.facts))
     if register is VM_CR:
-        values = side.facts.register(phases[0], VM_CR.name).values()
-        return sum(VM_CR.bit(value or 0, "SVMDIS") for value in values)
-    return sum(SHARED_PAGE in values for values in _values(side, register, phases).values())
+        values = side.facts.register(phases[0], VM_CR.name)
+        bad.update(cpu for cpu, value in values.items() if VM_CR.bit(value or 0, "SVMDIS"))
+    return len(bad)
 
 
 def _sev_status(old: Side, new: Side) -> Iterator[Difference]:

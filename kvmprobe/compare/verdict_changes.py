@@ -14,6 +14,7 @@ from kvmprobe.compare.difference import (
     Side,
     without_run_data,
 )
+from kvmprobe.judge.causes.svm_owner import OVERRUN
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.model.verdict_status import BEST_FIRST, GOOD
@@ -24,16 +25,23 @@ _NOT_APPLIED = "not applied"  # the status of a check that a report does not hav
 
 def verdict(old: Side, new: Side) -> Iterator[Difference]:
     """The verdict: status and reason."""
-    was, now = (f"{side.verdict['status']} {side.verdict['reason']}" for side in (old, new))
+    was, now = (_text(side) for side in (old, new))
     if was == now:
         yield Difference("verdict", "verdict", SAME, was, now)
         return
     before, after = old.verdict["status"], new.verdict["status"]
     rating = CHANGED if before == after else _rate(BEST_FIRST, GOOD, before, after)
+    if rating == CHANGED and new.verdict["cause"] == OVERRUN.name:
+        rating = WORSE  # KVM no longer refuses to use what belongs to another owner
     note = "" if after == "confirmed" else without_run_data(new.verdict["summary"])
     if rating == NOT_COMPARABLE:
         note = f"better or worse is unknown: {note}"
     yield Difference("verdict", "verdict", rating, was, now, note)
+
+
+def _text(side: Side) -> str:
+    cause = f" ({OVERRUN.name})" if side.verdict["cause"] == OVERRUN.name else ""
+    return f"{side.verdict['status']} {side.verdict['reason']}{cause}"
 
 
 def checks(old: Side, new: Side) -> Iterator[Difference]:
@@ -75,6 +83,6 @@ def _rate(best_first: Sequence[str], good: Sequence[str], before: str, after: st
 
 
 def _decider(side: Side) -> str | None:
-    """The id of the check that decided the verdict: the summary is its message."""
-    summary = side.verdict["summary"]
-    return next((name for name, check in side.checks.items() if check["message"] == summary), None)
+    """The id of the check that decided the verdict: the summary begins with its message."""
+    summary = f"{side.verdict['summary']}; "
+    return next((name for name, check in side.checks.items() if summary.startswith(f"{check['message']}; ")), None)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import kvm
-from kvmprobe.host.kvm_structures import kvm_regs
+from kvmprobe.host.kvm_structures import kvm_regs, kvm_run
 from kvmprobe.host.pin_watcher import STARVED_S, TICK_S, PinWatcher
 from kvmprobe.model.values import failure
 
@@ -40,6 +40,10 @@ RUN_DEADLINE_S = 10.0
 ALL_DEADLINE_S = 60.0
 
 BUSY = f"the CPU is busy with real-time work: this process could not run there for {STARVED_S:.0f} s"
+
+
+class WrongAnswer(Exception):
+    """KVM answered what it must not: in one line."""
 
 
 class GuestAlarm:
@@ -92,6 +96,8 @@ def run_on_cpus(
             ]
     except OSError as error:  # The guest could not be set up.
         return [_result(cpu, "failed", error.filename, failure(error)["error"]) for cpu in cpus]
+    except WrongAnswer as wrong:
+        return [_result(cpu, "failed", wrong) for cpu in cpus]
     finally:
         watcher.unpin()
 
@@ -112,6 +118,8 @@ def _run_pinned(guest: _Guest, cpu: int) -> GuestRun:
         result = guest.run(cpu)
     except OSError as error:
         result = _result(cpu, "failed", error.filename, failure(error)["error"])
+    except WrongAnswer as wrong:
+        result = _result(cpu, "failed", wrong)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if guest.watcher.was_freed():  # The guest ran elsewhere, if it did.
@@ -130,7 +138,10 @@ class _Guest:
             self._memory[: len(CODE)] = CODE
             vm.set_tss_addr(_TSS_ADDRESS)
             vm.set_memory(self._memory, _ADDRESS)
-            self._vcpu = vm.create_vcpu(device.vcpu_mmap_size())
+            size = device.vcpu_mmap_size()
+            if size < kvm.LEAST_MMAP_SIZE:
+                raise WrongAnswer(f"KVM_GET_VCPU_MMAP_SIZE = {size}, less than {kvm.LEAST_MMAP_SIZE}")
+            self._vcpu = vm.create_vcpu(size)
         except BaseException:
             kvm.unmap_memory(self._memory)
             raise
@@ -143,9 +154,9 @@ class _Guest:
         kvm.unmap_memory(self._memory)
 
     def run(self, cpu: int) -> GuestRun:
-        """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError."""
+        """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError, WrongAnswer."""
         operand = cpu & 0xFF
-        expected = (operand + _FACTOR * (operand ^ 0x5A)) & 0xFF
+        expected = registers_after(operand)["rax"]
         sregs = self._vcpu.get_sregs()
         sregs.cs.base = sregs.cs.selector = 0
         self._vcpu.set_sregs(sregs)
@@ -167,9 +178,59 @@ class _Guest:
                 continue
             if run.exit_reason == kvm.KVM_EXIT_HLT:
                 break
-            if run.exit_reason != kvm.KVM_EXIT_IO or run.io.port != PORT or len(output) > 1:
+            if run.exit_reason != kvm.KVM_EXIT_IO or len(output) > 1:
                 return _result(cpu, "failed", f"KVM_RUN: unexpected exit {kvm.exit_name(run.exit_reason)}")
-            output.append(self._vcpu.io_byte(run))
+            output.append(self._written_byte(run))
         if output != [expected]:
             return _result(cpu, "wrong", f"wrote {output} instead of [{expected}]")
+        differing = differing_registers(self._vcpu.get_regs(), registers_after(operand))
+        if differing:
+            return _result(cpu, "wrong", f"after HLT {differing}")
         return _result(cpu, "ok", f"wrote {expected} and halted")
+
+    def _written_byte(self, run: kvm_run) -> int:
+        """The byte of KVM_EXIT_IO. Raises WrongAnswer where kvm_run describes another access than the guest's."""
+        found = {name: getattr(run.io, name) for name in _ACCESS}
+        if found != _ACCESS:
+            texts = (f"{name} = {value:#x}" for name, value in found.items() if value != _ACCESS[name])
+            raise WrongAnswer(f"KVM_EXIT_IO: {', '.join(texts)}")
+        try:
+            return self._vcpu.io_byte(run)
+        except IndexError:
+            raise WrongAnswer(f"KVM_EXIT_IO: data_offset = {run.io.data_offset:#x} is outside of its page") from None
+
+
+# The guest's access to its port, as kvm_run.io has it.
+_ACCESS = {"direction": kvm.KVM_EXIT_IO_OUT, "size": 1, "port": PORT, "count": 1}
+
+
+def registers_after(operand: int) -> dict[str, int]:
+    """The general registers, RIP and RFLAGS after the guest's HLT, by the kernel's name (struct kvm_regs)."""
+    al, bl = operand, operand ^ 0x5A
+    flags = 0
+    for _ in range(_FACTOR):
+        al, flags = _add(al, bl)
+    registers = {name: 0 for name, _ in kvm_regs._fields_}  # type: ignore[misc]
+    registers.update(rax=al, rbx=bl, rdx=PORT, rip=_ADDRESS + len(CODE), rflags=flags | 2)  # Bit 1 is always 1.
+    return registers
+
+
+def _add(one: int, other: int) -> tuple[int, int]:
+    """ADD of two bytes: the sum, and the bits that it sets in RFLAGS (AMD APM volume 3, ADD)."""
+    total = one + other
+    result = total & 0xFF
+    flags = {
+        0: total > 0xFF,  # CF
+        2: bin(result).count("1") % 2 == 0,  # PF
+        4: (one & 0xF) + (other & 0xF) > 0xF,  # AF
+        6: result == 0,  # ZF
+        7: result > 0x7F,  # SF
+        11: (one ^ result) & (other ^ result) & 0x80 != 0,  # OF
+    }
+    return result, sum(1 << bit for bit, is_set in flags.items() if is_set)
+
+
+def differing_registers(found: kvm_regs, expected: dict[str, int]) -> str:
+    """The registers that differ, for people: "rip = 0x100a instead of 0x1009"; "" for none."""
+    values = ((name, getattr(found, name), value) for name, value in expected.items())
+    return ", ".join(f"{name} = {value:#x} instead of {wanted:#x}" for name, value, wanted in values if value != wanted)

@@ -47,6 +47,11 @@ EXITS = {
     "KVM_EXIT_INTR": 10,
     "KVM_EXIT_INTERNAL_ERROR": 17,
 }
+KVM_EXIT_IO_OUT = 1  # kvm_run_io.direction (linux/kvm.h)
+
+# kvm_run, then the page with the data of KVM_EXIT_IO: kvm_dev_ioctl() in virt/kvm/kvm_main.c.
+LEAST_MMAP_SIZE = 2 * mmap.PAGESIZE
+
 KVM_EXIT_IO = EXITS["KVM_EXIT_IO"]
 KVM_EXIT_HLT = EXITS["KVM_EXIT_HLT"]
 
@@ -76,6 +81,7 @@ REQUESTS = {
     "KVM_SET_USER_MEMORY_REGION": _IOW(0x46, kvm_userspace_memory_region),
     "KVM_SET_TSS_ADDR": _IO(0x47),
     "KVM_RUN": _IO(0x80),
+    "KVM_GET_REGS": _IOR(0x81, kvm_regs),
     "KVM_SET_REGS": _IOW(0x82, kvm_regs),
     "KVM_GET_SREGS": _IOR(0x83, kvm_sregs),
     "KVM_SET_SREGS": _IOW(0x84, kvm_sregs),
@@ -214,7 +220,7 @@ class Vm(_Descriptor):
         ioctl(self.fd, "KVM_SET_TSS_ADDR", address)
 
     def create_vcpu(self, mmap_size: int) -> Vcpu:
-        """KVM_CREATE_VCPU: create vCPU 0. `mmap_size`: see Kvm.vcpu_mmap_size()."""
+        """KVM_CREATE_VCPU: create vCPU 0. `mmap_size`: see Kvm.vcpu_mmap_size(), at least LEAST_MMAP_SIZE."""
         return Vcpu(ioctl(self.fd, "KVM_CREATE_VCPU"), mmap_size)
 
 
@@ -245,6 +251,12 @@ class Vcpu(_Descriptor):
         """KVM_SET_SREGS: set the special registers."""
         ioctl(self.fd, "KVM_SET_SREGS", ctypes.addressof(sregs))
 
+    def get_regs(self) -> kvm_regs:
+        """KVM_GET_REGS: return the general registers, RIP and RFLAGS."""
+        regs = kvm_regs()
+        ioctl(self.fd, "KVM_GET_REGS", ctypes.addressof(regs))
+        return regs
+
     def set_regs(self, regs: kvm_regs) -> None:
         """KVM_SET_REGS: set the general registers, RIP and RFLAGS."""
         ioctl(self.fd, "KVM_SET_REGS", ctypes.addressof(regs))
@@ -258,6 +270,12 @@ class Vcpu(_Descriptor):
         return kvm_run.from_buffer_copy(self._run)
 
     def io_byte(self, run: kvm_run) -> int:
-        """Return the byte that the guest wrote to a port (KVM_EXIT_IO)."""
+        """Return the byte that the guest wrote to a port (KVM_EXIT_IO). Raises IndexError for another page's offset.
+
+        x86 has the data in the second page: KVM_PIO_PAGE_OFFSET in arch/x86/include/asm/kvm_host.h. The kernel backs
+        no page that it does not name (kvm_vcpu_fault() in virt/kvm/kvm_main.c), and reading one ends the process.
+        """
         offset: int = run.io.data_offset
+        if not ctypes.sizeof(kvm_run) <= offset < LEAST_MMAP_SIZE:
+            raise IndexError(offset)
         return self._run[offset]

@@ -9,7 +9,7 @@ import errno
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.sysroot import Sysroot
-from kvmprobe.model.values import OTHER_OWNERS
+from kvmprobe.model.values import OTHER_OWNERS, as_count
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Module
@@ -39,13 +39,12 @@ def read_modules(root: Sysroot) -> dict[str, Module] | None:
 
 def _read_module(root: Sysroot, name: str) -> Module:
     folder = f"/sys/module/{name}"
-    refcount = root.read_text_or_none(f"{folder}/refcnt") or ""
     names = root.list_folder(f"{folder}/parameters") if name in _WITH_PARAMETERS else []
     parameters = {parameter: root.read_value(f"{folder}/parameters/{parameter}") for parameter in names}
     module: Module = {
         # Only loadable modules have initstate and refcnt.
         "state": root.read_text_or_none(f"{folder}/initstate") or "builtin",
-        "refcount": int(refcount) if refcount.isascii() and refcount.isdigit() else None,
+        "refcount": as_count(root.read_text_or_none(f"{folder}/refcnt") or ""),
         "holders": root.list_folder(f"{folder}/holders"),
         "parameters": {key: value for key, value in parameters.items() if value is not None},
         "taint": root.read_value(f"{folder}/taint"),

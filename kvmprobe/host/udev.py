@@ -10,6 +10,7 @@ import os
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.processes import process_name
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.model.values import as_count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -24,6 +25,7 @@ _USUAL_NODE = "/dev/kvm"
 # How many uevents are read at once. Other processes may create VMs faster than their uevents can be read; the verdict
 # needs to know only that there were some.
 MOST_EVENTS = 100
+_U64 = (1 << 64) - 1  # the kernel counts VMs in unsigned long long
 _MESSAGE_BYTES = 8192
 # The default (net.core.rmem_default) has room for some 150 messages, which a coldplug sends in a moment.
 _RECEIVE_BUFFER_BYTES = 16 << 20
@@ -152,17 +154,13 @@ class Udev:
 def _uevent(root: Sysroot, properties: Any, phase: str, own_pids: Collection[int]) -> Uevent:
     """One uevent from its properties: kvm_uevent_notify_change() in virt/kvm/kvm_main.c."""
 
-    def number(name: str) -> int | None:
-        value = properties.get(name, "")
-        return int(value) if value.isascii() and value.isdigit() else None
-
-    pid = number("PID")
+    pid = as_count(properties.get("PID", ""))
     return {
         "event": str(properties["EVENT"]),
         "pid": pid,
         "comm": None if pid is None else process_name(root, pid),
         "ours": pid == os.getpid() or pid in own_pids,
-        "count": number("COUNT"),
-        "created": number("CREATED"),
+        "count": as_count(properties.get("COUNT", ""), _U64),
+        "created": as_count(properties.get("CREATED", ""), _U64),
         "phase": phase,
     }

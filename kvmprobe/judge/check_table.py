@@ -13,10 +13,12 @@ from kvmprobe.judge.checks.firmware import firmware
 from kvmprobe.judge.checks.guest_runs import guest_runs
 from kvmprobe.judge.checks.kvm_amd_module import kvm_amd_module
 from kvmprobe.judge.checks.kvm_device import kvm_device, was_tried
+from kvmprobe.judge.checks.register_values import has_faults, register_values
 from kvmprobe.judge.checks.sev_guest import sev_guest
 from kvmprobe.judge.checks.svm_bit import svm_bit
-from kvmprobe.judge.checks.svme_released import svme_released
+from kvmprobe.judge.checks.svme_released import is_left_set, svme_released
 from kvmprobe.judge.checks.svme_set import svme_set
+from kvmprobe.judge.checks.uevents_heard import uevents_heard
 from kvmprobe.judge.checks.vendor import vendor
 
 if TYPE_CHECKING:
@@ -81,8 +83,12 @@ CHECKS = (
     Check("api-version", "kvm-device", "API version", _IOCTL, api_version, "kvm-device"),
     Check("create-vm", "kvm-device", "KVM_CREATE_VM", _IOCTL, create_vm, "api-version"),
     Check("svme", "create-vm", "SVME set", _ENABLE, svme_set, "create-vm", about_svm=True),
+    Check(
+        "registers", "create-vm", "registers kept", _ENABLE, register_values, "create-vm", has_faults, about_svm=True
+    ),
+    Check("uevents", "create-vm", "KVM's uevents", ("kvm_uevent_notify_change",), uevents_heard, "create-vm"),
     Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
-    Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", about_svm=True),
+    Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", is_left_set, about_svm=True),
     Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),
     Check("watched", None, "watched command", ("ptrace",), _watched_command, applies=_is_watched),
 )

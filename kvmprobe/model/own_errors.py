@@ -29,6 +29,7 @@ OWN_ERRORS = {
     "KVM_GET_SREGS": _EVERY_CALL,
     "KVM_SET_SREGS": _EVERY_CALL,  # EINVAL: KVM refuses the values.
     "KVM_SET_REGS": _EVERY_CALL,
+    "KVM_GET_REGS": _EVERY_CALL,
     "KVM_RUN": _EVERY_CALL,  # EFAULT, EIO, EINVAL: the guest could not be entered.
     "sched_setaffinity": (*_EVERY_CALL, "EINVAL", "ESRCH"),  # EINVAL: no CPU of the list is online and in the cpuset.
 }

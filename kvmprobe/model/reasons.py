@@ -162,7 +162,8 @@ _TABLE = (
     Reason(
         "svm-held-by-another-owner",
         "failed",
-        "EFER.SVME is 1 on some CPU although KVM has not set it, so KVM_CREATE_VM or loading kvm_amd fails.",
+        "EFER.SVME is 1 on some CPU although KVM has not set it, so KVM_CREATE_VM or loading kvm_amd fails; or it "
+        "succeeded, and KVM cleared what another owner had set.",
         "svm_hardware_enable() returns EBUSY where it finds SVME set (arch/x86/kvm/svm/svm.c). Before 6.12 "
         "KVM_CREATE_VM then fails with EBUSY. Since 6.12 loading kvm_amd fails with EIO, or, with "
         "kvm.enable_virt_at_load=0, KVM_CREATE_VM does.",
@@ -200,10 +201,10 @@ _TABLE = (
     Reason(
         "register-corrupted",
         "failed",
-        "While SVME was 1, VM_HSAVE_PA was zero, not aligned or the same on two CPUs; or a bit of EFER other than SVME "
-        "changed; or VM_CR changed.",
+        "While SVME was 1, VM_HSAVE_PA was zero, not aligned or the same on two CPUs; or it was not zero after the "
+        "last VM or without kvm_amd; or a bit of EFER other than SVME changed; or VM_CR changed.",
         "svm_hardware_enable() sets only EFER.SVME and gives each CPU its own page in VM_HSAVE_PA (AMD APM volume 2, "
-        "15.30.4); KVM does not write VM_CR.",
+        "15.30.4). svm_hardware_disable() writes 0 to VM_HSAVE_PA. KVM does not write VM_CR.",
         _NO_LOG,
         f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
@@ -222,15 +223,15 @@ _TABLE = (
         "failed",
         "EFER.SVME is 1, and the guest did not run to its end with the right answer.",
         "KVM_RUN calls svm_vcpu_run(), which executes VMRUN (arch/x86/kvm/svm/svm.c). The guest adds two numbers, "
-        "writes a byte to a port and halts.",
+        "writes a byte to a port and halts. The access to the port and all registers after HLT are checked.",
         "The lines of kvm_amd at that time, such as a failed VMRUN.",
         f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
     Reason(
         "observers-disagree",
         "failed",
-        "Independent observers (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other. Only "
-        "trace, watch and soak have more than one.",
+        "Independent observers (the kernel's trace, ptrace, the registers, KVM's uevents) contradict each other. Every "
+        "command has KVM's uevents, where pyudev is there; only trace and watch have more.",
         "KVM writes EFER with WRMSR, which the event msr:write_msr shows, and the register then reads as it was "
         "written. The observers differ where something else writes EFER, or where a hypervisor outside answers reads "
         "with other values.",
@@ -274,6 +275,14 @@ _TABLE = (
         _NO_LOG,
         "Run `kvmprobe` where it may use every online CPU: cpusets and `taskset` limit that (Cpus_allowed_list in "
         "/proc/self/status).",
+    ),
+    Reason(
+        "soak-step-not-done",
+        "inconclusive",
+        "`kvmprobe soak` was to do a step (--reload, --hotplug, --kill), and could not do it once.",
+        "rmmod refuses a module with references, and a CPU may refuse to go offline; the report names the answer.",
+        _NO_LOG,
+        "Remove the obstacle that the report names, such as a process that uses kvm_amd, or omit the step.",
     ),
     Reason(
         "svme-owner-unknown",

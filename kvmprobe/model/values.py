@@ -30,6 +30,8 @@ GUEST_RAN_EXITS = ("KVM_EXIT_IO", "KVM_EXIT_HYPERCALL", "KVM_EXIT_HLT", "KVM_EXI
 OTHER_OWNERS = ("vboxdrv", "vmmon")
 
 
+_LONGEST_COUNT = 20  # digits of 2^64 - 1
+
 # Of two names for one code Python's errno.errorcode has the other one, not that of the kernel's headers.
 _LINUX_NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK"}
 
@@ -52,6 +54,16 @@ def as_int(value: object) -> int | None:
         except ValueError:
             return None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def as_count(text: str, most: int = (1 << 53) - 1) -> int | None:
+    """The number in decimal digits that the kernel shows; None for anything else, and above `most`.
+
+    Without another limit `most` is what every reader of JSON can hold exactly, and report.schema.json allows.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_COUNT):
+        return None
+    return int(text) if int(text) <= most else None
 
 
 def is_failure(value: object) -> TypeIs[Failure]:

@@ -12,7 +12,7 @@ from kvmprobe.judge import judge
 from tests.helpers.compared_reports import CONFIRMED, FAILED, changes, differences
 from tests.helpers.judged_variants import VARIANTS
 from tests.helpers.recorded_evidence import EVIDENCE, recorded
-from tests.helpers.variants import affinity_refused, guest_result
+from tests.helpers.variants import affinity_refused, guest_result, set_register
 
 INCONCLUSIVE, NOT_APPLICABLE = "matrix/bookworm/ordinary-user", "hosts/kvm-pvm-without-svm"
 
@@ -87,3 +87,38 @@ def test_a_warning_counts_as_a_pass() -> None:
     assert (CHANGED, "checks", "guest", "pass", "warn") in changes(recorded(CONFIRMED), warned)
     assert (WORSE, "checks", "guest", "warn", "fail") in changes(warned, failed)
     assert (BETTER, "checks", "guest", "fail", "warn") in changes(failed, warned)
+
+
+def test_a_kernel_that_overruns_another_owner_is_worse_than_one_that_refuses() -> None:
+    overrun = recorded(CONFIRMED)
+    set_register(overrun, "before", "EFER", "0x1d01", ("1",))
+    found = differences(recorded("matrix/bookworm/held-second"), overrun)
+    assert not [one for one in found if one.rating == BETTER]
+    (verdict,) = (one for one in found if one.area == "verdict")
+    assert (verdict.rating, verdict.now) == (WORSE, "failed svm-held-by-another-owner (kvm-overran-owner)")
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "rating"),
+    [
+        ("EBUSY", "EINVAL", WORSE),
+        ("EIO", "ENODEV", WORSE),
+        ("EBUSY", "EIO", CHANGED),
+        ("EINVAL", "EBUSY", CHANGED),
+        ("EINVAL", "ENODEV", CHANGED),
+        ("EBUSY", "EMFILE", CHANGED),
+    ],
+)
+def test_the_errno_of_a_refused_vm_is_part_of_the_abi(was: str, now: str, rating: str) -> None:
+    old, new = recorded("matrix/bookworm/held-second"), recorded("matrix/bookworm/held-second")
+    for evidence, error in ((old, was), (new, now)):
+        evidence["ioctls"]["KVM_CREATE_VM"] = {"error": error}
+    (found,) = (one for one in differences(old, new) if one.subject == "KVM_CREATE_VM")
+    assert (found.rating, found.was, found.now) == (rating, was, now)
+
+
+def test_svme_that_a_failed_kvm_create_vm_leaves_set_is_worse() -> None:
+    old, new = recorded("matrix/bookworm/held-second"), recorded("matrix/bookworm/held-second")
+    set_register(new, "closed", "EFER", "0x1d01")
+    (found,) = (one for one in differences(old, new) if one.subject == "EFER")
+    assert found.rating == WORSE

@@ -37,6 +37,11 @@ def slower(factor: int) -> Any:
     return change
 
 
+_CPUS_DIFFER = (CHANGED, "checks", "cpus-agree", "pass", "warn")
+CORRUPTED = {
+    (WORSE, "verdict", "verdict", "confirmed svme-set-by-create-vm", "failed register-corrupted"),
+    (WORSE, "checks", "registers", "pass", "fail"),
+}
 EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
 
 
@@ -45,13 +50,37 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
     [
         (
             registers("created", "VM_HSAVE_PA", "0x7000", "0x7000"),
-            {(WORSE, "registers", "VM_HSAVE_PA", "0x0 -> a page each -> 0x0", "0x0 -> a shared page -> 0x0")},
+            {
+                *CORRUPTED,
+                (WORSE, "registers", "VM_HSAVE_PA", "0x0 -> a page each -> 0x0", "0x0 -> a shared page -> 0x0"),
+            },
+        ),
+        (
+            registers("created", "VM_HSAVE_PA", "0x7000", "0x8010"),
+            {
+                *CORRUPTED,
+                (
+                    WORSE,
+                    "registers",
+                    "VM_HSAVE_PA",
+                    "0x0 -> a page each -> 0x0",
+                    "0x0 -> a page each -> 0x0 on cpu0, 0x0 -> no address of a page -> 0x0 on cpu1",
+                ),
+            },
+        ),
+        (
+            registers("closed", "VM_HSAVE_PA", "0x7000", "0x8000"),
+            {
+                *CORRUPTED,
+                (WORSE, "registers", "VM_HSAVE_PA", "0x0 -> a page each -> 0x0", "0x0 -> a page each -> a page each"),
+            },
         ),
         (
             registers("before", "EFER", "0xd01", {"error": "EIO"}),
             {
                 (WORSE, "verdict", "verdict", "confirmed svme-set-by-create-vm", "inconclusive msr-unreadable"),
                 (WORSE, "checks", "svme", "pass", "unknown"),
+                (WORSE, "checks", "registers", "pass", "unknown"),
                 (CHANGED, "checks", "release", "pass", "skip"),
                 (
                     NOT_COMPARABLE,
@@ -62,6 +91,26 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
                 ),
             },
         ),
+        (
+            registers("created", "EFER", "0x1d01", "0x5d01"),
+            {
+                *CORRUPTED,
+                (
+                    WORSE,
+                    "registers",
+                    "EFER",
+                    "0xd01 -> 0x1d01 -> 0xd01",
+                    "0xd01 -> 0x1d01 -> 0xd01 on cpu0, 0xd01 -> 0x5d01 -> 0xd01 on cpu1",
+                ),
+            },
+        ),
+        (
+            registers("closed", "VM_CR", "0x0", "0x8"),
+            {
+                *CORRUPTED,
+                (WORSE, "registers", "VM_CR", "0x0 throughout", "0x0 throughout on cpu0, 0x0 -> 0x0 -> 0x8 on cpu1"),
+            },
+        ),
         (at(*EXTENSIONS, "KVM_CAP_NESTED_STATE", value=0), {(WORSE, "features", "KVM_CAP_NESTED_STATE", "4224", "0")}),
         (at(*EXTENSIONS, "KVM_CAP_MAX_VCPUS", value=288), {(CHANGED, "features", "KVM_CAP_MAX_VCPUS", "1024", "288")}),
         (
@@ -70,16 +119,23 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
         ),
         (
             at("cpus", "cpuinfo", "1", "microcode", value="0x2"),
-            set(),  # that of the first CPU is compared; CPUs that differ have a check of their own
+            {_CPUS_DIFFER},  # that of the first CPU is compared; CPUs that differ have a check of their own
         ),
         (
             at("cpus", "cpuinfo", "0", "microcode", value="0x2"),
-            {(CHANGED, "features", "microcode", "0x1000065", "0x2")},
+            {_CPUS_DIFFER, (CHANGED, "features", "microcode", "0x1000065", "0x2")},
         ),
         (
             at("cpus", "cpuinfo", "1", "flags", value=["hypervisor", "svm"]),
             {(WORSE, "features", "/proc/cpuinfo npt", "yes", "on cpu0 only")},
         ),
+        (at("device", "number", value="10:58"), {(WORSE, "parameters", "/dev/kvm number", "10:232", "10:58")}),
+        (at("device", "number", value=None), set()),
+        (at("device", "mode", value="0666"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0666")}),
+        (at("device", "mode", value="0604"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0604")}),
+        (at("device", "mode", value="0660"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "0660")}),
+        (at("device", "mode", value="rw"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "rw")}),
+        (at("device", "mode", value=None), set()),
         (at("kernel", "lockdown", value="integrity"), {(CHANGED, "parameters", "lockdown", "none", "integrity")}),
         (at("modules", "kvm_amd", "parameters", "nested", value="Y"), set()),
         (

@@ -30,6 +30,7 @@ from tests.helpers.variants import (
     held_at_create,
     held_at_load,
     no_kvm_amd,
+    register,
 )
 
 CAUSED_ACCESS: Caused = (
@@ -70,6 +71,13 @@ CAUSED_ACCESS: Caused = (
         all_of(held_at_load, surroundings(bootloader_type="208")),
         "svm-held-by-another-owner",
         ("kexec", "`systemctl reboot`.*`modprobe kvm_amd`"),
+    ),
+    (
+        "kvm-overran-owner",
+        BASE,
+        register("before", "EFER", "0x1d01", "1"),
+        "svm-held-by-another-owner",
+        ("`lsmod`", "EBUSY"),
     ),
     ("svm-owner-not-found", BASE, held_at_create, "svm-held-by-another-owner", ("`systemctl reboot`",)),
     (

@@ -84,6 +84,7 @@ def count_other_vm(evidence: Evidence) -> None:
     """COUNT of our uevents is one higher: another VM is alive."""
     for event in evidence["uevents"]["events"]:
         event["count"] += 1
+        event["created"] += 1
 
 
 def in_a_container(evidence: Evidence) -> None:

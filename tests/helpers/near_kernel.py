@@ -15,7 +15,7 @@ from tests.helpers.cause_changes import (
     surroundings,
     svm_through_kvm,
 )
-from tests.helpers.evidence_changes import at_load, everywhere, leaf_unread, log, no_flag, without_flags
+from tests.helpers.evidence_changes import at_load, everywhere, leaf_unread, log, no_flag, no_uevents, without_flags
 from tests.helpers.near_changes import (
     OTHER_VENDOR,
     UNKNOWN,
@@ -316,7 +316,11 @@ OWNER: Near = (
     *near(
         AT_LOAD,
         "svme-owner-unknown",
-        ("kvm without users", all_of(svm_through_kvm, lambda e: e["modules"]["kvm"].update(refcount=1)), None),
+        (
+            "kvm without users",
+            all_of(svm_through_kvm, lambda e: e["modules"]["kvm"].update(refcount=1), no_uevents),
+            None,
+        ),
         (
             "kvm built in",
             all_of(svm_through_kvm, lambda e: e["modules"]["kvm"].update(state="builtin", refcount=None, holders=[])),

@@ -58,6 +58,7 @@ def created_before_ours(evidence: Evidence) -> None:
     events = evidence["uevents"]["events"]
     for event in events:
         event["count"] += 1
+        event["created"] += 1
     events.insert(0, {**events[0], "pid": 4711, "comm": "qemu", "ours": False, "count": 1})
 
 
@@ -69,17 +70,17 @@ WHO_SET_SVME: tuple[Variant, ...] = (
     ("SVME before on cpu0, another VM", BASE, each(register("before", "EFER", SET, "0"), count_other_vm), "interfered"),
     ("SVME before on cpu1, another VM", BASE, each(_CPU1_WAS_SET, users("qemu")), "interfered"),
     ("SVME before on cpu1, kvm_amd in use", BASE, each(_CPU1_WAS_SET, kvm_amd(refcount=1)), "interfered"),
-    ("SVME before on cpu0, nobody", BASE, register("before", "EFER", SET, "0"), "svme-owner-unknown"),
+    ("SVME before on cpu0, nobody", BASE, register("before", "EFER", SET, "0"), "svm-held-by-another-owner"),
     ("SVME before on cpu0 at load", AT_LOAD, register("before", "EFER", CLEAR, "1"), "svme-owner-unknown"),
     (
         "another bit before on cpu1 at load",
         AT_LOAD,
         register("before", "EFER", "0x5d01", "1"),
-        "svme-set-at-module-load",
+        "register-corrupted",
     ),
     ("SVME 0 before at load", AT_LOAD, register("before", "EFER", CLEAR), "svme-set-by-create-vm"),
-    ("enable_virt_at_load=N", AT_LOAD, at_load("N"), "svme-owner-unknown"),
-    ("enable_virt_at_load=0", AT_LOAD, at_load("0"), "svme-owner-unknown"),
+    ("enable_virt_at_load=N", AT_LOAD, at_load("N"), "svme-not-cleared"),
+    ("enable_virt_at_load=0", AT_LOAD, at_load("0"), "svme-not-cleared"),
     ("enable_virt_at_load=1", AT_LOAD, at_load("1"), "svme-set-at-module-load"),
     ("enable_virt_at_load unread", AT_LOAD, at_load({"error": "EACCES"}), "svme-owner-unknown"),
     ("at load, kvm_amd not in /sys/module", AT_LOAD, without_module("kvm_amd"), "svme-owner-unknown"),
@@ -121,7 +122,7 @@ WHO_SET_SVME: tuple[Variant, ...] = (
     ("two snapshots, cpu1 in one of them", BASE, second_snapshot("created", None), "svme-set-by-create-vm"),
     ("CPUs at the end unknown", BASE, lambda e: e["cpus"].update(online_at_end=None), "svme-set-by-create-vm"),
     ("two equal snapshots", BASE, second_snapshot("created", SET), "svme-set-by-create-vm"),
-    ("EFER with another bit", BASE, register("created", "EFER", "0x5d01", "1"), "svme-set-by-create-vm"),
+    ("EFER with another bit", BASE, register("created", "EFER", "0x5d01", "1"), "register-corrupted"),
     ("SVME 0 on every CPU", BASE, register("created", "EFER", CLEAR), "svme-not-set"),
     ("SVME 0 on every CPU at load", AT_LOAD, everywhere("EFER", CLEAR), "svme-not-set"),
 )
@@ -177,7 +178,12 @@ RELEASED: tuple[Variant, ...] = (
     (
         "SVME 0 at the end, at load N",
         AT_LOAD,
-        each(at_load("N"), register("before", "EFER", CLEAR), register("closed", "EFER", CLEAR)),
+        each(
+            at_load("N"),
+            register("before", "EFER", CLEAR),
+            register("closed", "EFER", CLEAR),
+            register("closed", "VM_HSAVE_PA", "0x0"),
+        ),
         "svme-set-by-create-vm",
     ),
     ("cpu1 went, SVME stays on cpu0", BASE, each(cpu1_went, register("closed", "EFER", SET, "0")), "svme-not-cleared"),

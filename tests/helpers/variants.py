@@ -175,6 +175,7 @@ def another_vm(evidence: Evidence) -> None:
     set_everywhere(evidence, "EFER", "0x1d01")
     for event in evidence["uevents"]["events"]:
         event["count"] += 1
+        event["created"] += 1
 
 
 def another_vm_without_uevents(evidence: Evidence) -> None:
@@ -274,6 +275,7 @@ def came_before_ours(evidence: Evidence) -> None:
     """Between the snapshot and our KVM_CREATE_VM another process created its first VM."""
     for event in evidence["uevents"]["events"]:
         event["count"] += 1
+        event["created"] += 1
 
 
 def affinity_refused(evidence: Evidence) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import signal
 import sys
@@ -11,9 +12,14 @@ from typing import Any
 
 import pytest
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import guest, kvm
+from kvmprobe.host.kvm_structures import kvm_run
 from kvmprobe.model.errors import Interrupted
 from tests.helpers.own_processes import open_files
+
+if TYPE_CHECKING:
+    from kvmprobe.model.evidence import GuestRun
 
 pytestmark = pytest.mark.usefixtures("kvm_device")
 
@@ -23,6 +29,11 @@ _WRONG = bytes((0xBA, guest.PORT, 0x00, 0xB0, 0x01, 0xEE, 0xF4))  # Writes 1, wh
 _SILENT = bytes((0xF4,))  # hlt
 _CHATTY = bytes((0xBA, guest.PORT, 0x00, 0xEE, 0xEE, 0xEE, 0xF4))
 _OTHER_PORT = bytes((0xBA, guest.PORT + 1, 0x00, 0xEE, 0xF4))
+_TWO_BYTES = bytes((0xBA, guest.PORT, 0x00, 0xEF, 0xF4))  # out dx, ax
+_READS = bytes((0xBA, guest.PORT, 0x00, 0xEC, 0xF4))  # in al, dx
+_OTHER_RCX = bytes((*guest.CODE[:-1], 0x41, 0xF4))  # inc cx
+_OTHER_RSI = bytes((*guest.CODE[:-1], 0x4E, 0xF4))  # dec si
+_CARRY = bytes((*guest.CODE[:-1], 0xF9, 0xF4))  # stc
 
 
 @pytest.mark.parametrize(
@@ -47,6 +58,76 @@ def test_the_result_is_what_the_guest_did(code: bytes, result: str, monkeypatch:
     assert os.sched_getaffinity(0) == affinity
     assert signal.getsignal(signal.SIGALRM) == handler
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "result", "detail"),
+    [
+        (_OTHER_PORT, "failed", "KVM_EXIT_IO: port = 0xea"),
+        (_TWO_BYTES, "failed", "KVM_EXIT_IO: size = 0x2"),
+        (_READS, "failed", "KVM_EXIT_IO: direction = 0x0"),
+        (_OTHER_RCX, "wrong", "after HLT rcx = 0x1 instead of 0x0, rip = 0x100a instead of 0x1009"),
+        (_OTHER_RSI, "wrong", "after HLT rsi = 0xffff instead of 0x0, rip = 0x100a instead of 0x1009"),
+        (_CARRY, "wrong", "after HLT rip = 0x100a instead of 0x1009, rflags ="),
+    ],
+)
+def test_what_differs_in_the_access_or_in_a_register_is_named(
+    code: bytes, result: str, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = guest.registers_after
+    monkeypatch.setattr(guest, "registers_after", lambda operand: {**expected(operand), "rip": 0x1009})
+    monkeypatch.setattr(guest, "CODE", code)
+    (run,) = run_here()
+    assert run["result"] == result
+    assert (run["detail"] or "").startswith(detail)
+
+
+@pytest.mark.parametrize(("field", "value"), [("data_offset", 1 << 20), ("data_offset", 0), ("count", 2), ("size", 4)])
+def test_an_answer_of_the_kernel_is_no_index_before_it_is_checked(
+    field: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_run = kvm.Vcpu.run
+
+    def run(vcpu: kvm.Vcpu) -> kvm_run:
+        found = true_run(vcpu)
+        if found.exit_reason == kvm.KVM_EXIT_IO:
+            setattr(found.io, field, value)
+        return found
+
+    monkeypatch.setattr(kvm.Vcpu, "run", run)
+    (result,) = run_here()
+    assert result["result"] == "failed"
+    assert f"{field} = {value:#x}" in (result["detail"] or "")
+
+
+@pytest.mark.parametrize("size", [0, 1, mmap.PAGESIZE, 2 * mmap.PAGESIZE - 1])
+def test_a_mapping_without_the_page_of_the_data_is_refused(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvm.Kvm, "vcpu_mmap_size", lambda _: size)
+    (result,) = run_here()
+    assert result["result"] == "failed"
+    assert result["detail"] == f"KVM_GET_VCPU_MMAP_SIZE = {size}, less than {2 * mmap.PAGESIZE}"
+
+
+def run_here() -> list[GuestRun]:
+    """Run the guest on one CPU."""
+    cpu = min(os.sched_getaffinity(0))
+    with guest.GuestAlarm() as alarm, kvm.Kvm("/dev/kvm") as device, device.create_vm() as vm:
+        return guest.run_on_cpus(device, vm, [cpu], {cpu}, alarm)
+
+
+@pytest.mark.parametrize("operand", [*range(0, 256, 5), 255])
+def test_the_registers_after_hlt_are_those_of_the_instructions(operand: int) -> None:
+    """ADD seven times, by another way than the product's."""
+    bl = operand ^ 0x5A
+    before = (operand + 6 * bl) & 0xFF
+    al = (before + bl) & 0xFF
+    found = guest.registers_after(operand)
+    assert (found["rax"], found["rbx"], found["rcx"], found["rdx"]) == (al, bl, 0, guest.PORT)
+    signed = (before ^ 0x80) - 0x80 + (bl ^ 0x80) - 0x80
+    bits = (before + bl > 255, True, bin(al).count("1") % 2 == 0, before % 16 + bl % 16 > 15, not al, al > 127)
+    flags = dict(zip((0, 1, 2, 4, 6, 7), bits))
+    flags[11] = not -128 <= signed <= 127
+    assert found["rflags"] == sum(1 << bit for bit, is_set in flags.items() if is_set)
 
 
 def test_the_deadline_is_enforced_where_a_parent_blocked_sigalrm(monkeypatch: pytest.MonkeyPatch) -> None:

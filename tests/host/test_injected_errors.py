@@ -123,6 +123,10 @@ CASES += [
     ),
     ioctl_case(KVM_RUN, "KVM_RUN", "EINTR", guest_results, {"ok"}),
 ]
+# The guest's registers are read after its two exits.
+CASES += [
+    ioctl_case(KVM_RUN + 2, "KVM_GET_REGS", "EINVAL", first_guest_run, ("failed", "KVM_GET_REGS", "EINVAL")),
+]
 # Without its memory or its vCPU the guest runs on no CPU.
 CASES += [
     ioctl_case(CREATE_VM + number, name, error, guest_runs, {("failed", name, error)})

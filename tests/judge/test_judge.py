@@ -25,7 +25,7 @@ IDS = [variant[0] for variant in VARIANTS]
 SCHEMA = report_schema()
 
 # In the table, and given by no check yet.
-NOT_GIVEN = {"register-corrupted", "requirement-not-met"}
+NOT_GIVEN = {"requirement-not-met"}
 
 
 def evidence_of(base: str, change: Any) -> Any:
@@ -208,7 +208,7 @@ def test_checks_name_the_functions_of_the_kernel() -> None:
         **dict.fromkeys(("vendor", "extended-leaf", "svm-bit", "sev-guest"), ("has_svm", "__kvm_is_svm_supported")),
         "firmware": ("is_disabled", "__kvm_is_svm_supported"),
         "cpus-agree": ("each CPU", "svm_check_processor_compat"),
-        "svme": ("svm_hardware_enable", "svm_enable_virtualization_cpu"),
+        **dict.fromkeys(("svme", "registers"), ("svm_hardware_enable", "svm_enable_virtualization_cpu")),
         "release": ("svm_hardware_disable", "svm_disable_virtualization_cpu"),
     }
     same = {check.id: check.function for check in CHECKS if check.id not in renamed}
@@ -219,6 +219,7 @@ def test_checks_name_the_functions_of_the_kernel() -> None:
         "kvm-device": "kvm_init",
         "api-version": "kvm_dev_ioctl",
         "create-vm": "kvm_dev_ioctl",
+        "uevents": "kvm_uevent_notify_change",
         "guest": "svm_vcpu_run",
         "observers": "tracefs",
         "watched": "ptrace",

@@ -66,6 +66,17 @@ def veto(evidence: Any) -> str | None:
         return "SVME was not read as 1 on every CPU while the VM lived"
     if not before or any(before.get(cpu, {None}) & {None} for cpu in there & numbers(evidence["cpus"]["online"])):
         return "SVME was not read before the VM"
+    created_pages = [
+        registers["VM_HSAVE_PA"]
+        for one in snapshots
+        for registers in (one["cpus"].values() if one["phase"] == "created" else ())
+        if isinstance(registers["VM_HSAVE_PA"], str)
+    ]
+    several = [one for one in snapshots if one["phase"] == "created"][1:]
+    if any(not int(page, 16) or int(page, 16) & 4095 for page in created_pages if not several):
+        return "VM_HSAVE_PA was no page while the VM lived"
+    if len(set(created_pages)) < len(created_pages) and not several:
+        return "VM_HSAVE_PA was the same on two CPUs"
     results: dict[int, set[str]] = {}
     for run in evidence["guest"]:
         result = "refused" if run["result"] == "failed" and run["error"] in OWN_LIMITS else run["result"]
@@ -151,7 +162,7 @@ def test_the_oracle_vetoes_what_it_should() -> None:
         change(evidence)
         objections.add(veto(evidence))
         objections.add(usable_veto(evidence))
-    assert len(objections - {None}) == 11
+    assert len(objections - {None}) == 13
 
 
 def test_mutated_evidence_is_confirmed_by_its_registers(tmp_path: Path) -> None:

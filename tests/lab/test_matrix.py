@@ -38,9 +38,10 @@ NOT_IN_THE_LAB = {
     "vm-not-created",
     "msr-unreadable",
     "guest-not-run",
+    "soak-step-not-done",
     "svme-owner-unknown",
-    # no check gives these yet
     "register-corrupted",
+    # no check gives this yet
     "requirement-not-met",
 }
 

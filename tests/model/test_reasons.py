@@ -20,7 +20,9 @@ PROMISED = {
         "api-version svm-held-by-another-owner create-vm-failed svme-not-set svme-not-cleared register-corrupted "
         "cpus-disagree guest-failed observers-disagree requirement-not-met"
     ),
-    "inconclusive": ("kvm-not-permitted msr-unreadable vm-not-created guest-not-run svme-owner-unknown interfered"),
+    "inconclusive": (
+        "kvm-not-permitted msr-unreadable vm-not-created guest-not-run soak-step-not-done svme-owner-unknown interfered"
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import os
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak import open_msrs
-from kvmprobe.collect.soak.cycle import CycleFailed, reopen_and_read
+from kvmprobe.collect.soak.cycle import CycleFailed, check_registers, reopen_and_read
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.host import cpus
 from kvmprobe.host.revert_child import RevertChild
@@ -31,6 +31,7 @@ class CpuHotplug:
         self._root = root
         self._msrs = msrs
         self._reads_registers = msrs.readable
+        self._first = msrs.read() if msrs.readable else {}
         self._online = cpus.online_cpus(root)
         self._child: RevertChild | None = None
         self.limits: dict[int, str] = {}
@@ -91,8 +92,4 @@ class CpuHotplug:
         if clear:
             what = f"{event} while a VM was alive: EFER.SVME is 0 on {cpu_names(clear)}"
             raise CycleFailed(what, "svme-not-set")
-        areas = open_msrs.host_save_areas(raw)
-        without = [cpu for cpu, address in areas.items() if not address]
-        if without or len(set(areas.values())) < len(areas):
-            state = f"is 0 on {cpu_names(without)}" if without else "is the same on two CPUs"
-            raise CycleFailed(f"{event} while a VM was alive: VM_HSAVE_PA {state}", "svme-not-set")
+        check_registers(raw, self._first, f"when {event} while a VM was alive")

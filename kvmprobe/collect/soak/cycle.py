@@ -14,7 +14,7 @@ from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.host import guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
-from kvmprobe.model.cpu_lists import cpu_names
+from kvmprobe.model.cpu_lists import cpu_names, few_groups, group
 from kvmprobe.model.own_errors import is_own_error, was_refused
 from kvmprobe.model.values import HELD_ERRORS, failure
 
@@ -41,6 +41,17 @@ def reopen_and_read(msrs: OpenMsrs) -> RawRegisters:
         return msrs.read()
     except OSError as error:
         raise CycleFailed(f"the registers can no longer be read: {error.strerror}", "msr-unreadable") from error
+
+
+def check_registers(raw: RawRegisters, first: RawRegisters, when: str) -> None:
+    """Check what must be so in every state of SVME. Raises CycleFailed.
+
+    `first`: the registers that were read first. `when`: for people.
+    """
+    faults = group(open_msrs.register_faults(raw, first))
+    if faults:
+        what = "; ".join(f"{cpu_names(cpus)}: {text}" for text, cpus in few_groups(faults)[0])
+        raise CycleFailed(f"{what} {when}", "register-corrupted")
 
 
 def _reason(call: str | None, error: str | None, reason: str) -> str:
@@ -78,6 +89,8 @@ class Cycle:
         self.create_times = TimeHistogram()
         self.close_times = TimeHistogram()
         self.raw: dict[str, RawRegisters] = {}
+        self._first: RawRegisters = {}
+        self._good: dict[str, RawRegisters] = {}  # By phase, the last registers that were in order: most cycles equal.
         self.guest_runs: list[GuestRun] = []
         self.busy_cpus: set[int] = set()
         self.created: Answer = None
@@ -147,16 +160,28 @@ class Cycle:
             raw = self.raw[phase] = self._msrs.read()
         except OSError:  # A CPU went offline.
             raw = self.raw[phase] = reopen_and_read(self._msrs)
+        if not self._first:
+            self._first = raw
         return raw
 
     def _check_created(self) -> None:
-        clear = open_msrs.cpus_without_svme(self._read("created"))
+        raw = self._read("created")
+        if raw == self._good.get("created"):
+            return
+        clear = open_msrs.cpus_without_svme(raw)
         if clear:
             raise CycleFailed(f"EFER.SVME is 0 on {cpu_names(clear)} while a VM lives", "svme-not-set")
+        check_registers(raw, self._first, "while a VM lives")
+        self._good["created"] = raw
 
     def check_released(self, phase: str) -> None:
-        """Check SVME after the last VM: 0, or 1 where kvm_amd has set it when it was loaded. Raises CycleFailed."""
+        """Check the registers after the last VM. Raises CycleFailed.
+
+        SVME is 0, or 1 where kvm_amd has set it when it was loaded.
+        """
         raw = self._read(phase)
+        if raw == self._good.get("closed"):
+            return
         clear = open_msrs.cpus_without_svme(raw)
         if self._virt_at_load and clear:
             what = f"EFER.SVME is 0 on {cpu_names(clear)} although kvm.enable_virt_at_load=Y"
@@ -165,15 +190,18 @@ class Cycle:
         if not self._virt_at_load and still_set:
             what = f"EFER.SVME is 1 on {cpu_names(still_set)} although the last VM is gone"
             raise CycleFailed(what, "svme-not-cleared")
+        check_registers(raw, self._first, "after the last VM")
+        self._good["closed"] = raw
 
     def check_unloaded(self) -> None:
-        """Check that SVME is 0 on every CPU while kvm_amd is unloaded. Raises CycleFailed."""
+        """Check that SVME and VM_HSAVE_PA are 0 on every CPU while kvm_amd is unloaded. Raises CycleFailed."""
         raw = self._read("closed")
         clear = open_msrs.cpus_without_svme(raw)
         still_set = [cpu for cpu in raw if cpu not in clear]
         if still_set:
             what = f"EFER.SVME is 1 on {cpu_names(still_set)} although kvm_amd is unloaded"
             raise CycleFailed(what, "svme-not-cleared")
+        check_registers(raw, self._first, "while kvm_amd is unloaded")
 
     def _run_guest(self, vm: kvm.Vm) -> None:
         cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus, reverse=self._backwards)

@@ -7,16 +7,18 @@ import errno
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpus, msr
 from kvmprobe.host.sysroot import Sysroot, close_fd
+from kvmprobe.model import register_rules
 from kvmprobe.model.registers import EFER, SNAPSHOT_REGISTERS, VM_HSAVE_PA
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Snapshot
+    from kvmprobe.model.registers import Register
 
     # By CPU: the bytes of each register, in the order of SNAPSHOT_REGISTERS.
     RawRegisters = dict[int, tuple[bytes, ...]]
 
 _NUMBERS = tuple(register.number for register in SNAPSHOT_REGISTERS)
-_EFER, _VM_HSAVE_PA = SNAPSHOT_REGISTERS.index(EFER), SNAPSHOT_REGISTERS.index(VM_HSAVE_PA)
+_EFER = SNAPSHOT_REGISTERS.index(EFER)
 _SVME_BYTE, _SVME_MASK = EFER.bits["SVME"] // 8, 1 << EFER.bits["SVME"] % 8  # Little endian.
 
 
@@ -67,9 +69,20 @@ def cpus_without_svme(raw: RawRegisters) -> list[int]:
     return [cpu for cpu, values in raw.items() if not values[_EFER][_SVME_BYTE] & _SVME_MASK]
 
 
-def host_save_areas(raw: RawRegisters) -> dict[int, int]:
-    """Return VM_HSAVE_PA by CPU: the physical address of the CPU's host save area (APM volume 2, 15.30.4)."""
-    return {cpu: int.from_bytes(values[_VM_HSAVE_PA], "little") for cpu, values in raw.items()}
+def register_faults(raw: RawRegisters, first: RawRegisters) -> dict[int, str]:
+    """Return what is wrong with the registers, by CPU; see register_rules. `first`: those that were read first."""
+    clear = set(cpus_without_svme(raw))
+    found = register_rules.host_save_faults({cpu: cpu not in clear for cpu in raw}, _values(raw, VM_HSAVE_PA))
+    for register in register_rules.CONSTANT:
+        changed = register_rules.changed_bits(register, _values(first, register), _values(raw, register))
+        for cpu, text in changed.items():
+            found[cpu] = f"{found[cpu]}; {text}" if cpu in found else text
+    return found
+
+
+def _values(raw: RawRegisters, register: Register) -> dict[int, int]:
+    index = SNAPSHOT_REGISTERS.index(register)
+    return {cpu: int.from_bytes(values[index], "little") for cpu, values in raw.items()}
 
 
 def to_snapshot(raw: RawRegisters, phase: str) -> Snapshot:

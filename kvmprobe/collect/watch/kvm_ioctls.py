@@ -80,4 +80,5 @@ def answer_of(info: ptrace_syscall_info) -> Answer:
         value -= 1 << 64
     if info.words[1] & 0xFF:
         return {"error": errno_name(-value) or _RESTARTS.get(-value, str(-value))}
-    return int(value)
+    # An int in the kernel's API. A larger one is no number that a report can have.
+    return int(value) if abs(value) < 1 << 53 else {"error": hex(value & (1 << 64) - 1)}

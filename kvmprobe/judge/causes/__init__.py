@@ -34,6 +34,7 @@ _ROWS = (
     modprobe_setup.INSTALL_LINE,
     modprobe_setup.BLACKLISTED,
     *module_refused.LOADER,
+    svm_owner.OVERRUN,
     *svm_owner.WITH_VMS,
     *kernel_refused.CAUSES,
     modprobe_setup.BLACKLIST_LINE,

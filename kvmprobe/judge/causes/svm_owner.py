@@ -13,6 +13,8 @@ from kvmprobe.judge.causes.quotes import hypervisor_text, known_text, surroundin
 from kvmprobe.judge.causes.steps import LOAD
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import is_held_at_load
+from kvmprobe.judge.svme_unowned import overrun_cpus
+from kvmprobe.model.cpu_lists import cpu_names
 from kvmprobe.model.values import HELD_ERRORS, error_of
 
 _HELD = ("svm-held-by-another-owner",)
@@ -145,6 +147,25 @@ _CREATED = (
     "# kvmprobe check",
 )
 
+
+def overrun(facts: Facts) -> Found | None:
+    """SVME of another owner that KVM_CREATE_VM did not refuse."""
+    cpus = overrun_cpus(facts)
+    return Found([f"{cpu_names(cpus)}: SVME cleared by KVM"]) if cpus else None
+
+
+OVERRUN = Cause(
+    "kvm-overran-owner",
+    _HELD,
+    "EFER.SVME was set on some CPU, and not by KVM. KVM_CREATE_VM succeeded in place of answering EBUSY (EIO since "
+    "6.12), and closing the VM cleared SVME: a defect of the kernel, which switches SVM off under another owner.",
+    overrun,
+    (
+        "Do not run VMs on this host beside another owner of SVM. Find what set SVME:",
+        "$ lsmod",
+        "Report the kernel's defect with this report attached: svm_hardware_enable() has to answer EBUSY.",
+    ),
+)
 
 WITH_VMS = (
     Cause(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, Result, quote, why_unread
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
+from kvmprobe.judge.svme_unowned import left_by_failed_create
 from kvmprobe.model.cpu_lists import cpu_names, fold
 from kvmprobe.model.own_errors import is_own_error
 from kvmprobe.model.values import HELD_ERRORS, error_of
@@ -15,7 +16,8 @@ _PASSIVE = "--passive: no VM created"
 def create_vm(facts: Facts) -> Result:
     """kvm_dev_ioctl_create_vm() and kvm_create_vm() in virt/kvm/kvm_main.c.
 
-    Reads the answer of KVM_CREATE_VM and EFER before it; of a passive probe also kvm_amd's reference count and uevents.
+    Reads the answer of KVM_CREATE_VM, and EFER before and after it; of a passive probe also kvm_amd's reference count
+    and uevents.
     Reasons: create-vm-failed; kvm-not-permitted where it is refused to this process, or exceeds its limits;
     svm-held-by-another-owner; vm-not-created where it was not called; msr-unreadable of a passive probe.
     """
@@ -25,6 +27,10 @@ def create_vm(facts: Facts) -> Result:
     if error is None:
         return _without_an_answer(facts)
     message, answer = f"KVM_CREATE_VM failed: {error}", f"KVM_CREATE_VM: {error}"
+    left = left_by_failed_create(facts)
+    if left:
+        stays = f"EFER.SVME is 1 on {cpu_names(left)} since then, where it was 0"
+        message, answer = f"{message}; {stays}", f"{answer}; {stays}"
     set_before = facts.svme_set_before()
     if set_before and error in HELD_ERRORS and not facts.kvm_holds_svm():
         message += f"; EFER.SVME was 1 on {cpu_names(set_before)} before it, and KVM had not set it"

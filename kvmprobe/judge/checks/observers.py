@@ -60,13 +60,14 @@ def observers(facts: Facts) -> Result:
         *([] if trace["writes_visible"] else ["the trace (writes of registers are not visible)"]),
         *([f"the trace on {cpu_names(lost)} (entries were lost)"] if lost else []),
         *([] if None not in facts.register("created", "EFER").values() else ["the registers (EFER could not be read)"]),
-        *([] if facts.evidence["uevents"]["source"] else ["the uevents"]),
+        *([] if facts.create_event() else ["the uevents"]),
     ]
     writes = "; ".join(filter(None, map(_writes, seen))) or "EFER was not written and did not change"
     if missing:
         message = f"the observers agree on {cpu_names(facts.cpus)}: {writes}; missing: {', '.join(missing)}"
         return Result(WARN, message)
-    return Result(PASS, f"trace, registers and uevents agree on {cpu_names(facts.cpus)}: {writes}")
+    agree = "trace, registers and uevents" if any(one.count is not None for one in seen) else "trace and registers"
+    return Result(PASS, f"{agree} agree on {cpu_names(facts.cpus)}: {writes}")
 
 
 class _Seen:

@@ -16,7 +16,8 @@ def soak_cycles(facts: Facts) -> Result:
 
     Reads the counts of `soak`, and its failures, each with the reason that it got when it was observed.
     Reasons: that of the first failure that decides; observers-disagree where the counts contradict the list of
-    failures; interfered where other processes' VMs disturbed every cycle.
+    failures; soak-step-not-done where a step that was asked for was never done; interfered where other processes' VMs
+    disturbed every cycle.
     """
     soak = facts.evidence["soak"]
     text = f"{soak['cycles']} cycle{'' if soak['cycles'] == 1 else 's'} in {soak['seconds']:.1f} s"
@@ -30,6 +31,10 @@ def soak_cycles(facts: Facts) -> Result:
         text += f"; {soak['interfered']} of them disturbed by other processes' VMs"
     if soak["interfered"] == soak["cycles"]:
         return Result(UNKNOWN, text, "interfered", because=[f"disturbed cycles = {soak['interfered']}"])
+    undone = [step for step, count in soak["steps"].items() if not count]
+    if undone:
+        text += f"; not done: {'; '.join(soak['limits']) or ', '.join(undone)}"
+        return Result(UNKNOWN, text, "soak-step-not-done", because=[f"{step}: done 0 times" for step in undone])
     if soak["limits"]:
         return Result(WARN, f"{text}; not done: {'; '.join(soak['limits'])}")
     return Result(WARN if soak["interfered"] else PASS, f"{text}, none failed")

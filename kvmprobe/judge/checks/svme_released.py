@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, CpuResult, Result, by_cpu, quote, why_unread
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.other_vms import others_after
+from kvmprobe.judge.svme_unowned import left_by_failed_create
 from kvmprobe.model.cpu_lists import cpu_names, fold
+
+
+def is_left_set(facts: Facts) -> bool:
+    """Whether a KVM_CREATE_VM that failed left SVME set."""
+    return bool(left_by_failed_create(facts))
 
 
 def svme_released(facts: Facts) -> Result:
@@ -27,6 +34,10 @@ def svme_released(facts: Facts) -> Result:
 
 
 def _judge(facts: Facts) -> Result:
+    left = left_by_failed_create(facts)
+    if left:
+        message = f"KVM_CREATE_VM failed, and SVME is 1 on {cpu_names(left)} since then, where it was 0"
+        return Result(FAIL, message, "svme-not-cleared", because=["other VMs: none found"])
     before, closed = facts.svme("before"), facts.svme("closed")
     text = f"EFER = {fold(facts.register('closed', 'EFER'))}"
     unread = [cpu for cpu, value in closed.items() if value is None]
@@ -51,7 +62,7 @@ def _judge(facts: Facts) -> Result:
 
 def _stays(facts: Facts, text: str, still: list[int], released_elsewhere: bool) -> Result:
     """SVME was 0 on some CPU before the VM and is 1 on `still` after it: for another VM, or by a defect."""
-    others = _others_after(facts)
+    others = others_after(facts)
     if others:
         return Result(WARN, f"{text}: SVME stays 1 for other VMs ({others})")
     if facts.svme_set_before():
@@ -69,12 +80,3 @@ def _of_cpu(facts: Facts, whole: Result, before: bool | None, closed: bool | Non
         return CpuResult(UNKNOWN, message)
     good = closed if facts.enabled_at_load() else not closed or before
     return CpuResult(PASS if good else whole.status, message)
-
-
-def _others_after(facts: Facts) -> str | None:
-    """What shows that other VMs may be alive when ours is gone, for people."""
-    events = facts.foreign_events()
-    if events:
-        names = {f"{event['comm'] or '?'}[{event['pid']}]" for event in events}
-        return f"KVM's uevents show VMs of {', '.join(sorted(names))} coming or going"
-    return facts.other_vms()

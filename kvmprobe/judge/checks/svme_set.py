@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, CpuResult, Result, by_cpu, quote, why_unread
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.runs import cpus_shown_by_guest, observed_run, other_runs, runs_by_cpu
+from kvmprobe.judge.svme_unowned import is_left_by_kvm, overrun_cpus
 from kvmprobe.model.cpu_lists import cpu_names, fold
 
 
@@ -13,7 +14,8 @@ def svme_set(facts: Facts) -> Result:
 
     Reads EFER before and after KVM_CREATE_VM, kvm.enable_virt_at_load, and what shows other VMs.
     Reasons when it passes: svme-set-by-create-vm, svme-set-at-module-load, svme-set-by-another-vm.
-    Else: svme-not-set, msr-unreadable, guest-not-run, svme-owner-unknown, interfered.
+    Else: svme-not-set, msr-unreadable, guest-not-run, svme-owner-unknown, interfered; svme-not-cleared where KVM left
+    it set without a VM; svm-held-by-another-owner where KVM cleared what another owner had set.
     """
     created = facts.svme("created")
     values = facts.register("created", "EFER")
@@ -47,6 +49,7 @@ def svme_set(facts: Facts) -> Result:
     return result
 
 
+_NOBODY = "KVM's uevents: no other VM; kvm_amd: reference count 0 before the probe"
 _NO_LIST = "/sys/devices/system/cpu/online and /proc/cpuinfo: could not be read"
 _LIST_HINT = "Run `kvmprobe` where /proc and /sys are mounted: they show whether these are all CPUs of this host."
 _WATCH_HINT = "Watch a command whose guest runs, or run `kvmprobe watch` without one: it then watches its own guest."
@@ -95,6 +98,8 @@ def _attribute(facts: Facts, steps: str) -> Result:
         message = f"before KVM_CREATE_VM {was}: {steps}"
         if others:
             return Result(UNKNOWN, f"{message}; {others}", "interfered", because=shows)
+        if overrun_cpus(facts):
+            return _overran(facts, steps)
         return Result(UNKNOWN, message, "svme-owner-unknown")
     if facts.enabled_at_load():
         message = f"kvm_amd set EFER.SVME on {cpus} when it was loaded: {steps}"
@@ -103,8 +108,20 @@ def _attribute(facts: Facts, steps: str) -> Result:
     if others:
         message = f"EFER.SVME was set on {cpus} for other VMs before KVM_CREATE_VM: {steps}; {others}"
         return _needs_guest(facts, Result(PASS, message, "svme-set-by-another-vm", because=shows), there)
+    if is_left_by_kvm(facts):
+        message = f"SVME is 1 on {cpus} without any VM, with KVM's own pages in VM_HSAVE_PA: {steps}"
+        return Result(FAIL, message, "svme-not-cleared", because=[_NOBODY])
+    if overrun_cpus(facts):
+        return _overran(facts, steps)
     message = f"SVME was 1 before KVM_CREATE_VM, and nothing shows who set it: {steps}"
     return Result(UNKNOWN, message, "svme-owner-unknown")
+
+
+def _overran(facts: Facts, steps: str) -> Result:
+    """Another owner had SVM on some CPU, and KVM took it and switched it off."""
+    owned = cpu_names(overrun_cpus(facts))
+    message = f"KVM_CREATE_VM succeeded although SVME was another owner's on {owned}, and cleared it there: {steps}"
+    return Result(FAIL, message, "svm-held-by-another-owner", because=["KVM_CREATE_VM: ok", _NOBODY])
 
 
 def _needs_guest(facts: Facts, result: Result, cpus: list[int]) -> Result:

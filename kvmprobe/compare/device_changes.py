@@ -1,0 +1,36 @@
+"""Changes of the node /dev/kvm: its number and its mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvmprobe.compare.difference import BETTER, CHANGED, SAME, WORSE, Difference, Side
+
+_AREA = "parameters"
+_KVM_NUMBER = "10:232"  # MISC_MAJOR, KVM_MINOR (include/uapi/linux/major.h, include/linux/miscdevice.h)
+_OTHERS = 0o007  # the bits of a mode for every user
+
+
+def device(old: Side, new: Side) -> Iterator[Difference]:
+    """Number and mode of a node that both reports have; the check kvm-device shows where it is missing."""
+    nodes = [side.evidence["device"] for side in (old, new)]
+    for field, rate in (("number", _rate_number), ("mode", _rate_mode)):
+        was, now = (node[field] for node in nodes)
+        if was is not None and now is not None:
+            rating, note = (SAME, "") if was == now else rate(was, now)
+            yield Difference(_AREA, f"/dev/kvm {field}", rating, was, now, note)
+
+
+def _rate_number(was: str, now: str) -> tuple[str, str]:
+    if now == _KVM_NUMBER:
+        return BETTER, ""
+    return (WORSE if was == _KVM_NUMBER else CHANGED), f"the kernel's number for KVM is {_KVM_NUMBER}"
+
+
+def _rate_mode(was: str, now: str) -> tuple[str, str]:
+    """It is worse where every user may now do what only the owner and the group could."""
+    try:
+        more = int(now, 8) & ~int(was, 8) & _OTHERS
+    except ValueError:  # of a damaged report
+        more = 0
+    return (WORSE, "every user may open it") if more else (CHANGED, "")

@@ -35,13 +35,15 @@ _LOADED = r"Nested (?:Virtualization|Paging) (?:en|dis)abled"
 # With these answers the module loader refused, before any function of KVM ran.
 _BEFORE_KVM = r"not found|Key was rejected|Required key|Exec format|Unknown symbol|not permitted|install command"
 _CLEARED = r"^Clearing CPUID bits:.*\b(?:svm|6:2)\b|[Cc]ommand line:.*\bclearcpuid=\S*\bsvm\b"
+_BIT_CLEAR = r"(?:has_svm:|SVM not supported by CPU \d+,) svm not available$"
 # Logged of the CPUs at boot, so still true now; the line of the module's own refusal comes after it.
 _AT_BOOT = "SVM disabled (by BIOS) in MSR_VM_CR"
 # arch/x86/mm/mem_encrypt.c, arch/x86/coco/sev/core.c, arch/x86/kernel/cpu/mshyperv.c (isolation type 2: SNP). Lines
 # about SME alone, and those of ccp and kvm_amd about guests of their own, are of a host.
 _SEV_GUEST = (
     r"Memory Encryption Features active:.*\bSEV\b|Secure Encrypted Virtualization \(SEV\) active|"
-    r"unsupported when running as an SEV guest|^SEV: (?:Using SNP CPUID table|SNP running at VMPL|SNP guest platform)|"
+    r"unsupported when running as an SEV guest|"
+    r"^SEV: (?:Using SNP CPUID table|SNP running at VMPL|SNP guest platform|Status: SEV\b)|"
     r"Hyper-V: Isolation Config:.*Group B 0x[0-9a-f]*2$"
 )
 
@@ -110,12 +112,13 @@ def last_refusal(facts: Facts, kind: str) -> Refusal | None:
 
 
 def bit_clear_lines(facts: Facts) -> list[str]:
-    """The lines of has_svm() (until 6.1) that the CPU has no SVM bit; none where clearcpuid= took it away.
+    """The lines of has_svm() (until 6.1) and kvm_is_svm_supported() (6.2 to 6.5) that the CPU has no SVM bit; none
+    where clearcpuid= or the firmware's SVMDIS took it away.
 
-    Newer kernels log the same where the firmware disabled SVM, so their line shows nothing about the bit.
+    Newer kernels log "SVM not supported" where the firmware disabled SVM, so their line shows nothing about the bit.
     """
-    cleared = any(re.search(_CLEARED, text) for text in log_texts(facts))
-    return [] if cleared else [text for text in log_texts(facts) if text.endswith("has_svm: svm not available")]
+    taken = any(re.search(_CLEARED, text) for text in log_texts(facts)) or refusal_texts(facts, "svmdis")
+    return [] if taken else [text for text in log_texts(facts) if re.search(_BIT_CLEAR, text)]
 
 
 def is_refused_by_log(facts: Facts) -> bool:

@@ -55,8 +55,8 @@ def install_line(facts: Facts) -> Found | None:
     attempt = attempt_to_load(facts)
     lines = configuration_lines(facts, "install")
     ran = re.search(r"install command", answer_of_modprobe(facts)) is not None
-    # kvm_amd's symbols are kvm's: an install line kept kvm from being loaded before it.
-    ran = ran or ("Unknown symbol" in answer_of_modprobe(facts) and "kvm" not in facts.modules)
+    # kvm_amd's symbols are of kvm and ccp: an install line kept one of them from being loaded before it.
+    ran = ran or ("Unknown symbol" in answer_of_modprobe(facts) and _lacks_what_it_needs(facts))
     succeeded = attempt is not None and attempt["status"] == 0
     would_run = _install_commands(facts)
     if attempt is None:
@@ -72,6 +72,15 @@ def install_line(facts: Facts) -> Found | None:
     return Found(quoted, file=file, number=str(number))
 
 
+def _lacks_what_it_needs(facts: Facts) -> bool:
+    """Whether kvm is not there, or ccp: kvm_amd's symbols of it are unknown, or an install line names it."""
+    if "kvm" not in facts.modules:
+        return True
+    named = any(re.match(r"install\s+ccp\b", text) for _, _, text in configuration_lines(facts, "install"))
+    unknown = log_matches(facts, r"^kvm_amd: Unknown symbol (?:sev|psp|snp)_")  # drivers/crypto/ccp/sev-dev.c
+    return "ccp" not in facts.modules and bool(named or unknown)
+
+
 def _install_commands(facts: Facts) -> list[str]:
     """The commands that modprobe would run in place of loading kvm_amd, or kvm before it: "install /bin/true"."""
     files = module_files(facts)
@@ -80,8 +89,11 @@ def _install_commands(facts: Facts) -> list[str]:
 
 
 _FIND_INSTALL_LINE = (
-    "An install line of modprobe's configuration runs another command in place of loading kvm_amd. Find the line:",
-    f"$ grep -rnsE '^[[:space:]]*install[[:space:]]+kvm' {CONFIGURATION}",
+    (
+        "An install line of modprobe's configuration runs another command in place of loading kvm_amd, or kvm or ccp, "
+        "which it needs. Find the line:"
+    ),
+    f"$ grep -rnsE '^[[:space:]]*install[[:space:]]+(kvm|ccp|irqbypass)' {CONFIGURATION}",
     "Remove this install line from its file.",
     *LOAD_AGAIN,
 )

@@ -11,9 +11,10 @@ from kvmprobe.judge.causes.quotes import (
     is_root,
     matches_since_loaded,
     module_files,
+    parameter_values,
     rights,
 )
-from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN
+from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN, OFF_COMMAND_LINE
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import answer_of_modprobe, attempt_to_load
 from kvmprobe.model.values import as_int
@@ -23,7 +24,8 @@ _CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
 
 _MISMATCH = (
     rf"^{MODULES}: (?:disagrees about version of symbol|Unknown symbol|version magic|no symbol version|"
-    r"exports duplicate symbol|Invalid relocation|overflow in relocation)|^Invalid ELF"
+    r"exports duplicate symbol|Invalid relocation|overflow in relocation)|^Invalid ELF|"
+    rf"^failed to validate module \[{MODULES}\] BTF"  # kernel/bpf/btf.c
 )
 
 
@@ -62,6 +64,10 @@ def bad_parameter(facts: Facts) -> Found | None:
     quoted = [f"{file}:{number}: {text}" for file, number, text in lines]
     because = from_log(match.string) + quoted
     module = match.string.partition(":")[0].replace("-", "_")
+    given = [text for text, _ in parameter_values(facts, f"{module}.{name}")]
+    because += [f"kernel command line: {text}" for text in given]
+    if given and not lines:
+        return Found(because, OFF_COMMAND_LINE, parameter=given[0])
     if lines:
         return Found(because, _EDIT_PARAMETER, file=lines[0][0], number=str(lines[0][1]), name=name, module=module)
     return Found(because, name=name, module=module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from kvmprobe.judge.causes.cause import Cause, Found
+from kvmprobe.judge.causes.modprobe_setup import CONFIGURATION
 from kvmprobe.judge.causes.quotes import container, hypervisor_text, is_root, rights
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.values import as_int
@@ -49,10 +50,13 @@ def not_loaded(facts: Facts) -> Found | None:
     if attempt is None:
         return Found(["the module msr is not loaded, and kvmprobe did not try to load it"])
     if attempt["status"] == 0:
-        return None
+        in_vain = ["`modprobe msr` succeeded, but msr is not loaded"]
+        return None if facts.has_kvm_amd is None or "msr" in facts.modules else Found(in_vain, _INSTALL_LINE)
     quoted = [f"`modprobe msr` failed: {attempt['output'] or attempt['status']}"]
     if re.search("not found", attempt["output"]):
         return Found(quoted, _NOT_FOUND)
+    if re.search("install command", attempt["output"]):
+        return Found(quoted, _INSTALL_LINE)
     return Found(quoted, _REFUSED)
 
 
@@ -64,7 +68,20 @@ _NOT_FOUND = (
         "with CONFIG_X86_MSR."
     ),
 )
-_REFUSED = ("The kernel refused the module msr. Read the reason in its log:", "# dmesg -T")
+_INSTALL_LINE = (
+    "An install line of modprobe's configuration runs another command in place of loading msr. Find the line:",
+    f"$ grep -rnsE '^[[:space:]]*install[[:space:]]+msr' {CONFIGURATION}",
+    "Remove this install line from its file. Then load the module:",
+    "# modprobe msr",
+)
+_REFUSED = (
+    (
+        "The kernel refused the module msr. Read the reason in its log, and check whether loading modules is disabled "
+        "until the next boot (kernel.modules_disabled = 1):"
+    ),
+    "# dmesg -T",
+    "# sysctl kernel.modules_disabled",
+)
 
 
 def refused_by_hypervisor(facts: Facts) -> Found | None:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 _MODULES = ("kvm", "kvm_amd", "kvm_intel", "ccp", "module", "msr")
 _NAMES = frozenset(
     (
-        "amd_iommu clearcpuid elfcorehdr iommu lockdown maxcpus mem_encrypt modprobe.blacklist module_blacklist no387 "
-        "no5lvl noexec noexec32 nofxsr nopat nosmp nr_cpus"
+        "amd_iommu clearcpuid elfcorehdr initcall_blacklist iommu lockdown maxcpus mem_encrypt modprobe.blacklist "
+        "module_blacklist no387 no5lvl noexec noexec32 nofxsr nopat nosmp nr_cpus"
     ).split()
 )
 

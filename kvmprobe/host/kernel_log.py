@@ -53,6 +53,8 @@ _STATEMENTS = (
     ("Module ccp is blacklisted",),
     ("Module irqbypass is blacklisted",),
     ("audit: ", '="/dev/kvm"'),
+    ("audit: ", ' name="kvm" '),
+    ("failed to validate module [kvm",),
 )
 # Most records have none of these and need no closer look.
 _PERHAPS = re.compile(

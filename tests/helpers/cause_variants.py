@@ -7,8 +7,18 @@ from __future__ import annotations
 
 from tests.helpers.cause_changes import Caused
 from tests.helpers.caused_access import CAUSED_ACCESS
+from tests.helpers.caused_containers import CONTAINERS, DISTRIBUTIONS
 from tests.helpers.caused_cpu import CAUSED_CPU
 from tests.helpers.caused_kernel import CAUSED_KERNEL
+from tests.helpers.caused_machines import MACHINES
 from tests.helpers.caused_modules import CAUSED_MODULES
 
-CAUSED: Caused = (*CAUSED_CPU, *CAUSED_MODULES, *CAUSED_KERNEL, *CAUSED_ACCESS)
+CAUSED: Caused = (
+    *CAUSED_CPU,
+    *CAUSED_MODULES,
+    *CAUSED_KERNEL,
+    *CAUSED_ACCESS,
+    *CONTAINERS,
+    *DISTRIBUTIONS,
+    *MACHINES,
+)

@@ -8,7 +8,22 @@ from __future__ import annotations
 from tests.helpers.near_access import ACCESS, NODE, REGISTERS
 from tests.helpers.near_cpu import CPU, HYPERVISOR, LOGGED, UNNAMED
 from tests.helpers.near_kernel import KERNEL, OWNER, VENDOR
+from tests.helpers.near_machines import MACHINES
 from tests.helpers.near_modules import MODULES
 from tests.helpers.near_refused import REFUSED
 
-NEAR = (*ACCESS, *NODE, *REGISTERS, *HYPERVISOR, *CPU, *LOGGED, *UNNAMED, *MODULES, *REFUSED, *VENDOR, *KERNEL, *OWNER)
+NEAR = (
+    *ACCESS,
+    *NODE,
+    *REGISTERS,
+    *HYPERVISOR,
+    *CPU,
+    *LOGGED,
+    *UNNAMED,
+    *MODULES,
+    *REFUSED,
+    *VENDOR,
+    *KERNEL,
+    *OWNER,
+    *MACHINES,
+)

@@ -12,7 +12,7 @@ from tests.helpers.cause_changes import (
     surroundings,
     svme_lost,
 )
-from tests.helpers.cause_variants import CAUSED
+from tests.helpers.caused_cpu import CAUSED_CPU
 from tests.helpers.evidence_changes import leaf, leaf_unread, log, no_flag, under, without_flags
 from tests.helpers.near_changes import (
     UNKNOWN,
@@ -233,7 +233,7 @@ _UNNAMED = leaf_unread("0x40000000", "0", "1")
 # The last line of the kernel that finds no SVM is quoted with each of these causes.
 LOGGED: Near = tuple(
     (f"{number} {cause}, logged twice", base, all_of(change, _NO_SVM), reason, cause)
-    for number, (cause, base, change, reason, _) in enumerate(CAUSED)
+    for number, (cause, base, change, reason, _) in enumerate(CAUSED_CPU)
     if reason == "cpu-lacks-svm"
 )
 

@@ -11,6 +11,7 @@ from kvmprobe.judge.causes import (
     cpu_filtered,
     device_node,
     firmware_switch,
+    hidden_svm,
     kernel_refused,
     memory_encryption,
     modprobe_setup,
@@ -22,6 +23,7 @@ from kvmprobe.judge.causes import (
     vendor_slot,
 )
 from kvmprobe.judge.causes.cause import Cause, Found, hint_of
+from kvmprobe.judge.causes.containers import on_the_host
 from kvmprobe.judge.causes.quotes import last_lines
 from kvmprobe.judge.facts import Facts
 
@@ -29,10 +31,11 @@ _ROWS = (
     *memory_encryption.CAUSES,
     *cpu_filtered.CAUSES,
     *firmware_switch.CAUSES,
-    *module_absent.CAUSES,
-    vendor_slot.OTHER_VENDOR,
-    modprobe_setup.INSTALL_LINE,
+    *hidden_svm.CAUSES,
     modprobe_setup.BLACKLISTED,
+    vendor_slot.OTHER_VENDOR,
+    *module_absent.CAUSES,
+    modprobe_setup.INSTALL_LINE,
     *module_refused.LOADER,
     svm_owner.OVERRUN,
     *svm_owner.WITH_VMS,
@@ -48,6 +51,8 @@ _ROWS = (
     *unread_registers.CAUSES,
 )
 
+_ALREADY_SO = ("modules-of-the-host",)  # its hint is about the host
+
 CAUSES: dict[str, Cause] = {cause.name: cause for cause in _ROWS}
 
 
@@ -60,7 +65,9 @@ def find(facts: Facts, reason: str) -> tuple[str | None, list[str], str | None]:
         if reason in cause.reasons:
             found = cause.ask(facts)
             if found is not None:
-                return cause.name, found.because, hint_of(cause, found, facts)
+                hint = hint_of(cause, found, facts)
+                before = "" if cause.name in _ALREADY_SO else on_the_host(facts, reason)
+                return cause.name, found.because, before + hint
     return None, last_lines(facts), None
 
 

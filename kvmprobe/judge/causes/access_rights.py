@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kvmprobe.judge.causes.cause import Cause, Found
-from kvmprobe.judge.causes.quotes import container, is_root, known_text, rights
+from kvmprobe.judge.causes.containers import give_device, give_group
+from kvmprobe.judge.causes.quotes import container, denials, from_log, is_root, known_text, rights
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.own_errors import LIMITS, REFUSED
 from kvmprobe.model.values import error_of
@@ -39,23 +40,49 @@ def not_in_group(facts: Facts) -> Found | None:
     mode, group = _mode(facts), facts.evidence["device"]["group"]
     if is_root(facts) or _opening(facts) != "EACCES" or mode is None or not group or group == "root":
         return None
-    if mode & 0o060 != 0o060 or mode & 0o006 == 0o006:
+    if mode & 0o060 != 0o060 or mode & 0o006 == 0o006 or _is_unmapped(facts):
         return None
     found = rights(facts)
     groups = found["groups"] if found else None
     if isinstance(groups, list) and group in groups:
         return None
     mine = [f"groups of this process: {', '.join(groups)}"] if isinstance(groups, list) else []
-    return Found([_user(facts), *mine], group=group)
+    steps = give_group(facts) or (_GROUP_WITHOUT_NAME if group.isdigit() else None)
+    return Found([_user(facts), *mine], steps, group=group)
+
+
+# Groups that the kernel shows in place of those that a user namespace does not map (overflowgid).
+_UNMAPPED = ("nobody", "nogroup", "65534")
+_GROUP_WITHOUT_NAME = (
+    "The group of /dev/kvm, {group}, has no name here. Give it one and add the user, then log out and in again:",
+    "$ sudo groupadd -g {group} kvm{group}",
+    '$ sudo usermod -aG kvm{group} "$USER"',
+)
+
+
+def _is_unmapped(facts: Facts) -> bool:
+    device = facts.evidence["device"]
+    return device["group"] in _UNMAPPED and device["owner"] in _UNMAPPED
 
 
 def root_only(facts: Facts) -> Found | None:
     mode, group = _mode(facts), facts.evidence["device"]["group"]
     if is_root(facts) or _opening(facts) != "EACCES" or mode is None:
         return None
-    if mode & 0o006 == 0o006 or (mode & 0o060 == 0o060 and group != "root"):
+    if mode & 0o006 == 0o006 or (mode & 0o060 == 0o060 and group != "root") or _is_unmapped(facts):
         return None
-    return Found([_user(facts)])
+    group_steps = give_group(facts)
+    return Found(
+        [_user(facts)],
+        ("On the host, give the device to the group kvm:", *_RULE, *group_steps) if group_steps else None,
+    )
+
+
+_RULE = (
+    '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',
+    "$ sudo udevadm control --reload",
+    "$ sudo udevadm trigger --settle --action=change /dev/kvm",
+)
 
 
 def device_cgroup(facts: Facts) -> Found | None:
@@ -63,7 +90,9 @@ def device_cgroup(facts: Facts) -> Found | None:
     kind = container(facts)
     if _opening(facts) != "EPERM":
         return None
-    return Found([f"kvmprobe ran in a container ({kind})"] if kind else [])
+    steps = give_device(facts)
+    quoted = [f"kvmprobe ran in a container ({kind})"] if kind else []
+    return Found(quoted, ("The container's device cgroup does not allow /dev/kvm.", *steps) if steps else None)
 
 
 def security_module(facts: Facts) -> Found | None:
@@ -74,9 +103,48 @@ def security_module(facts: Facts) -> Found | None:
     mapped = found["user_namespace"] if found else None
     because = [_user(facts)]
     because += [f"security modules: {lsm}"] if lsm else []
+    denied = denials(facts)
+    if denied:
+        return Found([*because, *from_log(denied[-1])], _denied(denied[-1]))
     if mapped is True:
-        return Found([*because, "in a user namespace (/proc/self/uid_map)"], _USER_NAMESPACE)
+        because.append("in a user namespace (/proc/self/uid_map)")
+    if mapped is True or _is_unmapped(facts):
+        return Found(because, _USER_NAMESPACE_OF_LXC if container(facts) == "lxc" else _USER_NAMESPACE)
     return Found(because)
+
+
+def _denied(line: str) -> tuple[str, ...]:
+    """The steps for an audit line of AppArmor or SELinux."""
+    return _APPARMOR if "apparmor=" in line else _SELINUX
+
+
+_APPARMOR = (
+    (
+        "AppArmor denied /dev/kvm: the kernel's line names the profile. Add the rule '/dev/kvm rw,' to that profile "
+        "and load it again, or run the program outside of the profile. For a snap, connect its interface:"
+    ),
+    "# apparmor_parser -r /etc/apparmor.d/PROFILE",
+    "# snap connect NAME:kvm",
+)
+_SELINUX = (
+    (
+        "SELinux denied /dev/kvm: the kernel's line names the domain (scontext). For a container, allow devices to "
+        "all containers, or run this one without separation (docker run --security-opt label=disable):"
+    ),
+    "# setsebool -P container_use_devices true",
+    "For another domain, make a policy module from the denials, read it, and load it:",
+    "# sh -c 'ausearch -m avc -ts recent | audit2allow -M kvm_local'",
+    "# semodule -i kvm_local.pp",
+)
+_USER_NAMESPACE_OF_LXC = (
+    (
+        "This container is unprivileged: it is in a user namespace, where user id 0 is not the host's root, and the "
+        "node's mode decides. On the host, give the container a node that it may use, with Proxmox"
+    ),
+    "$ pct set CTID --dev0 /dev/kvm,mode=0666",
+    "or with LXD or Incus:",
+    "$ lxc config device add CONTAINER kvm unix-char source=/dev/kvm mode=0666",
+)
 
 
 _USER_NAMESPACE = (
@@ -114,7 +182,8 @@ def ioctl_refused(facts: Facts) -> Found | None:
     because = [f"{facts.evidence['device']['path']}: opened"]
     because += [f"security modules: {lsm}"] if lsm else []
     because += ["a seccomp filter is on (/proc/self/status: Seccomp 2)"] if seccomp == "2" else []
-    return Found(because)
+    denied = denials(facts)
+    return Found(because + from_log(*denied[-1:]), _denied(denied[-1]) if denied else None)
 
 
 def out_of_resource(facts: Facts) -> Found | None:
@@ -185,9 +254,7 @@ CAUSES = (
             "Run kvmprobe as root:",
             "$ sudo kvmprobe check",
             "To give the group kvm access permanently:",
-            '$ echo \'KERNEL=="kvm", GROUP="kvm", MODE="0660"\' | sudo tee /etc/udev/rules.d/65-kvm.rules',
-            "$ sudo udevadm control --reload",
-            "$ sudo udevadm trigger --settle --action=change /dev/kvm",
+            *_RULE,
         ),
     ),
     Cause(

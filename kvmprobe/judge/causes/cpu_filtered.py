@@ -12,6 +12,7 @@ from kvmprobe.judge.causes.quotes import (
     hypervisor,
     hypervisor_text,
     in_vm,
+    is_wsl,
     no_svm_lines,
     product,
 )
@@ -26,10 +27,15 @@ _FIRST_FAMILY_WITH_SVM_IN_ALL = 0x10
 
 
 def wsl(facts: Facts) -> Found | None:
-    release = facts.evidence["kernel"]["release"]
-    if not re.search(r"microsoft|WSL2", release, re.IGNORECASE):
+    if not is_wsl(facts):
         return None
-    return Found([f"kernel {release}", *hypervisor_text(facts), *no_svm_lines(facts)])
+    return Found([f"kernel {facts.evidence['kernel']['release']}", *hypervisor_text(facts), *no_svm_lines(facts)])
+
+
+def wsl1(facts: Facts) -> Found | None:
+    """Windows answers the system calls of WSL 1 by itself, as "4.4.0-19041-Microsoft": there is no Linux kernel."""
+    release = facts.evidence["kernel"]["release"]
+    return Found([f"kernel {release}"]) if release.endswith("-Microsoft") else None
 
 
 _CLOUDS = re.compile(
@@ -65,6 +71,16 @@ def _under(*names: str) -> Callable[[Facts], Found | None]:
     return ask
 
 
+def kvm_guest(facts: Facts) -> Found | None:
+    """By CPUID, or by DMI where QEMU shows a Windows guest the name of Hyper-V, or hides the hypervisor."""
+    name = hypervisor(facts)
+    by_dmi = re.search(r"\bQEMU\b|\bKVM\b", product(facts)) and name in ("", "Microsoft Hv")
+    if not name.startswith(("KVMKVMKVM", "Linux KVM Hv")) and not by_dmi:
+        return None
+    shown = [f"/sys/class/dmi/id: {product(facts)}"] if by_dmi and name else []
+    return Found([*hypervisor_text(facts), *shown, *no_svm_lines(facts)])
+
+
 def any_vm(facts: Facts) -> Found | None:
     if not in_vm(facts):
         return None
@@ -87,6 +103,16 @@ def old_cpu(facts: Facts) -> Found | None:
 
 
 CAUSES = (
+    Cause(
+        "wsl1-without-kvm",
+        (*_REASONS, "kvm-amd-not-loaded", "kvm-device-missing", "msr-unreadable"),
+        "The host is WSL 1, in which no Linux kernel runs, and so no KVM.",
+        wsl1,
+        (
+            "WSL 1 has no KVM. In PowerShell, turn the distribution into one of WSL 2 (wsl -l shows its name):",
+            "$ wsl --set-version NAME 2",
+        ),
+    ),
     *xen_domain.CAUSES,
     Cause(
         "wsl2-without-nested-svm",
@@ -132,7 +158,7 @@ CAUSES = (
         "kvm-guest-without-nested-svm",
         _REASONS,
         "The host is a VM of KVM, and its hypervisor does not give it SVM.",
-        _under("KVMKVMKVM", "Linux KVM Hv"),
+        kvm_guest,
         (
             "On the machine that runs this VM, check whether kvm_amd allows nested virtualization (1 or Y):",
             "$ cat /sys/module/kvm_amd/parameters/nested",

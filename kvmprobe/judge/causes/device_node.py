@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmprobe.judge.causes.cause import Cause, Found, safe
+from kvmprobe.judge.causes.containers import give_device
 from kvmprobe.judge.causes.quotes import container, is_built_in, last_lines, rights
 from kvmprobe.judge.causes.steps import LOAD
 from kvmprobe.judge.facts import Facts
@@ -56,6 +57,11 @@ def other_number(facts: Facts) -> Found | None:
     return _in_place(facts)
 
 
+def starting(facts: Facts) -> Found | None:
+    module = facts.modules.get("kvm_amd")
+    return Found(["/sys/module/kvm_amd/initstate: coming"]) if module and module["state"] == "coming" else None
+
+
 def built_in_refused(facts: Facts) -> Found | None:
     if not is_built_in(facts, "kvm_amd") or facts.evidence["device"]["registered"] is not False:
         return None
@@ -66,16 +72,7 @@ def not_in_container(facts: Facts) -> Found | None:
     kind = container(facts)
     if kind is None or facts.evidence["device"]["registered"] is False:
         return None
-    steps = {"docker": _DOCKER, "podman": _DOCKER, "lxc": _LXC, "kubernetes": _KUBERNETES}.get(kind)
-    return Found([f"kvmprobe ran in a container ({kind})", _described(facts)], steps)
-
-
-_DOCKER = ("Start the container with the device:", "$ docker run --device /dev/kvm IMAGE")
-_LXC = (
-    "On the host, give the container the device:",
-    "$ lxc config device add CONTAINER kvm unix-char source=/dev/kvm",
-)
-_KUBERNETES = ("Give the pod the device: a device plugin for /dev/kvm (KubeVirt has one), or a privileged pod.",)
+    return Found([f"kvmprobe ran in a container ({kind})", _described(facts)], give_device(facts))
 
 
 def no_devtmpfs(facts: Facts) -> Found | None:
@@ -139,6 +136,18 @@ CAUSES = (
         other_number,
         ("Remove the node, which belongs to another device:", "# rm {path}", "{then}", "{first}", "{second}"),
         _USUAL,
+    ),
+    Cause(
+        "kvm-amd-still-starting",
+        _MISSING,
+        "kvm_amd is being loaded and its start did not end: it takes long, or hangs in the kernel.",
+        starting,
+        (
+            "kvm_amd is still starting. Check again; if it does not end, see in the kernel's log where it hangs:",
+            "# dmesg -T",
+            "Reboot, which alone ends it:",
+            "# systemctl reboot",
+        ),
     ),
     Cause(
         "built-in-kvm-amd-refused",

@@ -38,6 +38,14 @@ def by_hypervisor(facts: Facts) -> Found | None:
     return Found([*_because(facts), *hypervisor_text(facts)]) if in_vm(facts) else None
 
 
+def since_load(facts: Facts) -> Found | None:
+    """kvm_amd does not load where SVMDIS is 1, so a module that is loaded found it 0."""
+    module = facts.modules.get("kvm_amd")
+    if module is None or module["state"] != "live":
+        return None
+    return Found([*_because(facts), "kvm_amd: live, so SVMDIS was 0 when it was loaded"])
+
+
 def locked_and_key_possible(facts: Facts) -> Found | None:
     if not _bit(facts, "LOCK") or not any(facts.svml().values()):
         return None
@@ -63,6 +71,20 @@ CAUSES = (
                 "This is a VM: the hypervisor outside set SVMDIS for it, and nothing inside the VM changes that. "
                 "Ask whoever runs it to enable nested virtualization for this VM (AMD-V inside the guest), then power "
                 "the VM off and on."
+            ),
+        ),
+    ),
+    Cause(
+        "svm-disabled-since-load",
+        _REASONS,
+        "VM_CR.SVMDIS is 1 and kvm_amd is loaded, which refuses such a CPU: something set SVMDIS after kvm_amd was "
+        "loaded, usually the firmware when the machine resumed from suspend.",
+        since_load,
+        (
+            (
+                "SVM was enabled when kvm_amd was loaded, and was switched off since, usually by the firmware after a "
+                "suspend. Switch the machine off and on. If SVM is off again after the next suspend, update the "
+                "firmware. If it is off at once, enable 'SVM Mode' in the firmware's setup."
             ),
         ),
     ),

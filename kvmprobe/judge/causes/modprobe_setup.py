@@ -33,7 +33,11 @@ def configuration_lines(facts: Facts, command: str) -> list[tuple[str, int, str]
 
 
 def blacklisted_in_kernel(facts: Facts) -> Found | None:
-    """module_blacklist= refuses the module in the kernel itself (blacklisted() in kernel/module/main.c)."""
+    """module_blacklist= refuses the module in the kernel itself (blacklisted() in kernel/module/main.c), and
+    initcall_blacklist= its first function, whether it is built in or not (init/main.c)."""
+    initcalls = [text for text, values in parameter_values(facts, "initcall_blacklist") if "svm_init" in values]
+    if initcalls:
+        return Found([f"kernel command line: {initcalls[0]}"], parameter=initcalls[0])
     if not is_absent(facts):
         return None
     given = [
@@ -128,9 +132,9 @@ def _is_in_force(facts: Facts, line: str) -> bool:
 
 BLACKLISTED = Cause(
     "module-blacklisted",
-    REFUSED,
-    "The kernel's command line has module_blacklist= with kvm_amd, or with a module that it needs. The kernel refuses "
-    "it whoever loads it.",
+    (*REFUSED, "kvm-device-missing"),
+    "The kernel's command line has module_blacklist= with kvm_amd, or with a module that it needs, or "
+    "initcall_blacklist= with svm_init. The kernel refuses it whoever loads it.",
     blacklisted_in_kernel,
     OFF_COMMAND_LINE,
 )

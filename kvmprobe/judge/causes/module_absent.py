@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from kvmprobe.judge.causes.cause import Cause, Found
-from kvmprobe.judge.causes.quotes import container, is_root, module_files
+from kvmprobe.judge.causes.containers import give_device
+from kvmprobe.judge.causes.packages import install_kmod, install_module
+from kvmprobe.judge.causes.quotes import container, is_root, is_wsl, module_files
 from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import answer_of_modprobe, attempt_to_load
@@ -28,7 +30,18 @@ def in_container(facts: Facts) -> Found | None:
     kind = container(facts)
     if kind is None or not _kvm_amd_was_looked_for(facts):
         return None
-    return Found([f"kvmprobe ran in a container ({kind})"])
+    steps = give_device(facts)
+    return Found([f"kvmprobe ran in a container ({kind})"], (*_LOAD_ON_HOST, *steps) if steps else None)
+
+
+_LOAD_ON_HOST = ("On the host, outside the container, load kvm_amd:", "$ sudo modprobe kvm_amd")
+# Windows brings WSL's kernel, and its modules in a disk of their own.
+_WSL = (
+    "Windows brings the kernel of WSL and its modules. In PowerShell, update and stop WSL; its next start uses them:",
+    "$ wsl --update",
+    "$ wsl --shutdown",
+    "For a kernel of your own (kernel= in .wslconfig), build it with CONFIG_KVM_AMD=y.",
+)
 
 
 def gone(facts: Facts) -> Found | None:
@@ -38,7 +51,8 @@ def gone(facts: Facts) -> Found | None:
     if files is not None:
         if files["folder"] is not False:
             return None
-        return Found([f"{_folder(facts)} does not exist"], folder=_folder(facts))
+        steps = _WSL if is_wsl(facts) else None
+        return Found([f"{_folder(facts)} does not exist"], steps, folder=_folder(facts))
     # Older evidence: where modprobe finds none of several modules, msr included, their folder is gone.
     missing = {match.group(1) for load in facts.evidence["loads"] if (match := _NOT_FOUND.search(load["output"]))}
     if "msr" not in missing or len(missing) < 2 or (attempt_to_load(facts) and "kvm_amd" not in missing):
@@ -65,10 +79,31 @@ def not_installed(facts: Facts) -> Found | None:
     if files is not None:
         if files["index"] is not True or files["kvm_amd"] is not None:
             return None
-        return Found([f"{_folder(facts)}/modules.dep does not list kvm_amd"], folder=_folder(facts))
+        quoted = [f"{_folder(facts)}/modules.dep does not list kvm_amd"]
+        return Found(quoted, _other_packages(facts), folder=_folder(facts))
     if not _NOT_FOUND.search(answer_of_modprobe(facts)):
         return None
-    return Found([], folder=_folder(facts))
+    return Found([], _other_packages(facts), folder=_folder(facts))
+
+
+def _other_packages(facts: Facts) -> tuple[str, ...] | None:
+    """The steps of "module-not-installed" where the kernel's release shows the distribution."""
+    if is_wsl(facts):
+        return _WSL
+    install = install_module(facts)
+    if install is None:
+        return None
+    return (*_NOT_INSTALLED, "Else install the packages with the running kernel's modules:", *install, *_OR_NOT_BUILT)
+
+
+_NOT_INSTALLED = (
+    "{folder} has no kvm_amd. If an update replaced the kernel since the last boot, reboot:",
+    "# systemctl reboot",
+)
+_OR_NOT_BUILT = (
+    *LOAD_AGAIN,
+    "Where no package has kvm_amd, the kernel was built without CONFIG_KVM_AMD: boot another kernel.",
+)
 
 
 def no_loadable_modules(facts: Facts) -> Found | None:
@@ -82,7 +117,8 @@ def no_modprobe(facts: Facts) -> Found | None:
     attempt = attempt_to_load(facts)
     if attempt is None or attempt["status"] is not None or "there is no modprobe" not in attempt["output"]:
         return None
-    return Found([])
+    install = install_kmod(facts)
+    return Found([], ("Install modprobe:", *install, *LOAD_AGAIN) if install else None)
 
 
 def hangs(facts: Facts) -> Found | None:
@@ -109,8 +145,7 @@ CAUSES = (
         "loaded on the host, and the container's /lib/modules does not have those of the running kernel.",
         in_container,
         (
-            "On the host, outside the container, load kvm_amd:",
-            "$ sudo modprobe kvm_amd",
+            *_LOAD_ON_HOST,
             (
                 "Then give the container the device: docker run --device /dev/kvm, lxc config device add CONTAINER kvm "
                 "unix-char source=/dev/kvm, or a Kubernetes device plugin."
@@ -143,14 +178,12 @@ CAUSES = (
         "distribution, or the kernel was built without CONFIG_KVM_AMD.",
         not_installed,
         (
-            "{folder} has no kvm_amd. If an update replaced the kernel since the last boot, reboot:",
-            "# systemctl reboot",
+            *_NOT_INSTALLED,
             "Else install the rest of the running kernel's modules, on Ubuntu",
             "# apt-get install linux-modules-extra-$(uname -r)",
             "and on Fedora and RHEL",
             "# dnf install kernel-modules-core-$(uname -r) kernel-modules-$(uname -r)",
-            *LOAD_AGAIN,
-            "Where no package has kvm_amd, the kernel was built without CONFIG_KVM_AMD: boot another kernel.",
+            *_OR_NOT_BUILT,
         ),
     ),
     Cause(

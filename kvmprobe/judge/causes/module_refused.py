@@ -6,6 +6,7 @@ import re
 
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.modprobe_setup import CONFIGURATION, MODULES, REFUSED, configuration_lines, is_absent
+from kvmprobe.judge.causes.packages import reinstall_kernel
 from kvmprobe.judge.causes.quotes import (
     from_log,
     is_root,
@@ -41,7 +42,22 @@ def mismatch(facts: Facts) -> Found | None:
         return None  # modprobe has one message for both
     kvm = facts.modules.get("kvm")
     old = kvm is not None and kvm["state"] == "live" and kvm["refcount"] == 0
-    return Found(from_log(*logged[-3:]), unload="# modprobe -r kvm" if old else "")
+    unload = "# modprobe -r kvm" if old else ""
+    reinstall = reinstall_kernel(facts)
+    steps = (_OF_THIS_KERNEL + ":", *reinstall, *_INDEX_AND_LOAD) if reinstall else None
+    return Found(from_log(*logged[-3:]), steps, unload=unload)
+
+
+_OF_THIS_KERNEL = "Install the modules that belong to the running kernel again"
+
+
+_INDEX_AND_LOAD = (
+    "{unload}",
+    "Then make modprobe's index, and load the module:",
+    "# depmod -a",
+    *LOAD,
+    "If an update installed another kernel since the last boot, reboot instead.",
+)
 
 
 _BAD_PARAMETER = rf"^{MODULES}: [`'](?P<value>.*)' (?:invalid|too large) for parameter [`'](?P<name>[^']*)'"
@@ -99,8 +115,19 @@ def unsigned(facts: Facts) -> Found | None:
     at_boot = attempt_to_load(facts) is None and locked and bool(logged)
     if not (refused or denied or at_boot):
         return None
-    because = from_log(*logged[-2:])
-    return Found(because + ([f"/sys/kernel/security/lockdown: {lockdown}"] if locked else []))
+    because = from_log(*logged[-2:]) + ([f"/sys/kernel/security/lockdown: {lockdown}"] if locked else [])
+    reinstall = reinstall_kernel(facts)
+    return Found(because, (_OWN_MODULES + ":", *reinstall, *_LOAD_OR_SIGN) if reinstall else None)
+
+
+_OWN_MODULES = "Install the distribution's own signed modules of the running kernel again"
+_LOAD_OR_SIGN = (
+    *LOAD_AGAIN,
+    (
+        "For a kernel of your own: sign its modules with a key that is enrolled (mokutil --import), or disable Secure "
+        "Boot in the firmware's setup."
+    ),
+)
 
 
 def loading_disabled(facts: Facts) -> Found | None:
@@ -139,13 +166,9 @@ LOADER = (
         "symbol versions or symbols differ. Usually a partly installed update, or a kvm module from elsewhere.",
         mismatch,
         (
-            "Install the modules that belong to the running kernel again, on Debian and Ubuntu:",
+            _OF_THIS_KERNEL + ", on Debian and Ubuntu:",
             "# apt-get install --reinstall linux-image-$(uname -r)",
-            "{unload}",
-            "Then make modprobe's index, and load the module:",
-            "# depmod -a",
-            *LOAD,
-            "If an update installed another kernel since the last boot, reboot instead.",
+            *_INDEX_AND_LOAD,
         ),
         {"unload": ""},
     ),
@@ -168,13 +191,9 @@ LOADER = (
         "kvm_amd has no signature that it trusts.",
         unsigned,
         (
-            "Install the distribution's own signed modules of the running kernel again, on Debian and Ubuntu:",
+            _OWN_MODULES + ", on Debian and Ubuntu:",
             "# apt-get install --reinstall linux-image-$(uname -r)",
-            *LOAD_AGAIN,
-            (
-                "For a kernel of your own: sign its modules with a key that is enrolled (mokutil --import), or disable "
-                "Secure Boot in the firmware's setup."
-            ),
+            *_LOAD_OR_SIGN,
         ),
     ),
 )

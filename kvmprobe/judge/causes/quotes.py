@@ -46,6 +46,12 @@ def from_log(*texts: str) -> list[str]:
     return [f"kernel log: {text}" for text in dict.fromkeys(texts)]
 
 
+def denials(facts: Facts) -> list[str]:
+    """The audit lines in which AppArmor or SELinux denied /dev/kvm, oldest first."""
+    matches = log_matches(facts, r"^audit: .*(?:apparmor=\"DENIED\"|avc: +denied)")
+    return [match.string for match in matches if '="/dev/kvm"' in match.string or ' name="kvm" ' in match.string]
+
+
 def no_svm_lines(facts: Facts) -> list[str]:
     """The last line in which kvm_amd found no SVM, quoted."""
     found = [refusal.text for refusal in refusals(facts) if refusal.kind == "no-svm"]
@@ -109,8 +115,16 @@ def module_files(facts: Facts) -> ModuleFiles | None:
 # Where the host runs
 
 
+# What hypervisors write into the DMI table of their VMs. A hypervisor that hides itself from CPUID is still there.
+_PRODUCTS_OF_VMS = re.compile(
+    r"\bQEMU\b|\bKVM\b|VMware|VirtualBox|Bochs|HVM domU|Parallels|Microsoft Corporation Virtual Machine"
+)
+
+
 def in_vm(facts: Facts) -> bool | None:
-    """Whether the host is a virtual machine, by CPUID, else by /proc/cpuinfo; None where both are unknown."""
+    """Whether the host is a virtual machine, by CPUID and DMI, else by /proc/cpuinfo; None where all are unknown."""
+    if _PRODUCTS_OF_VMS.search(product(facts)):
+        return True
     bits = [bit for bit in facts.cpuid_bit(CPUID_HYPERVISOR).values() if bit is not None]
     if bits:
         return any(bits)
@@ -128,7 +142,14 @@ def hypervisor_text(facts: Facts) -> list[str]:
     name = hypervisor(facts)
     if name:
         return [f"hypervisor = {name}"]
+    if _PRODUCTS_OF_VMS.search(product(facts)):
+        return [f"/sys/class/dmi/id: {product(facts)}"]
     return ["/proc/cpuinfo: flag hypervisor"] if in_vm(facts) else []
+
+
+def is_wsl(facts: Facts) -> bool:
+    """Whether the kernel is the one that Windows gives to WSL."""
+    return re.search(r"microsoft|WSL2", facts.evidence["kernel"]["release"], re.IGNORECASE) is not None
 
 
 def surroundings(facts: Facts) -> Surroundings | None:

@@ -144,6 +144,7 @@ _MODPROBE = (
         "kvm-amd-not-loaded",
         rf"{_NOT_LOADED}|on the host",
         "touch /.dockerenv",
+        not_here=("docker run --device /dev/kvm IMAGE",),
         undo="rm /.dockerenv",
     ),
 )

@@ -132,7 +132,7 @@ MACHINES: Caused = (
         BASE,
         all_of(refused("kvm_amd: Unknown symbol sev_platform_init (err -2)", answer=_UNKNOWN_SYMBOL), _without_ccp),
         "kvm-amd-load-failed",
-        ("kvm or ccp",),
+        ("kvm or ccp", "Unknown symbol sev_platform_init"),
     ),
     (
         "module-mismatch",

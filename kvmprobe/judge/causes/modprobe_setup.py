@@ -70,6 +70,7 @@ def install_line(facts: Facts) -> Found | None:
         return None
     quoted = [f"{file}:{number}: {text}" for file, number, text in lines]
     quoted += [f"modprobe -n -v kvm_amd: {command}" for command in would_run]
+    quoted += from_log(*_unknown_symbols_of_ccp(facts)[-2:]) if ran else []
     if not lines:
         return Found(quoted, _FIND_INSTALL_LINE)
     file, number, _ = lines[0]
@@ -81,8 +82,12 @@ def _lacks_what_it_needs(facts: Facts) -> bool:
     if "kvm" not in facts.modules:
         return True
     named = any(re.match(r"install\s+ccp\b", text) for _, _, text in configuration_lines(facts, "install"))
-    unknown = log_matches(facts, r"^kvm_amd: Unknown symbol (?:sev|psp|snp)_")  # drivers/crypto/ccp/sev-dev.c
-    return "ccp" not in facts.modules and bool(named or unknown)
+    return "ccp" not in facts.modules and bool(named or _unknown_symbols_of_ccp(facts))
+
+
+def _unknown_symbols_of_ccp(facts: Facts) -> list[str]:
+    """The log lines in which kvm_amd lacked a function of drivers/crypto/ccp/sev-dev.c."""
+    return [match.string for match in log_matches(facts, r"^kvm_amd: Unknown symbol (?:sev|psp|snp)_")]
 
 
 def _install_commands(facts: Facts) -> list[str]:

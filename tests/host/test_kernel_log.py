@@ -46,6 +46,9 @@ ABOUT_SVM = (
     "vmmon: loading out-of-tree module taints kernel.",
     "RT requires X86_FEATURE_CONSTANT_TSC",
     'audit: type=1400 audit(1.0:2): apparmor="DENIED" operation="open" name="/dev/kvm" requested_mask="wr"',
+    'audit: type=1400 audit(1.0:3): avc:  denied  { read write } for  pid=4 name="kvm" dev="devtmpfs" ino=120',
+    "failed to validate module [kvm_amd] BTF: -22",
+    "SEV: Status: SEV SEV-ES SEV-SNP",
 )
 NOT_ABOUT_SVM = (
     "kvmbr0: port 1(eth0) entered forwarding state",
@@ -63,6 +66,8 @@ NOT_ABOUT_SVM = (
     "unchecked MSR access error: RDMSR from 0x852 at rIP: 0xffffffff9a2f",
     "nvidia: disagrees about version of symbol drm_open",
     "Module nouveau is blacklisted",
+    "failed to validate module [nouveau] BTF: -22",
+    'audit: type=1400 audit(1.0:4): avc:  denied  { read } for  pid=4 name="kvm.log" dev="sda1" ino=7',
     "systemd[1]: Starting kvm.service",
 )
 

@@ -95,7 +95,8 @@ def test_modprobe_is_asked_on_this_machine_only() -> None:
 def test_the_command_line_is_reduced_to_what_bears_on_kvm(tmp_path: Path) -> None:
     text = (
         "BOOT_IMAGE=/vmlinuz root=UUID=1 rd.luks.key=secret clearcpuid=svm kvm-amd.nested=0 kvm.enable_virt_at_load=0 "
-        "module_blacklist=kvm_amd modprobe.blacklist=x noexec=off quiet kvmfoo=1 lockdown=integrity\n"
+        "module_blacklist=kvm_amd modprobe.blacklist=x noexec=off quiet kvmfoo=1 lockdown=integrity "
+        "initcall_blacklist=svm_init\n"
     )
     assert read_command_line(write(tmp_path, {"proc/cmdline": text})) == [
         "clearcpuid=svm",
@@ -105,6 +106,7 @@ def test_the_command_line_is_reduced_to_what_bears_on_kvm(tmp_path: Path) -> Non
         "modprobe.blacklist=x",
         "noexec=off",
         "lockdown=integrity",
+        "initcall_blacklist=svm_init",
     ]
     (tmp_path / "proc/cmdline").unlink()
     assert read_command_line(Sysroot(str(tmp_path))) == {"error": "ENOENT"}

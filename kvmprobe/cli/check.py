@@ -23,7 +23,8 @@ are missing, and unloads them at the end. Root can read everything, another user
 what the permissions allow. What could not be read is reported as unknown.
 """
 EPILOG = """\
-exit status: that of the verdict, see 'kvmprobe --help', --expect and --exit-status.
+exit status: that of the verdict, see 'kvmprobe --help'; or as --expect and
+--exit-status ask.
 """
 
 

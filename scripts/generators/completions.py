@@ -6,6 +6,7 @@ The scripts contain every command, option and value. They never run kvmprobe.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 
 import shtab
@@ -134,14 +135,21 @@ def render(shell: str) -> str:
     if shell == "zsh":
         _spell_for_zsh(actions)
     script: str = shtab.complete(top, shell, preamble=preamble)
-    return {"bash": script + _BASH_END, "zsh": script.replace('"(*)', '"*'), "fish": script}[shell]
+    return {"bash": script + _BASH_END, "zsh": _correct_zsh(script), "fish": script}[shell]
+
+
+def _correct_zsh(script: str) -> str:
+    """Corrects what shtab's script for zsh asks _arguments for.
+
+    "(*)" becomes "*": shtab means any number of arguments, _arguments means one. A group's own options end at the name
+    of the command: without -A, its --exit-status would complete that of the command.
+    """
+    script = script.replace('"(*)', '"*')
+    return re.sub(r"^  _arguments -C -s (?=\$)", "  _arguments -C -s -A '-*' ", script, flags=re.MULTILINE)
 
 
 def _spell_for_zsh(actions: Iterable[argparse.Action]) -> None:
-    """Writes --option= where an option takes a value: shtab gives the names to zsh's _arguments as they are.
-
-    For the same reason "(*)" becomes "*" in the script: shtab means any number of arguments, _arguments means one.
-    """
+    """Writes --option= where an option takes a value: shtab gives the names to zsh's _arguments as they are."""
     for action in actions:
         if action.nargs != 0:
             action.option_strings = [f"{name}=" if name.startswith("--") else name for name in action.option_strings]

@@ -239,4 +239,4 @@ def test_the_backend_is_judged_where_the_vendor_is_another() -> None:
         o.check.id: o.result.status for o in examine(evidence_of(BASE, VARIANTS[IDS.index("Intel, kvm_intel")][2]))
     }
     judged = {id for id, status in outcomes.items() if status != SKIP}
-    assert judged == {"vendor", "kvm-device", "api-version", "create-vm", "guest"}
+    assert judged == {"vendor", "kvm-device", "api-version", "create-vm", "uevents", "guest"}

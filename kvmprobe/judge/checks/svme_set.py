@@ -42,6 +42,9 @@ def svme_set(facts: Facts) -> Result:
             return result
     result = _attribute(facts, f"EFER {fold(steps)}")
     result.because = because + result.because
+    if parts and result.reason == "svm-held-by-another-owner":
+        text = "SVME was another owner's before KVM_CREATE_VM, and KVM cleared it"
+        parts.update((cpu, CpuResult(FAIL, f"EFER {steps[cpu]}: {text}")) for cpu in overrun_cpus(facts))
     result.by_cpu = result.by_cpu or parts
     if result.status == PASS and not facts.online_is_known:
         message = f"{result.message}; which other CPUs are online is unknown"

@@ -28,9 +28,11 @@ def _rate_number(was: str, now: str) -> tuple[str, str]:
 
 
 def _rate_mode(was: str, now: str) -> tuple[str, str]:
-    """It is worse where every user may now do what only the owner and the group could."""
+    """It is worse where every user may now do what only the owner and the group could, and better where no longer."""
     try:
-        more = int(now, 8) & ~int(was, 8) & _OTHERS
+        before, after = (int(mode, 8) & _OTHERS for mode in (was, now))
     except ValueError:  # of a damaged report
-        more = 0
-    return (WORSE, "every user may open it") if more else (CHANGED, "")
+        before = after = 0
+    if after & ~before:
+        return WORSE, "more users may open it"
+    return (BETTER, "fewer users may open it") if before & ~after else (CHANGED, "")

@@ -133,6 +133,7 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
         (at("device", "number", value=None), set()),
         (at("device", "mode", value="0666"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0666")}),
         (at("device", "mode", value="0604"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0604")}),
+        (at("device", "mode", value="0000"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "0000")}),
         (at("device", "mode", value="0660"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "0660")}),
         (at("device", "mode", value="rw"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "rw")}),
         (at("device", "mode", value=None), set()),

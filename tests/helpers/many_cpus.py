@@ -23,6 +23,12 @@ def _cpuid(evidence: Any, cpu: int) -> None:
         leaves.update({leaf: {"error": "EIO"} for leaf in leaves})
 
 
+def _efer(evidence: Any, cpu: int) -> None:
+    for snapshot in evidence["snapshots"]:
+        registers = snapshot["cpus"][str(cpu)]
+        registers["EFER"] = hex(int(registers["EFER"], 16) | cpu << 16)
+
+
 def _guest(evidence: Any, cpu: int) -> None:
     evidence["guest"][cpu].update(result="failed", detail=f"exit {cpu}")
 
@@ -33,7 +39,7 @@ DIFFERENCES: dict[str, Callable[[Any, int], None]] = {
     "SVME of every other CPU": _register((1,), "EFER", lambda cpu: "0xd01" if cpu % 2 else "0x1d01"),
     "SVMDIS of every other CPU": _register((0, 1, 2), "VM_CR", lambda cpu: "0x10" if cpu % 2 else "0x0"),
     "VM_CR of every CPU": _register((0, 1, 2), "VM_CR", lambda cpu: hex(8 + (cpu << 8))),
-    "EFER of every CPU": _register((2,), "EFER", lambda cpu: hex(0xD01 + (cpu << 16))),
+    "EFER of every CPU": _efer,
     "every third CPU unread": _register((0, 1, 2), "EFER", lambda cpu: {"error": "EIO"} if cpu % 3 else "0x1d01"),
     "a page that all share": _register((1,), "VM_HSAVE_PA", lambda cpu: "0x1000"),
     "CPUID unread on every other CPU": _cpuid,

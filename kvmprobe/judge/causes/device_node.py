@@ -143,7 +143,7 @@ CAUSES = (
         "kvm_amd is being loaded and its start did not end: it takes long, or hangs in the kernel.",
         starting,
         (
-            "kvm_amd is still starting. Check again; if it does not end, see in the kernel's log where it hangs:",
+            "Check again: kvm_amd is still starting. If that does not end, see in the kernel's log where it hangs:",
             "# dmesg -T",
             "Reboot, which alone ends it:",
             "# systemctl reboot",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, CpuResult, Result, by_cpu, quote, why_unread
+from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, CpuResult, Result, by_cpu, why_unread
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.register_faults import register_faults
-from kvmprobe.model.cpu_lists import cpu_names
+from kvmprobe.model.cpu_lists import cpu_names, few_groups, group
 from kvmprobe.model.registers import SNAPSHOT_REGISTERS
 from kvmprobe.model.values import SNAPSHOT_PHASES
 
@@ -21,14 +21,13 @@ def register_values(facts: Facts) -> Result:
     Reads EFER, VM_CR and VM_HSAVE_PA in each snapshot, and those that `trace` read before kvm_amd was loaded.
     Reason: register-corrupted.
     """
-    faults: dict[int, str] = {}
-    for of_register in register_faults(facts).values():
-        for cpu, texts in of_register.items():
-            faults[cpu] = "; ".join([*([faults[cpu]] if cpu in faults else []), *texts])
-    if faults:
-        because = quote(faults, "", "")
-        parts = by_cpu({cpu: faults.get(cpu, "") for cpu in facts.cpus}, _of_cpu)
-        return Result(FAIL, "; ".join(because), "register-corrupted", because=because, by_cpu=parts)
+    # One fault of a register says enough: a page that two CPUs share is the same in each phase.
+    faults = {name: {cpu: texts[0] for cpu, texts in found.items()} for name, found in register_faults(facts).items()}
+    if any(faults.values()):
+        because = [line for found in faults.values() for line in _lines(found)]
+        texts = {cpu: "; ".join(found[cpu] for found in faults.values() if cpu in found) for cpu in facts.cpus}
+        message = "; ".join(lines[0] for found in faults.values() if (lines := _lines(found)))
+        return Result(FAIL, message, "register-corrupted", because=because, by_cpu=by_cpu(texts, _of_cpu))
     if facts.kvm_without_svm():
         return Result(SKIP, f"{facts.backend_text()} does not use them")
     for phase in filter(facts.has_snapshot, SNAPSHOT_PHASES):
@@ -38,6 +37,12 @@ def register_values(facts: Facts) -> Result:
             return Result(UNKNOWN, f"{', '.join(unread)} could not be read on every CPU{why}")
     cpus = cpu_names(facts.there("created"))
     return Result(PASS, f"each CPU has its own page in VM_HSAVE_PA, of EFER only SVME changed: {cpus}")
+
+
+def _lines(faults: dict[int, str]) -> list[str]:
+    """["cpu1-2: VM_HSAVE_PA is 0 although SVME is 1"]: a line for each group of CPUs; see few_groups."""
+    first, more = few_groups(group(faults))
+    return [f"{cpu_names(cpus)}: {text}" for text, cpus in first] + ([more] if more else [])
 
 
 def _of_cpu(_: int, text: str) -> CpuResult:

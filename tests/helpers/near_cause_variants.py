@@ -8,8 +8,10 @@ from __future__ import annotations
 from tests.helpers.near_access import ACCESS, NODE, REGISTERS
 from tests.helpers.near_cpu import CPU, HYPERVISOR, LOGGED, UNNAMED
 from tests.helpers.near_kernel import KERNEL, OWNER, VENDOR
+from tests.helpers.near_kernel_parts import NEAR_KERNEL_PARTS
 from tests.helpers.near_machines import MACHINES
 from tests.helpers.near_modules import MODULES
+from tests.helpers.near_parts import NEAR_PARTS
 from tests.helpers.near_refused import REFUSED
 
 NEAR = (
@@ -26,4 +28,6 @@ NEAR = (
     *KERNEL,
     *OWNER,
     *MACHINES,
+    *NEAR_PARTS,
+    *NEAR_KERNEL_PARTS,
 )

@@ -204,7 +204,7 @@ CPUS: tuple[Variant, ...] = (
         each(cpu2_came, register("before", "EFER", SET, "0")),
         "svme-owner-unknown",
     ),
-    ("EFER unread after, cpu1 went", BASE, each(register("created", "EFER", UNREAD), cpu1_went), "msr-unreadable"),
+    ("EFER unknown after, cpu1 went", BASE, each(register("created", "EFER", None), cpu1_went), "msr-unreadable"),
     (
         "online CPUs unknown, SVME by nobody known",
         BASE,

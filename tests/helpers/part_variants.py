@@ -22,6 +22,7 @@ from tests.helpers.evidence_changes import (
     module,
     no_flag,
     snapshot_missing,
+    vendor,
     without_counts,
     without_module,
 )
@@ -51,6 +52,7 @@ from tests.helpers.variants import (
     unreadable,
     without_cpuid,
     without_sysfs,
+    without_uevents,
 )
 from tests.helpers.watch_variants import (
     OWN,
@@ -78,13 +80,40 @@ def unknown_lists(evidence: Evidence) -> None:
     evidence["cpus"].update(online=None, online_at_end=None)
 
 
+def no_cpu_identified(evidence: Evidence) -> None:
+    """The registers alone name CPUs."""
+    evidence["cpus"].update(online=None, online_at_end=None, cpuid={}, cpuinfo={"error": "ENOENT"})
+
+
+def no_cpu_with_a_vm(evidence: Evidence) -> None:
+    """cpu0 was there before KVM_CREATE_VM, and could not be read; no CPU is named after it."""
+    no_cpu(evidence)
+    evidence["snapshots"][0]["cpus"] = {"0": dict.fromkeys(("EFER", "VM_CR", "VM_HSAVE_PA"), UNREAD)}
+
+
 def eight_cpus(evidence: Evidence) -> None:
-    """EFER is another one on each CPU: more values than a text shows."""
+    """Another bit of EFER is set on each CPU: more values than a text shows."""
     evidence["cpus"].update(online="0-7", online_at_end="0-7")
+    for source in ("cpuid", "cpuinfo"):
+        evidence["cpus"][source] = {str(cpu): evidence["cpus"][source]["0"] for cpu in range(8)}
     for snapshot in evidence["snapshots"]:
         registers = snapshot["cpus"]["0"]
-        efer = int(registers["EFER"], 16)
-        snapshot["cpus"] = {str(cpu): {**registers, "EFER": hex(efer | cpu << 20)} for cpu in range(8)}
+        efer, page = int(registers["EFER"], 16), int(registers["VM_HSAVE_PA"], 16)
+        for cpu in range(8):
+            values = {"EFER": hex(efer | 1 << 20 + cpu), "VM_HSAVE_PA": hex(page and page + cpu * 0x1000)}
+            snapshot["cpus"][str(cpu)] = {**registers, **values}
+
+
+def another_bit(cpu: str) -> Callable[[Evidence], None]:
+    """A bit of EFER that has nothing to do with SVM is always set on this CPU."""
+
+    def change(evidence: Evidence) -> None:
+        for snapshot in evidence["snapshots"]:
+            if cpu in snapshot["cpus"]:
+                registers = snapshot["cpus"][cpu]
+                registers["EFER"] = hex(int(registers["EFER"], 16) | 1 << 14)
+
+    return change
 
 
 def cpu1_unidentified(evidence: Evidence) -> None:
@@ -104,7 +133,9 @@ def cpu2_came(evidence: Evidence) -> None:
     """cpu2 came online after the first snapshot."""
     evidence["cpus"]["online_at_end"] = "0-2"
     for snapshot in evidence["snapshots"][1:]:
-        snapshot["cpus"]["2"] = dict(snapshot["cpus"]["1"])
+        registers = snapshot["cpus"]["1"]
+        page = int(registers["VM_HSAVE_PA"], 16)
+        snapshot["cpus"]["2"] = {**registers, "VM_HSAVE_PA": hex(page and page + 0x1000)}
 
 
 def left_out(*cpus: int) -> Callable[[Evidence], None]:
@@ -177,17 +208,22 @@ def refused(*texts: str, answer: str = "Operation not supported") -> Callable[[E
 
 
 CPUS: tuple[Variant, ...] = (
-    ("no CPU known", BASE, no_cpu, "msr-unreadable"),
     ("passive, no CPU known", BASE, each(no_cpu, passive, log("kvm: no hardware support")), "msr-unreadable"),
-    ("VM without kvm_amd, no CPU known", BASE, each(no_cpu, without_module("kvm_amd")), "msr-unreadable"),
+    ("no CPU known while a VM was alive", BASE, no_cpu_with_a_vm, "msr-unreadable"),
+    (
+        "VM without kvm_amd, no CPU identified",
+        BASE,
+        each(no_cpu_identified, without_module("kvm_amd")),
+        "msr-unreadable",
+    ),
     ("machine aarch64, no CPU known", BASE, each(no_cpu, machine("aarch64")), "vendor-not-amd"),
     ("eight values of EFER", BASE, eight_cpus, "svme-set-by-create-vm"),
     ("cpu1 unidentified", BASE, cpu1_unidentified, "svme-set-by-create-vm"),
     ("cpu1 came online, unidentified", BASE, each(came_online, cpu1_unidentified), "svme-set-by-create-vm"),
     (
-        "cpu1 came online, another EFER at the end",
+        "cpu1 came online, another bit of EFER on cpu0",
         BASE,
-        each(came_online, register("closed", "EFER", "0x4d01", "1")),
+        each(came_online, another_bit("0")),
         "svme-set-by-create-vm",
     ),
     ("cpu1 came online, no guest on it", BASE, each(came_online, affinity_refused), "guest-not-run"),
@@ -201,7 +237,7 @@ CPUS: tuple[Variant, ...] = (
     (
         "cpu2 came online, SVME before on cpu0",
         BASE,
-        each(cpu2_came, register("before", "EFER", SET, "0")),
+        each(cpu2_came, register("before", "EFER", SET, "0"), without_uevents),
         "svme-owner-unknown",
     ),
     ("EFER unknown after, cpu1 went", BASE, each(register("created", "EFER", None), cpu1_went), "msr-unreadable"),
@@ -212,9 +248,9 @@ CPUS: tuple[Variant, ...] = (
         "svme-owner-unknown",
     ),
     (
-        "online CPUs unknown, another EFER",
+        "online CPUs unknown, another bit of EFER on cpu1",
         BASE,
-        each(register("created", "EFER", "0x5d01", "1"), unknown_lists),
+        each(another_bit("1"), unknown_lists),
         "msr-unreadable",
     ),
 )
@@ -299,6 +335,23 @@ OTHERS: tuple[Variant, ...] = (
         "svme-set-by-create-vm",
     ),
     ("trace of another vendor's CPU", CREATE, intel, "vendor-not-amd"),
+    (
+        "another vendor's CPU, SVME left by KVM_CREATE_VM, which failed",
+        BASE,
+        each(
+            create_fails("EINVAL"),
+            vendor("GenuineIntel"),
+            register("created", "EFER", SET),
+            register("closed", "EFER", SET),
+        ),
+        "vendor-not-amd",
+    ),
+    (
+        "another vendor's CPU, VM_CR changed",
+        BASE,
+        each(vendor("GenuineIntel"), create_fails("EINVAL"), register("closed", "VM_CR", "0x8")),
+        "vendor-not-amd",
+    ),
 )
 
 COMMANDS: tuple[Variant, ...] = (

@@ -81,7 +81,7 @@ def unknown_lists(evidence: Evidence) -> None:
 
 
 def no_cpu_identified(evidence: Evidence) -> None:
-    """The registers alone name CPUs."""
+    """Only the registers name CPUs."""
     evidence["cpus"].update(online=None, online_at_end=None, cpuid={}, cpuinfo={"error": "ENOENT"})
 
 
@@ -211,9 +211,9 @@ CPUS: tuple[Variant, ...] = (
     ("passive, no CPU known", BASE, each(no_cpu, passive, log("kvm: no hardware support")), "msr-unreadable"),
     ("no CPU known while a VM was alive", BASE, no_cpu_with_a_vm, "msr-unreadable"),
     (
-        "VM without kvm_amd, no CPU identified",
+        "VM without kvm_amd, no CPU identified, VM_CR refused",
         BASE,
-        each(no_cpu_identified, without_module("kvm_amd")),
+        each(no_cpu_identified, without_module("kvm_amd"), everywhere("VM_CR", UNREAD)),
         "msr-unreadable",
     ),
     ("machine aarch64, no CPU known", BASE, each(no_cpu, machine("aarch64")), "vendor-not-amd"),

@@ -80,15 +80,18 @@ def unknown_lists(evidence: Evidence) -> None:
     evidence["cpus"].update(online=None, online_at_end=None)
 
 
-def no_cpu_identified(evidence: Evidence) -> None:
-    """Only the registers name CPUs."""
+def no_cpu_before(evidence: Evidence) -> None:
+    """Nothing identifies a CPU, and none is named before KVM_CREATE_VM."""
     evidence["cpus"].update(online=None, online_at_end=None, cpuid={}, cpuinfo={"error": "ENOENT"})
+    evidence["snapshots"][0]["cpus"] = {}
 
 
 def no_cpu_with_a_vm(evidence: Evidence) -> None:
-    """cpu0 was there before KVM_CREATE_VM, and could not be read; no CPU is named after it."""
+    """cpu0 was there before KVM_CREATE_VM, its registers were not read, and no CPU is named after it."""
+    identity = {source: {"0": evidence["cpus"][source]["0"]} for source in ("cpuid", "cpuinfo")}
     no_cpu(evidence)
-    evidence["snapshots"][0]["cpus"] = {"0": dict.fromkeys(("EFER", "VM_CR", "VM_HSAVE_PA"), UNREAD)}
+    evidence["cpus"].update(identity)
+    evidence["snapshots"][0]["cpus"] = {"0": dict.fromkeys(("EFER", "VM_CR", "VM_HSAVE_PA"))}
 
 
 def eight_cpus(evidence: Evidence) -> None:
@@ -211,9 +214,9 @@ CPUS: tuple[Variant, ...] = (
     ("passive, no CPU known", BASE, each(no_cpu, passive, log("kvm: no hardware support")), "msr-unreadable"),
     ("no CPU known while a VM was alive", BASE, no_cpu_with_a_vm, "msr-unreadable"),
     (
-        "VM without kvm_amd, no CPU identified, VM_CR refused",
+        "VM without kvm_amd, no CPU known before",
         BASE,
-        each(no_cpu_identified, without_module("kvm_amd"), everywhere("VM_CR", UNREAD)),
+        each(no_cpu_before, without_module("kvm_amd")),
         "msr-unreadable",
     ),
     ("machine aarch64, no CPU known", BASE, each(no_cpu, machine("aarch64")), "vendor-not-amd"),

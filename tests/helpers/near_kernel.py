@@ -258,6 +258,7 @@ OWNER: Near = (
         BASE,
         "svm-held-by-another-owner",
         ("vboxdrv built in", all_of(held_at_create, vbox(state="builtin", refcount=None)), "svm-owner-not-found"),
+        ("vboxdrv, users not counted", all_of(held_at_create, vbox(refcount=None)), "virtualbox-loaded"),
     ),
     *near(
         BASE,

@@ -214,6 +214,11 @@ OWNER: Near = (
             all_of(held_at_load, release("6.16-amd64"), vbox(refcount=1, version="7.2.10 r169000"), at_load_y),
             "virtualbox-vms-running",
         ),
+        (
+            "VirtualBox of a version without a number, Linux 6.16",
+            all_of(held_at_load, release("6.16-amd64"), vbox(refcount=1, version="trunk"), at_load_y),
+            "virtualbox-vms-running",
+        ),
     ),
     *near(
         AT_LOAD,

@@ -84,6 +84,7 @@ _LOADED = "kvm_amd: Nested Paging enabled"
 
 CPUS: tuple[Variant, ...] = (
     ("passive, no CPU known", BASE, each(no_cpu, passive, log("kvm: no hardware support")), "msr-unreadable"),
+    ("no CPU known", BASE, no_cpu, "msr-unreadable"),
     ("no CPU known while a VM was alive", BASE, no_cpu_with_a_vm, "msr-unreadable"),
     (
         "VM without kvm_amd, no CPU known before",

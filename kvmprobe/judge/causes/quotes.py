@@ -102,9 +102,12 @@ def is_built_in(facts: Facts, name: str) -> bool:
     return found is not None and found["state"] == "builtin"
 
 
-def users_beyond_holders(found: Module) -> int:
-    """References to a module that are not other modules: open files, VMs, or another module's use of its functions."""
-    return (found["refcount"] or 0) - len(found["holders"])
+def users_beyond_holders(found: Module) -> int | None:
+    """References to a module that are not other modules: open files, VMs, or another module's use of its functions.
+
+    None where a kernel that unloads no modules (CONFIG_MODULE_UNLOAD=n) counts none.
+    """
+    return None if found["refcount"] is None else found["refcount"] - len(found["holders"])
 
 
 def module_files(facts: Facts) -> ModuleFiles | None:

@@ -48,6 +48,15 @@ _USUAL = {
 }
 
 
+_CANNOT_UNLOAD = (
+    (
+        "Another hypervisor's module is loaded. This kernel does not count its users, and unloads no module. End its "
+        "VMs, keep it from being loaded at boot, and reboot:"
+    ),
+    "# systemctl reboot",
+)
+
+
 def _found(facts: Facts, because: list[str], **words: str) -> Found:
     """The last step is to load kvm_amd where it is not there: since 6.12 a foreign SVME keeps it from loading."""
     loaded = facts.has_kvm_amd is not False
@@ -60,11 +69,17 @@ def _owner(facts: Facts, name: str, has_vms: bool) -> Found | None:
     module = facts.modules.get(name)
     if not _svm_was_refused(facts):
         return None
-    if module is None or module["state"] == "builtin" or (users_beyond_holders(module) > 0) is not has_vms:
+    if module is None or module["state"] == "builtin":
+        return None
+    users = users_beyond_holders(module)
+    if ((users or 0) > 0) is not has_vms:
         return None
     version = known_text(module.get("version"))
     holders = f" (modules: {', '.join(module['holders'])})" if module["holders"] else ""
-    text = f"{name}{' ' + version if version else ''} is loaded, refcount {module['refcount']}{holders}"
+    count = "unknown" if users is None else module["refcount"]
+    text = f"{name}{' ' + version if version else ''} is loaded, refcount {count}{holders}"
+    if users is None:
+        return Found([text], _CANNOT_UNLOAD)
     turns = _turns(facts, version) if name == "vboxdrv" else ""
     unload = " ".join([*module["holders"], name])
     return _found(facts, [text], modules=unload, turns=turns)
@@ -83,9 +98,10 @@ def _turns(facts: Facts, version: str | None) -> str:
     virtualbox, linux = _THROUGH_KVM_SINCE
     if _numbers(facts.evidence["kernel"]["release"]) < linux:
         return _TURNS + _NEEDS_N
-    if not version:
+    numbers = _numbers(version or "")
+    if not numbers:
         return _TURNS + _NEEDS_EITHER
-    return _TURNS + (_NEEDS_Y if _numbers(version) >= virtualbox else _NEEDS_N)
+    return _TURNS + (_NEEDS_Y if numbers >= virtualbox else _NEEDS_N)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

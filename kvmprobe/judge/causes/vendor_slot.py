@@ -51,7 +51,7 @@ def _found(facts: Facts, name: str, because: list[str]) -> Found:
     because = [*because, f"{name}: {state['state']}{references}"]
     if state["state"] == "builtin" or is_built_in(facts, "kvm_amd"):
         return Found(because, _BUILT_IN, module=name)
-    if users_beyond_holders(state) > 0:
+    if (users_beyond_holders(state) or 0) > 0:
         return Found(because, _IN_USE, module=name)
     return Found(because, module=name)
 

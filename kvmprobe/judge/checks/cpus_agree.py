@@ -87,7 +87,7 @@ def _by_leaf(words: Mapping[str, Mapping[int, object]]) -> dict[str, Mapping[int
 
 def _is_known(facts: Facts, values: Mapping[int, object]) -> bool:
     """Whether a value is known of every CPU, so that no CPU is claimed to be equal that was not compared."""
-    return bool(values) and all(values.get(cpu) is not None for cpu in facts.identified)
+    return bool(values and facts.identified) and all(values.get(cpu) is not None for cpu in facts.identified)
 
 
 def _known_bits(values: Mapping[int, bool | None]) -> dict[int, str]:

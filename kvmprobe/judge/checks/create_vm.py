@@ -66,7 +66,7 @@ def _passive(facts: Facts) -> Result:
         values = facts.register("before", name)
         if None in values.values() or not values:
             unread = why_unread(facts.register_errors("before", name))
-            because = quote(facts.register_texts("before", name), name)
+            because = quote(facts.register_texts("before", name), name) or [f"{name}: read on no CPU"]
             return Result(UNKNOWN, f"{_PASSIVE}; {name} could not be read{unread}", "msr-unreadable", because=because)
     clear = [cpu for cpu, value in facts.svme("before").items() if value is False]
     if facts.enabled_at_load() and clear:

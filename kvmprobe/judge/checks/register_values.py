@@ -35,8 +35,10 @@ def register_values(facts: Facts) -> Result:
         if unread:
             why = why_unread(facts.register_errors(phase, unread[0]))
             return Result(UNKNOWN, f"{', '.join(unread)} could not be read on every CPU{why}")
-    cpus = cpu_names(facts.there("created"))
-    return Result(PASS, f"each CPU has its own page in VM_HSAVE_PA, of EFER only SVME changed: {cpus}")
+    cpus = facts.there("created")
+    if not cpus:
+        return Result(UNKNOWN, "no CPU was online during the whole probe")
+    return Result(PASS, f"each CPU has its own page in VM_HSAVE_PA, of EFER only SVME changed: {cpu_names(cpus)}")
 
 
 def _lines(faults: dict[int, str]) -> list[str]:

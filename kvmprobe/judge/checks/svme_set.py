@@ -62,7 +62,8 @@ _AGAIN_HINT = "Run `kvmprobe` again while no CPU goes offline or comes online."
 def _unread(facts: Facts, when: str, phase: str, because: list[str]) -> Result:
     """EFER was not read on a CPU that was there. What a CPU that came or went would have shown, another run shows."""
     unread = [cpu for cpu, value in facts.svme(phase).items() if value is None]
-    message = f"EFER {when} KVM_CREATE_VM could not be read on {cpu_names(unread)}"
+    where = f"on {cpu_names(unread)}" if unread else "on any CPU"
+    message = f"EFER {when} KVM_CREATE_VM could not be read {where}"
     message += why_unread(facts.register_errors(phase, "EFER"))
     moved = [cpu for cpu in unread if cpu in facts.came_or_went]
     if moved:

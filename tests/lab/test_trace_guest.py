@@ -45,12 +45,11 @@ def test_the_trace_shows_the_functions_and_the_writes(kernel: str, guest: Guest)
     head, _, rest = output.partition("{")
     assert head.splitlines() == ["status 0", "status 0", "own tracing unchanged", "0", "kvm kvm_amd "]
     *reports, visible = ("{" + rest).split("@@@@")
+    # Where kvm_amd sets SVME when it is loaded, a VM changes no register with which uevents could be compared.
+    agree = "trace and registers" if "trixie" in kernel else "trace, registers and uevents"
     for report in reports:
         status, message = _check(report, "observers")
-        assert (status, message.partition(":")[0]) == (
-            "pass",
-            "trace, registers and uevents agree on cpu0-1",
-        )
+        assert (status, message.partition(":")[0]) == ("pass", f"{agree} agree on cpu0-1")
         entries = json.loads(report)["evidence"]["trace"]["entries"]
         assert {"kvm_dev_ioctl", "kvm_vm_release"} <= {entry["function"] for entry in entries}
     written = {entry["cpu"] for entry in entries if (entry["register"], entry["value"]) == ("EFER", "0x1d01")}

@@ -17,20 +17,18 @@ if TYPE_CHECKING:
     _Svme = dict[int, bool | None]
 
 
-def register_faults(facts: Facts) -> dict[str, dict[int, list[str]]]:
-    """What is wrong, for people, by the register's name and by CPU. Nothing of what is unknown."""
+def register_faults(facts: Facts) -> dict[str, dict[int, str]]:
+    """What is wrong first, for people, by the register's name and by CPU. Nothing of what is unknown."""
     if facts.kvm_without_svm():
         return {}
     found = {register.name: _by_cpu(_changes(facts, register)) for register in CONSTANT}
     return {**found, VM_HSAVE_PA.name: _by_cpu(_host_save_areas(facts))}
 
 
-def _by_cpu(parts: Iterator[dict[int, str]]) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
+def _by_cpu(parts: Iterator[dict[int, str]]) -> dict[int, str]:
+    found: dict[int, str] = {}
     for part in parts:
-        for cpu, text in part.items():
-            texts = found.setdefault(cpu, [])
-            texts += [] if text in texts else [text]
+        found = {**part, **found}
     return {cpu: found[cpu] for cpu in sorted(found)}
 
 

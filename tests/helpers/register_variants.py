@@ -32,6 +32,7 @@ from tests.helpers.variants import (
     set_register,
     svme_not_cleared,
     svme_not_set,
+    through_kvm_pvm,
     without_uevents,
 )
 
@@ -213,6 +214,19 @@ CHANGED_BITS: tuple[Variant, ...] = (
         _BAD,
     ),
     ("EFER.FFXSR set beside kvm_pvm", "hosts/kvm-pvm-without-svm", pvm_sets_a_bit, "kvm-without-svm"),
+    (
+        "kvm_pvm in place of kvm_amd sets EFER.FFXSR",
+        BASE,
+        each(through_kvm_pvm, everywhere("EFER", "0xd01"), register("created", "EFER", "0x4d01")),
+        "kvm-without-svm",
+    ),
+    ("page after no VM", BASE, each(create_answers(None), hsave("closed", "0x7000")), "vm-not-created"),
+    (
+        "VM_CR and VM_HSAVE_PA unread with the VM",
+        BASE,
+        each(register("created", "VM_CR", {"error": "EIO"}), hsave("created", {"error": "EPERM"})),
+        _GOOD,
+    ),
 )
 
 REGISTERS = (*HOST_SAVE_AREA, *CHANGED_BITS)

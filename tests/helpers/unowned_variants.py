@@ -124,6 +124,20 @@ OVERRUN: tuple[Variant, ...] = (
     ),
     ("SVME cleared, KVM's pages before", BASE, each(overran_every, pages_of_kvm, hsave("closed", "0x0")), _UNKNOWN),
     ("SVME cleared on every CPU, page unread", BASE, each(overran_every, hsave("before", UNREAD, "0")), _UNKNOWN),
+    (
+        "SVME cleared on every CPU, page unread after",
+        BASE,
+        each(overran_every, hsave("created", UNREAD, "0")),
+        _UNKNOWN,
+    ),
+    (
+        "SVME before on cpu1 at load, cleared at the end",
+        AT_LOAD,
+        each(
+            register("before", "EFER", CLEAR, "0"), register("closed", "EFER", CLEAR, "1"), hsave("closed", "0x0", "1")
+        ),
+        _UNKNOWN,
+    ),
     ("KVM overran cpu1, page unread", BASE, each(overran, hsave("before", UNREAD, "1")), _OVERRAN),
     ("SVME before on cpu1 and at the end", BASE, each(overran, stays("1")), _UNKNOWN),
     ("SVME before on cpu1, unread at the end", BASE, each(overran, register("closed", "EFER", UNREAD, "1")), _UNKNOWN),

@@ -21,8 +21,7 @@ def register_values(facts: Facts) -> Result:
     Reads EFER, VM_CR and VM_HSAVE_PA in each snapshot, and those that `trace` read before kvm_amd was loaded.
     Reason: register-corrupted.
     """
-    # One fault of a register says enough: a page that two CPUs share is the same in each phase.
-    faults = {name: {cpu: texts[0] for cpu, texts in found.items()} for name, found in register_faults(facts).items()}
+    faults = register_faults(facts)
     if any(faults.values()):
         because = [line for found in faults.values() for line in _lines(found)]
         texts = {cpu: "; ".join(found[cpu] for found in faults.values() if cpu in found) for cpu in facts.cpus}

@@ -161,12 +161,11 @@ def _run(argv: list[str], output: Path, share: Path, deadline: float) -> tuple[i
         if _stopped.is_set():
             raise Problem("the lab was stopped")
         process = subprocess.Popen(  # noqa: S603  (no shell; see `arguments`)
-            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            share_quota.limited(argv), stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
         _running.add(process)
     try:
         with process, keeper.program(process.pid):
-            share_quota.limit_files(process.pid)
             excess = _wait(process, share, deadline)
             ended = process.poll()
             process.kill()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+
+from kvmprobe.lab import external_programs
 
 FILE_LIMIT = 32 << 20  # bytes of each file, the console's log included; a report of 4,096 CPUs has some 4 MiB
 _SHARE_LIMIT = 64 << 20  # bytes of all files in the share
@@ -16,10 +17,13 @@ _RENAMED = 16 << 20  # bytes that count for a file that has just been renamed; i
 _COUNT_LIMIT = 256  # files and folders; init.sh leaves 7, and QEMU a file with the attributes of each
 
 
-def limit_files(pid: int) -> None:
-    """The kernel ends the process `pid` by SIGXFSZ when one of its files becomes larger than FILE_LIMIT."""
-    with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_LIMIT, FILE_LIMIT))
+def limited(argv: Sequence[str]) -> list[str]:
+    """The command line of a program that the kernel ends by SIGXFSZ when one of its files gets larger than FILE_LIMIT.
+
+    The limit is set before the program starts: a QEMU that has become another user can be limited only with
+    CAP_SYS_RESOURCE. Raises a Problem where prlimit(1) is missing.
+    """
+    return [external_programs.find("prlimit", "util-linux"), f"--fsize={FILE_LIMIT}:{FILE_LIMIT}", *argv]
 
 
 def excess(share: Path, pid: int) -> str:

@@ -70,8 +70,7 @@ def test_a_file_of_a_guest_cannot_grow_beyond_the_limit(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         program = "import os, sys; sys.stdin.read(); os.lseek(1, 1 << 40, 0); os.write(1, b'x')"
         command = [sys.executable, "-c", f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_DFL); {program}"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file) as process:
-            share_quota.limit_files(process.pid)
+        with subprocess.Popen(share_quota.limited(command), stdin=subprocess.PIPE, stdout=file) as process:
             process.communicate(b"")
     assert process.returncode == -signal.SIGXFSZ
     assert (tmp_path / "file").stat().st_size == 0

@@ -1,16 +1,14 @@
 """The command line. Ctrl-C in the moments before kvmprobe handles signals ends it without a traceback."""
 
-from __future__ import annotations
-
+# Nothing that is read from a file comes before the hook, not even __future__: Ctrl-C would show a traceback meanwhile.
 import sys
 
-from kvmprobe import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
 
-def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _show(kind: "type[BaseException]", error: BaseException, trace: "TracebackType | None") -> None:
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge import examine
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
-from kvmprobe.model.printable import one_line
+from kvmprobe.model.printable import clean, one_line
 
 if TYPE_CHECKING:
     from kvmprobe.judge.check_result import CpuResult
@@ -41,6 +41,14 @@ class Case:
         self.cases = cases
         self.more = more
 
+    def result(self) -> str:
+        """How TAP and KTAP write the status: "ok" or "not ok"."""
+        return "ok" if self.status in (PASS, SKIP) else "not ok"
+
+    def directive(self) -> str:
+        """How TAP and KTAP write that the case was skipped: " # SKIP vendor-not-amd", "" for one that ran."""
+        return f" # SKIP {without_directive(self.skip)}" if self.skip else ""
+
 
 class Suite(Case):
     """Cases, or suites, that belong together. A suite that was skipped as a whole has no cases and the reason `skip`.
@@ -62,6 +70,11 @@ class Suite(Case):
             skip = "nothing-ran"
         super().__init__(name, worst, skip=skip, seconds=seconds, cases=cases)
         self.properties = properties or {}
+
+
+def without_directive(text: str) -> str:
+    """A name for TAP and KTAP: without "#", which would begin a directive."""
+    return clean(text).replace("#", "-")
 
 
 def flat(cases: Sequence[Case], prefix: str = "") -> Iterator[tuple[str, Case]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.formats.harness_cases import Suite
-from kvmprobe.judge.check_result import PASS, SKIP
+from kvmprobe.formats.harness_cases import Suite, without_directive
 from kvmprobe.model.printable import clean
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def render(suite: Suite) -> str:
 def _block(case: Case) -> Iterator[str]:
     """A case's own cases, below the version and the plan. Only the plan may follow the version."""
     yield "KTAP version 1"
-    yield f"1..{len(case.cases)}" if case.cases else f"1..0{_skip(case)}"
+    yield f"1..{len(case.cases)}" if case.cases else f"1..0{case.directive()}"
     if isinstance(case, Suite):
         for name, value in case.properties.items():
             yield _comment(name, value)
@@ -42,18 +41,8 @@ def _case(case: Case, number: int) -> Iterator[str]:
     for text in (case.message, *case.more):
         if text:
             yield _comment(case.name, text)
-    result = "ok" if case.status in (PASS, SKIP) else "not ok"
-    yield f"{result} {number} {_name(case.name)}{_skip(case)}"
-
-
-def _skip(case: Case) -> str:
-    return f" # SKIP {_name(case.skip)}" if case.skip else ""
+    yield f"{case.result()} {number} {without_directive(case.name)}{case.directive()}"
 
 
 def _comment(name: str, text: str) -> str:
     return f"# {clean(name)}: {clean(text)}".rstrip()
-
-
-def _name(text: str) -> str:
-    """A name without "#", which would begin a directive."""
-    return clean(text).replace("#", "-")

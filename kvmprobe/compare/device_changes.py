@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe.compare.difference import BETTER, CHANGED, SAME, WORSE, Difference, Side
+from kvmprobe.model.values import KVM_NUMBER, as_mode
 
 _AREA = "parameters"
-_KVM_NUMBER = "10:232"  # MISC_MAJOR, KVM_MINOR (include/uapi/linux/major.h, include/linux/miscdevice.h)
 _OTHERS = 0o007  # the bits of a mode for every user
 
 
@@ -22,17 +22,16 @@ def device(old: Side, new: Side) -> Iterator[Difference]:
 
 
 def _rate_number(was: str, now: str) -> tuple[str, str]:
-    if now == _KVM_NUMBER:
+    if now == KVM_NUMBER:
         return BETTER, ""
-    return (WORSE if was == _KVM_NUMBER else CHANGED), f"the kernel's number for KVM is {_KVM_NUMBER}"
+    return (WORSE if was == KVM_NUMBER else CHANGED), f"the kernel's number for KVM is {KVM_NUMBER}"
 
 
 def _rate_mode(was: str, now: str) -> tuple[str, str]:
     """It is worse where every user may now do what only the owner and the group could, and better where no longer."""
-    try:
-        before, after = (int(mode, 8) & _OTHERS for mode in (was, now))
-    except ValueError:  # of a damaged report
-        before = after = 0
-    if after & ~before:
+    before, after = as_mode(was), as_mode(now)
+    if before is None or after is None:  # of a damaged report
+        return CHANGED, ""
+    if after & ~before & _OTHERS:
         return WORSE, "more users may open it"
-    return (BETTER, "fewer users may open it") if before & ~after else (CHANGED, "")
+    return (BETTER, "fewer users may open it") if before & ~after & _OTHERS else (CHANGED, "")

@@ -29,6 +29,8 @@ GUEST_RAN_EXITS = ("KVM_EXIT_IO", "KVM_EXIT_HYPERCALL", "KVM_EXIT_HLT", "KVM_EXI
 # Modules of hypervisors out of the kernel's tree that set EFER.SVME themselves: VirtualBox, VMware.
 OTHER_OWNERS = ("vboxdrv", "vmmon")
 
+KVM_NUMBER = "10:232"  # of /dev/kvm: MISC_MAJOR, KVM_MINOR (include/uapi/linux/major.h, include/linux/miscdevice.h)
+
 
 _LONGEST_COUNT = 20  # digits of 2^64 - 1
 
@@ -54,6 +56,11 @@ def as_int(value: object) -> int | None:
         except ValueError:
             return None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def as_mode(text: str | None) -> int | None:
+    """The permissions that the evidence has in octal digits: "0660"; None for anything else."""
+    return int(text, 8) if text and set(text) <= set("01234567") else None
 
 
 def as_count(text: str, most: int = (1 << 53) - 1) -> int | None:

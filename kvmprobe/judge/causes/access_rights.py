@@ -7,7 +7,7 @@ from kvmprobe.judge.causes.containers import give_device, give_group
 from kvmprobe.judge.causes.quotes import container, denials, from_log, is_root, known_text, rights
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.own_errors import LIMITS, REFUSED
-from kvmprobe.model.values import error_of
+from kvmprobe.model.values import as_mode, error_of
 
 _REFUSED = ("kvm-not-permitted",)
 
@@ -31,13 +31,8 @@ def nodev(facts: Facts) -> Found | None:
     return Found([f"{mount['path']} is mounted with {mount['options']}"], path=mount["path"])
 
 
-def _mode(facts: Facts) -> int | None:
-    text = facts.evidence["device"]["mode"]
-    return int(text, 8) if text and set(text) <= set("01234567") else None
-
-
 def not_in_group(facts: Facts) -> Found | None:
-    mode, group = _mode(facts), facts.evidence["device"]["group"]
+    mode, group = as_mode(facts.evidence["device"]["mode"]), facts.evidence["device"]["group"]
     if is_root(facts) or _opening(facts) != "EACCES" or mode is None or not group or group == "root":
         return None
     if mode & 0o060 != 0o060 or mode & 0o006 == 0o006 or _is_unmapped(facts):
@@ -66,7 +61,7 @@ def _is_unmapped(facts: Facts) -> bool:
 
 
 def root_only(facts: Facts) -> Found | None:
-    mode, group = _mode(facts), facts.evidence["device"]["group"]
+    mode, group = as_mode(facts.evidence["device"]["mode"]), facts.evidence["device"]["group"]
     if is_root(facts) or _opening(facts) != "EACCES" or mode is None:
         return None
     if mode & 0o006 == 0o006 or (mode & 0o060 == 0o060 and group != "root") or _is_unmapped(facts):

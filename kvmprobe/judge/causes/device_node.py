@@ -7,11 +7,10 @@ from kvmprobe.judge.causes.containers import give_device
 from kvmprobe.judge.causes.quotes import container, is_built_in, last_lines, rights
 from kvmprobe.judge.causes.steps import LOAD
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import error_of
+from kvmprobe.model.values import KVM_NUMBER, error_of
 
 _MISSING = ("kvm-device-missing",)
 _IN_PLACE = (*_MISSING, "api-version", "kvm-amd-not-loaded")
-_NUMBER = "10:232"  # MISC_MAJOR, KVM_MINOR (include/linux/miscdevice.h)
 _NOT_A_DEVICE = ("file", "symlink", "socket", "fifo", "block")
 
 
@@ -52,7 +51,7 @@ def other_file(facts: Facts) -> Found | None:
 
 def other_number(facts: Facts) -> Found | None:
     device = facts.evidence["device"]
-    if device["type"] != "char" or device["number"] in (None, _NUMBER):
+    if device["type"] != "char" or device["number"] in (None, KVM_NUMBER):
         return None
     return _in_place(facts)
 

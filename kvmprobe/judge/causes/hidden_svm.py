@@ -14,13 +14,18 @@ from kvmprobe.model.cpu_lists import fold
 from kvmprobe.model.registers import VM_CR
 
 _REASONS = ("kvm-amd-load-failed", "kvm-amd-not-loaded", "kvm-device-missing")
-_SVM_BY_NUMBER = ("194", "6:2")  # X86_FEATURE_SVM is bit 2 of word 6 (arch/x86/include/asm/cpufeatures.h)
+_SVM = ("svm", "194", "6:2")  # X86_FEATURE_SVM is bit 2 of word 6 (arch/x86/include/asm/cpufeatures.h)
 _CLEARED_AT_BOOT = r"^Clearing CPUID bits:(?P<names>.*)"
+
+
+def clearing_parameters(facts: Facts, *names: str) -> list[str]:
+    """The parameters clearcpuid= of the kernel's command line that name a feature."""
+    return [text for text, values in parameter_values(facts, "clearcpuid") if set(names) & set(values)]
 
 
 def cleared(facts: Facts, *names: str) -> list[str]:
     """That clearcpuid= took a feature from the kernel, quoted; [] where it did not."""
-    given = [text for text, values in parameter_values(facts, "clearcpuid") if set(names) & set(values)]
+    given = clearing_parameters(facts, *names)
     logged = [
         match.string
         for match in log_matches(facts, _CLEARED_AT_BOOT)
@@ -42,10 +47,10 @@ def _raw_bit(facts: Facts) -> list[str]:
 
 
 def clearcpuid(facts: Facts) -> Found | None:
-    quoted = cleared(facts, "svm", *_SVM_BY_NUMBER)
+    quoted = cleared(facts, *_SVM)
     if not quoted or not _flag_is_absent(facts):
         return None
-    given = [text for text, values in parameter_values(facts, "clearcpuid") if {"svm", *_SVM_BY_NUMBER} & set(values)]
+    given = clearing_parameters(facts, *_SVM)
     refusal = last_refusal(facts, "no-svm")
     because = quoted + _raw_bit(facts) + (from_log(refusal.text) if refusal else [])
     return Found(because, parameter=given[0] if given else "clearcpuid=svm")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from kvmprobe.judge.causes.cause import Cause, Found
-from kvmprobe.judge.causes.hidden_svm import cleared
+from kvmprobe.judge.causes.hidden_svm import cleared, clearing_parameters
 from kvmprobe.judge.causes.quotes import (
     from_log,
     hypervisor_text,
     in_vm,
-    parameter_values,
     parameters,
 )
 from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, LOAD, OFF_COMMAND_LINE, OUTSIDE, REBOOT
@@ -28,7 +27,7 @@ def no_nx(facts: Facts) -> Found | None:
     off = [text for text in parameters(facts) if text in ("noexec=off", "noexec32=off")]
     because = from_log(refusal.text) + removed + [f"kernel command line: {text}" for text in off]
     if removed or off:
-        given = [text for text, values in parameter_values(facts, "clearcpuid") if set(_NX) & set(values)]
+        given = clearing_parameters(facts, *_NX)
         return Found(because, OFF_COMMAND_LINE, parameter=(given + off + ["clearcpuid=nx"])[0])
     machine = facts.evidence["host"]["machine"]
     if machine != "x86_64":

@@ -102,9 +102,8 @@ def _attribute(facts: Facts, steps: str) -> Result:
         message = f"before KVM_CREATE_VM {was}: {steps}"
         if others:
             return Result(UNKNOWN, f"{message}; {others}", "interfered", because=shows)
-        if overrun_cpus(facts):
-            return _overran(facts, steps)
-        return Result(UNKNOWN, message, "svme-owner-unknown")
+        owned = overrun_cpus(facts)
+        return _overran(owned, steps) if owned else Result(UNKNOWN, message, "svme-owner-unknown")
     if facts.enabled_at_load():
         message = f"kvm_amd set EFER.SVME on {cpus} when it was loaded: {steps}"
         shows = ["kvm.enable_virt_at_load=Y"]
@@ -115,16 +114,17 @@ def _attribute(facts: Facts, steps: str) -> Result:
     if is_left_by_kvm(facts):
         message = f"SVME is 1 on {cpus} without any VM, with KVM's own pages in VM_HSAVE_PA: {steps}"
         return Result(FAIL, message, "svme-not-cleared", because=[_NOBODY])
-    if overrun_cpus(facts):
-        return _overran(facts, steps)
+    owned = overrun_cpus(facts)
+    if owned:
+        return _overran(owned, steps)
     message = f"SVME was 1 before KVM_CREATE_VM, and nothing shows who set it: {steps}"
     return Result(UNKNOWN, message, "svme-owner-unknown")
 
 
-def _overran(facts: Facts, steps: str) -> Result:
-    """Another owner had SVM on some CPU, and KVM took it and switched it off."""
-    owned = cpu_names(overrun_cpus(facts))
-    message = f"KVM_CREATE_VM succeeded although SVME was another owner's on {owned}, and cleared it there: {steps}"
+def _overran(cpus: list[int], steps: str) -> Result:
+    """Another owner had SVM on `cpus`, and KVM took it and switched it off."""
+    owned = f"SVME was another owner's on {cpu_names(cpus)}"
+    message = f"KVM_CREATE_VM succeeded although {owned}, and cleared it there: {steps}"
     return Result(FAIL, message, "svm-held-by-another-owner", because=["KVM_CREATE_VM: ok", _NOBODY])
 
 

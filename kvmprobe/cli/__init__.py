@@ -3,7 +3,8 @@
 # Nothing that is read from a file comes before the hook, not even __future__: Ctrl-C would show a traceback meanwhile.
 import sys
 
-TYPE_CHECKING = False
+from kvmprobe import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from types import TracebackType
 

@@ -8,9 +8,8 @@ import sys
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.process_limits import limit_reached
-from kvmprobe.cli.report_arguments import agents_format
+from kvmprobe.cli.report_arguments import agents_format, is_for_bisect
 from kvmprobe.host.null_device import open_null
-from kvmprobe.model.bisect_status import bisect_status, is_for_bisect
 from kvmprobe.model.errors import EXIT_INCONCLUSIVE, EXIT_SOFTWARE, Interrupted, Problem
 from kvmprobe.model.signals import ENDING_SIGNALS
 from kvmprobe.report.messages import say
@@ -30,7 +29,11 @@ def entry() -> NoReturn:
             except (OSError, ValueError, AttributeError):
                 pass  # closed, or nobody reads it
         # Deleting the interpreter's objects one by one would add a tenth to a probe's time.
-        os._exit(bisect_status(status) if is_for_bisect(sys.argv[1:]) else status)
+        if is_for_bisect(sys.argv[1:]):
+            from kvmprobe.model.bisect_status import bisect_status
+
+            status = bisect_status(status)
+        os._exit(status)
     except Interrupted as end:
         text = f"ended by {signal.Signals(end.signum).name}, nothing is left behind"
         os._exit(_complain(128 + end.signum, text))

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import FORMATS, REPORT_FORMATS, RESULT_FORMATS, format_of_file
 from kvmprobe.model import times
-from kvmprobe.model.bisect_status import is_for_bisect
 from kvmprobe.model.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -19,7 +18,8 @@ _DEFAULT = "text"
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of a command that writes one report."""
+    """Add the arguments of a command that writes one report. Not every one has --expect and --exit-status."""
+    parser.set_defaults(expect=None, exit_status="verdict")
     add_arguments(parser, names=REPORT_FORMATS)
     parser.add_argument(
         "--also",
@@ -115,6 +115,17 @@ def choose_format(options: argparse.Namespace) -> None:
     options.format = wanted.name
 
 
+def _own(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the command-line arguments before "--": what follows is another program's."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def is_for_bisect(arguments: Sequence[str]) -> bool:
+    """Return whether command-line arguments ask for --exit-status bisect. They may be wrong otherwise."""
+    own = _own(arguments)
+    return "--exit-status=bisect" in own or ("--exit-status", "bisect") in zip(own, own[1:])
+
+
 def agents_format(arguments: Sequence[str]) -> Format | None:
     """Return the format that command-line arguments name, if it is one that monitoring agents read.
 
@@ -123,7 +134,7 @@ def agents_format(arguments: Sequence[str]) -> Format | None:
     if is_for_bisect(arguments):
         return None
     name = ""
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    own = _own(arguments)
     for argument, following in zip(own, [*own[1:], ""]):
         option, equals, value = argument.partition("=")
         if option == "--format":

@@ -25,9 +25,9 @@ class Pair:
         self.old = _description(*old)
         self.new = _description(*new)
         self.differences = compare(old[1], new[1])
-        for difference in self.differences:
-            if strict and difference.rating == CHANGED:
-                difference.rating = WORSE
+        if strict:
+            for difference in self.differences:
+                difference.rating = WORSE if difference.rating == CHANGED else difference.rating
         self.rating = worst(difference.rating for difference in self.differences)
 
     def sorted(self, with_same: bool) -> list[Difference]:

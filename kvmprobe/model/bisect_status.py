@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from kvmprobe import TYPE_CHECKING
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SKIP = 125
 _BY_STATUS = {
@@ -25,9 +21,3 @@ def bisect_status(status: int) -> int:
     to blame for them.
     """
     return _BY_STATUS.get(status, status if status >= _STOP else _STOP + status)
-
-
-def is_for_bisect(arguments: Sequence[str]) -> bool:
-    """Whether command-line arguments ask for --exit-status bisect. They may be wrong otherwise."""
-    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return "--exit-status=bisect" in own or ("--exit-status", "bisect") in zip(own, own[1:])

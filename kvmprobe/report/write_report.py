@@ -28,8 +28,7 @@ def check_targets(options: argparse.Namespace) -> None:
 
     Called before any work is done.
     """
-    replaced = getattr(options, "expect", None) or getattr(options, "exit_status", None) == "bisect"
-    if FORMATS[options.format].for_agents and replaced:
+    if FORMATS[options.format].for_agents and (options.expect or options.exit_status == "bisect"):
         raise UsageProblem(
             f"--format {options.format} has an exit status of its own, which --expect and --exit-status bisect replace",
             "Omit one of them.",
@@ -92,8 +91,7 @@ def write_report(evidence: Evidence, options: argparse.Namespace) -> int:
         raise problems[0] if len(problems) == 1 else Problem("; ".join(problem.message for problem in problems))
     for problem in problems:
         messages.say(f"kvmprobe: {problem.message}", problem.hint)
-    expected: str | None = getattr(options, "expect", None)
-    return status_by_reason(report, expected) if expected else main.exit_status(report)
+    return status_by_reason(report, options.expect) if options.expect else main.exit_status(report)
 
 
 def status_by_reason(report: Report, expected: str) -> int:

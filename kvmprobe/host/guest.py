@@ -156,7 +156,7 @@ class _Guest:
     def run(self, cpu: int) -> GuestRun:
         """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError, WrongAnswer."""
         operand = cpu & 0xFF
-        expected = registers_after(operand)["rax"]
+        wanted = registers_after(operand)
         sregs = self._vcpu.get_sregs()
         sregs.cs.base = sregs.cs.selector = 0
         self._vcpu.set_sregs(sregs)
@@ -181,12 +181,12 @@ class _Guest:
             if run.exit_reason != kvm.KVM_EXIT_IO or len(output) > 1:
                 return _result(cpu, "failed", f"KVM_RUN: unexpected exit {kvm.exit_name(run.exit_reason)}")
             output.append(self._written_byte(run))
-        if output != [expected]:
-            return _result(cpu, "wrong", f"wrote {output} instead of [{expected}]")
-        differing = differing_registers(self._vcpu.get_regs(), registers_after(operand))
+        if output != [wanted["rax"]]:
+            return _result(cpu, "wrong", f"wrote {output} instead of [{wanted['rax']}]")
+        differing = differing_registers(self._vcpu.get_regs(), wanted)
         if differing:
             return _result(cpu, "wrong", f"after HLT {differing}")
-        return _result(cpu, "ok", f"wrote {expected} and halted")
+        return _result(cpu, "ok", f"wrote {wanted['rax']} and halted")
 
     def _written_byte(self, run: kvm_run) -> int:
         """The byte of KVM_EXIT_IO. Raises WrongAnswer where kvm_run describes another access than the guest's."""

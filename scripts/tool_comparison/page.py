@@ -98,8 +98,8 @@ def _sums(scenarios: Results, causes: Results) -> list[str]:
     usable = {row.name: row.usable for row in (*SCENARIO_ROWS, *CAUSE_ROWS)}
     for tool in _NAMES:
         sums = [sum(answers[tool].right for answers in part.values()) for part in (scenarios, causes)]
-        said = [(usable[row], answers[tool].usable) for (row, _), answers in (*scenarios.items(), *causes.items())]
-        sums += [sum(truth is answer for truth, answer in said), said.count((False, True))]
+        answered = [(usable[row], answers[tool].usable) for (row, _), answers in (*scenarios.items(), *causes.items())]
+        sums += [sum(truth is answer for truth, answer in answered), answered.count((False, True))]
         lines.append(f"| {tool} | {' | '.join(map(str, sums))} |")
     return lines
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.cli.report_arguments import choose_format
 from kvmprobe.model.errors import UsageProblem
+from kvmprobe.report import terminal
 from kvmprobe.report.messages import say
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ COMMANDS = {
 DEFAULT = "check"
 _WITH_COMMAND = ("watch",)  # what follows -- on their command line is another program's
 
+_COLUMNS = 80  # of --help where standard output is no terminal
 _TOP_OPTIONS = ("-h", "--help", "-V", "--version")
 _DESCRIPTION = """\
 Shows from the registers of every CPU whether KVM can use AMD SVM on this host,
@@ -55,10 +58,22 @@ The default COMMAND is check: 'kvmprobe --json' means 'kvmprobe check --json'.
 """
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """As usual. To find out the width itself, it would import shutil, and with that zlib, bz2 and lzma.
+
+    argparse makes one for each argument that is added.
+    """
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdecimal() else 0
+        super().__init__(prog, width=(width or terminal.width() or _COLUMNS) - 2)
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **keywords: Any) -> None:
         # Abbreviated, "--load" would silently mean "--load-kvm".
-        super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **keywords})
+        super().__init__(**{"allow_abbrev": False, "formatter_class": _HelpFormatter, **keywords})
         self.color = False  # since Python 3.14 argparse paints, also what goes to a file
         self.set_defaults(parser=self)  # of a command within a command, the innermost parser
 

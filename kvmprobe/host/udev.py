@@ -48,9 +48,9 @@ class Udev:
             self.error = "not used with --sysroot"
             return
         try:
-            from kvmprobe.host.sonames import FixedSonames  # With ctypes.util, which imports much.
+            from kvmprobe.host.stand_ins import StandIns
 
-            with FixedSonames():
+            with StandIns():
                 import pyudev
 
             self._context = pyudev.Context()

@@ -10,10 +10,10 @@ import ctypes
 import errno
 import signal
 
-from kvmprobe.host.sonames import FixedSonames
+from kvmprobe.host.stand_ins import StandIns
 from kvmprobe.model.errors import Problem
 
-with FixedSonames():
+with StandIns():
     from ptrace import PtraceError, __version__
     from ptrace.binding.func import (
         PTRACE_CONT,

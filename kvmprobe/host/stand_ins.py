@@ -1,0 +1,41 @@
+"""Modules that stand in for two of the standard library's while pyudev and python-ptrace are imported.
+
+Both packages call ctypes.util.find_library() then. It runs ldconfig and, where that finds nothing, the gcc and ld of
+PATH. As root that is a risk. pyudev also imports subprocess, for functions that kvmprobe does not call. These two
+modules, and what they import in turn, would take a fifth of a check's time.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from kvmprobe import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# By the name that find_library() is asked for: the name that a program is linked with. The others get None, which
+# makes ctypes use the symbols of the program itself, among them those of the C library.
+_SONAMES = {"udev": "libudev.so.1"}
+
+# By module: what is imported from it. pyudev 0.22 to 0.24 were tried.
+_STAND_INS: dict[str, dict[str, Any]] = {
+    "ctypes.util": {"find_library": _SONAMES.get},
+    "subprocess": dict.fromkeys(("check_output", "CalledProcessError", "PIPE", "Popen")),
+}
+
+
+class StandIns:
+    """From entry to exit, each module of _STAND_INS has only the names listed there."""
+
+    def __enter__(self) -> None:
+        self._real = {name: sys.modules.pop(name) for name in _STAND_INS if name in sys.modules}
+        for name, values in _STAND_INS.items():
+            sys.modules[name] = ModuleType(name)
+            vars(sys.modules[name]).update(values)
+
+    def __exit__(self, *_: object) -> None:
+        for name in _STAND_INS:
+            del sys.modules[name]
+        sys.modules.update(self._real)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.cause_evidence import take_cause_evidence
 from kvmprobe.collect.vm_probe import VmProbe
-from kvmprobe.host import cpuid, cpus, kernel_log, modprobe, modules, msr
+from kvmprobe.host import cpuid, cpus, kernel_log, modules, msr
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.temporary_modules import TemporaryModules
 from kvmprobe.model import times
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Evidence, HostInfo, KernelInfo
+    from kvmprobe.model.evidence import Evidence, HostInfo, KernelInfo, LoadAttempt
 
 
 class CollectOptions:
@@ -44,7 +44,7 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
     root = Sysroot(options.sysroot)
     load_kvm_amd = options.load_kvm and not modules.is_present(root, "kvm_amd")
     with kernel_log.LinesDuring(root if load_kvm_amd else None) as during:
-        loads = modprobe.load_modules(root, "kvm_amd") if load_kvm_amd else []
+        loads = _load_kvm_amd(root) if load_kvm_amd else []
     may_load = options.load and root.is_real and os.geteuid() == 0
     with TemporaryModules(
         root, _register_devices(cpus.online_cpus(root)[0]) if root.is_real else {}, may_load
@@ -75,6 +75,12 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         **take_cause_evidence(root, kernel["release"], module_evidence, probe.device),
         **probe.extra_evidence(),
     }
+
+
+def _load_kvm_amd(root: Sysroot) -> list[LoadAttempt]:
+    from kvmprobe.host.modprobe import load_modules
+
+    return load_modules(root, "kvm_amd")
 
 
 def _register_devices(cpu: int) -> dict[str, str]:

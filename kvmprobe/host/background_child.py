@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.null_device import open_null
@@ -58,22 +57,28 @@ class BackgroundChild:
         fd, self._release_fd = self._release_fd, -1
         if fd >= 0:
             _release_fds.discard(fd)
-            with suppress(OSError):  # It has ended.
+            try:
                 os.write(fd, b"1")  # Besides the end of the pipe, which any copy of this descriptor delays.
+            except OSError:
+                pass  # It has ended.
             close_fd(fd)
 
     def wait(self) -> None:
         """Wait until the child has ended."""
-        with suppress(OSError):  # Code that waits for any child has taken it already.
+        try:
             os.waitpid(self._pid, 0)
+        except OSError:
+            pass  # Code that waits for any child has taken it already.
 
 
 def wait_for_release(released: int) -> None:
     """In the child: wait until kvmprobe has released it or is gone."""
     for _ in range(_TRIES):
-        with suppress(OSError):
+        try:
             os.read(released, 1)
             return
+        except OSError:
+            pass
 
 
 def wait_for_programs() -> None:
@@ -82,10 +87,12 @@ def wait_for_programs() -> None:
     One can be left whose start or end could not be read.
     """
     ends = time.monotonic() + _PROGRAMS_DEADLINE_S
-    with suppress(ChildProcessError):
+    try:
         while time.monotonic() < ends:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
                 time.sleep(_PAUSE_S)
+    except ChildProcessError:
+        pass
 
 
 def _leave_kvmprobe() -> None:
@@ -93,12 +100,19 @@ def _leave_kvmprobe() -> None:
 
     Ctrl-C on the terminal is for kvmprobe.
     """
-    with suppress(OSError):
-        os.setsid()
+    for step in (os.setsid, _ignore_signals, _close_standard_streams):
+        try:
+            step()
+        except OSError:
+            pass
+
+
+def _ignore_signals() -> None:
     for signum in (*ENDING_SIGNALS, signal.SIGPIPE):
-        with suppress(OSError):
-            signal.signal(signum, signal.SIG_IGN)
-    with suppress(OSError):
-        null = open_null()
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _close_standard_streams() -> None:
+    null = open_null()
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)

@@ -56,10 +56,11 @@ _STATEMENTS = (
     ("audit: ", ' name="kvm" '),
     ("failed to validate module [kvm",),
 )
-# Most records have none of these and need no closer look.
+# Each line that is chosen has one of these. Most records have none and need no closer look. Where all alternatives are
+# plain text, the search skips to their first characters: it takes half the time.
 _PERHAPS = re.compile(
-    rb"[Kk][Vv][Mm]|[Ss][Vv][Mm]|SEV|sev:|SNP|snp|ccp|irqbypass|CPUID|0xc0|Hyper|ncrypt|ock|reject|sign|[Vv][Bb]ox|vmmon"
-    rb"|RT req"
+    rb"kvm|svm|SVM|SEV|sev:|SNP|snp|ccp|irqbypass|CPUID|0xc0|Hyper|ncrypt|is locked|Lockdown|reject|signature|vbox|VBox"
+    rb"|vmmon|RT req"
 )
 
 
@@ -67,7 +68,9 @@ def _is_chosen(text: str) -> bool:
     printer, colon, rest = text.partition(":")
     if colon and (printer in _KVM_MODULES or (printer.startswith("kvm_") and printer.isidentifier())):
         return not rest.startswith(_OF_A_BRIDGE)
-    return text.startswith(_PRINTERS) or any(all(part in text for part in parts) for parts in _STATEMENTS)
+    if text.startswith(_PRINTERS):
+        return True
+    return any(first in text and all(part in text for part in others) for first, *others in _STATEMENTS)
 
 
 # A host that starts and stops VMs all day logs little about it; this bounds what a faulty one may add to a report. The
@@ -212,12 +215,15 @@ def _stored_lines(fd: int) -> Iterator[tuple[int, LogLine]]:
             if size > _FILE_BYTES or (number % 64 == 0 and time.monotonic() > ends):
                 return
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            is_wanted = _PERHAPS.search(raw) is not None
             if kmsg.match(line):
-                yield from ((number, own) for _, own in _parse(line))
+                if is_wanted:
+                    yield from ((number, own) for _, own in _parse(line))
                 continue
             found = dmesg.match(line)
             if found:
                 seconds = float(found["seconds"])
             before = other_time.match(line)
             text = found["text"] if found else line[before.end() :] if before else line
-            yield number, {"seconds": seconds, "text": text}
+            if is_wanted:
+                yield number, {"seconds": seconds, "text": text}

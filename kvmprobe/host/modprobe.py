@@ -25,12 +25,17 @@ def load_modules(root: Sysroot, *names: str) -> list[LoadAttempt]:
 
     A modprobe that could not be run, or did not end, is not run again for each name.
     """
-    if not root.exists("/proc/modules"):
-        return attempts_of(names, None, _NO_MODULES)
+    if (refused := refused_by_kernel(root, names)) is not None:
+        return refused
     status, output = run_program("modprobe", "-a", *names)
     if status not in (0, None) and len(names) > 1:
         return [attempt for name in names for attempt in load_modules(root, name)]
     return attempts_of(names, status, output)
+
+
+def refused_by_kernel(root: Sysroot, names: Sequence[str]) -> list[LoadAttempt] | None:
+    """Return the answer for each of `names` where the kernel has no loadable modules; None where it has."""
+    return None if root.exists("/proc/modules") else attempts_of(names, None, _NO_MODULES)
 
 
 def attempts_of(names: Sequence[str], status: int | None, output: str) -> list[LoadAttempt]:

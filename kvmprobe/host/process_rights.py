@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Failure, Mount, Reading, Rights
 
 _ALL_IDS = ["0", "0", "4294967295"]  # /proc/self/uid_map outside of user namespaces
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def read_rights(root: Sysroot, with_mounts: bool) -> Rights:
@@ -69,7 +68,7 @@ def _dev_mounts(root: Sysroot) -> list[Mount] | Failure:
     for line in lines:
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
-        path = _OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4]) if len(fields) > 5 else ""
+        path = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4]) if len(fields) > 5 else ""
         if path in ("/dev", "/dev/kvm"):
             mounts.append({"path": path, "type": after.split(" ")[0], "options": fields[5]})
     return mounts

@@ -1,8 +1,8 @@
-"""Modules that stand in for two of the standard library's while pyudev and python-ptrace are imported.
+"""Modules that stand in for some of the standard library's while pyudev and python-ptrace are imported.
 
 Both packages call ctypes.util.find_library() then. It runs ldconfig and, where that finds nothing, the gcc and ld of
-PATH. As root that is a risk. pyudev also imports subprocess, for functions that kvmprobe does not call. These two
-modules, and what they import in turn, would take a fifth of a check's time.
+PATH. As root that is a risk. The other modules are imported for functions and classes that kvmprobe does not use. All
+of them, with what they import in turn, would take a fifth of a check's time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _SONAMES = {"udev": "libudev.so.1"}
 # By module: what is imported from it. pyudev 0.22 to 0.24 were tried.
 _STAND_INS: dict[str, dict[str, Any]] = {
     "ctypes.util": {"find_library": _SONAMES.get},
-    "subprocess": dict.fromkeys(("check_output", "CalledProcessError", "PIPE", "Popen")),
+    "subprocess": dict.fromkeys(("check_output", "CalledProcessError", "PIPE", "Popen")),  # udev_version()
+    "threading": {"Thread": object},  # the base of MonitorObserver
+    "datetime": {"timedelta": None},  # Device.time_since_initialized
 }
 
 

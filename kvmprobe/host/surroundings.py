@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.sysroot import Sysroot
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Surroundings
 
-_IN_CGROUP = re.compile(r"kubepods|docker|libpod|lxc")
+_IN_CGROUP = ("kubepods", "docker", "libpod", "lxc")
 _BY_CGROUP = {"kubepods": "kubernetes", "libpod": "podman"}
 _NO_CONTAINERS = ("wsl",)  # systemd calls it one; it is a virtual machine with a kernel of its own
 
@@ -39,5 +37,6 @@ def _container(root: Sysroot) -> str | None:
         return "podman"
     if root.exists("/.dockerenv"):
         return "docker"
-    found = _IN_CGROUP.search(root.read_text_or_none("/proc/1/cgroup") or "")
-    return _BY_CGROUP.get(found[0], found[0]) if found else None
+    cgroups = root.read_text_or_none("/proc/1/cgroup") or ""
+    outermost = min((name for name in _IN_CGROUP if name in cgroups), key=cgroups.index, default=None)
+    return _BY_CGROUP.get(outermost, outermost) if outermost else None

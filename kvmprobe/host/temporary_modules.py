@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import modules
 from kvmprobe.host.background_child import wait_for_programs
-from kvmprobe.host.modprobe import attempts_of, load_modules, unload_modules
+from kvmprobe.host.modprobe import attempts_of, load_modules, refused_by_kernel, unload_modules
 from kvmprobe.host.sysroot import Sysroot, close_fd
 
 if TYPE_CHECKING:
@@ -50,7 +50,11 @@ class TemporaryModules:
         try:
             self._missing = self._open_devices(self._devices)
             if self._missing and self._may_load:
-                self._start_child()
+                refused = refused_by_kernel(self._root, self._missing)
+                if refused is None:
+                    self._start_child()
+                else:
+                    self.attempts = refused
         except BaseException:
             self._release()
             raise

@@ -25,8 +25,6 @@ COLOURS = {
 # The signs that kvmprobe's own texts use beyond ASCII.
 _ASCII_SIGNS = str.maketrans({"→": "->", "…": "...", "µ": "u", "·": "-"})
 
-_WORD = re.compile(" *[^ ]+")  # with the spaces before it
-
 
 def clean(text: object) -> str:
     """`text` as one line without anything unprintable: escapes replace what cannot be printed.
@@ -75,7 +73,7 @@ def wrap(text: str, width: int | None, first: str = "", rest: str = "") -> list[
     if width is None:
         return [first + text]
     lines, rooms = [""], [width - _seen(first)]
-    for word in _WORD.findall(text):
+    for word in re.findall(" *[^ ]+", text):  # with the spaces before it
         if lines[-1] and len(lines[-1]) + len(word) > rooms[-1]:
             lines.append(word.lstrip(" "))
             rooms.append(width - len(rest))

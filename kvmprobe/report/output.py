@@ -11,10 +11,8 @@ from kvmprobe.formats import FORMATS
 from kvmprobe.host.null_device import open_null
 from kvmprobe.model.errors import Problem
 from kvmprobe.model.printable import ascii_only
-from kvmprobe.report import terminal
+from kvmprobe.report import STANDARD_OUTPUT, terminal
 from kvmprobe.report.messages import say
-from kvmprobe.report.safe_write import open_special, replace_file
-from kvmprobe.report.targets import STANDARD_OUTPUT, is_descriptor, is_special
 
 if TYPE_CHECKING:
     import argparse
@@ -31,11 +29,8 @@ def write(text: str, path: str | None, mode: int | None = None) -> None:
     try:
         if path is None:
             _write_standard_output(text)
-        elif is_special(path):
-            with open(path if is_descriptor(path) else open_special(path), "a", encoding="utf-8") as file:
-                file.write(text)
         else:
-            replace_file(path, text, mode)
+            _write_file(text, path, mode)
     except BrokenPipeError:
         # The reader has read enough (kvmprobe | head). Python's own flush at exit must not complain either.
         if path is None:
@@ -56,8 +51,23 @@ def write_result(text: str, options: argparse.Namespace) -> None:
 def report_written(options: argparse.Namespace) -> None:
     """Report that --output was written, where it is a file and nobody asked for less output."""
     path = options.output
-    if path is not None and not options.quiet and not is_special(path) and path not in STANDARD_OUTPUT:
+    if path is None or path in STANDARD_OUTPUT or options.quiet:
+        return
+    from kvmprobe.report.targets import is_special
+
+    if not is_special(path):
         say(f"kvmprobe: wrote {path} ({options.format})")
+
+
+def _write_file(text: str, path: str, mode: int | None) -> None:
+    from kvmprobe.report.safe_write import open_special, replace_file  # a check writes to no file, usually
+    from kvmprobe.report.targets import is_descriptor, is_special
+
+    if is_special(path):
+        with open(path if is_descriptor(path) else open_special(path), "a", encoding="utf-8") as file:
+            file.write(text)
+    else:
+        replace_file(path, text, mode)
 
 
 def _write_standard_output(text: str) -> None:

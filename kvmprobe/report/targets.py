@@ -7,11 +7,11 @@ import re
 import stat
 
 from kvmprobe.model.errors import UsageProblem
+from kvmprobe.report import STANDARD_OUTPUT
 from kvmprobe.report.safe_write import find_special, open_folder
 
-STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 # A descriptor that the caller has opened. Opening its name again would truncate the file behind it.
-_DESCRIPTOR = re.compile(r"/dev/std(in|out|err)|(/dev|/proc/(self|thread-self|[0-9]+))/fd/[0-9]+")
+_DESCRIPTOR = r"/dev/std(in|out|err)|(/dev|/proc/(self|thread-self|[0-9]+))/fd/[0-9]+"
 
 
 def check_target(path: str, option: str = "--output ") -> None:
@@ -49,7 +49,7 @@ def real_target(path: str | None) -> str | None:
 
 def is_descriptor(path: str) -> bool:
     """Whether `path` names a descriptor that the caller has opened, such as /dev/fd/3."""
-    return _DESCRIPTOR.fullmatch(path) is not None
+    return re.fullmatch(_DESCRIPTOR, path) is not None
 
 
 def is_special(path: str) -> bool:

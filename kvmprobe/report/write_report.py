@@ -11,7 +11,6 @@ from kvmprobe.model import times
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, DataProblem, Problem, UsageProblem
 from kvmprobe.model.verdict_status import EXIT_STATUS
 from kvmprobe.report import messages, output, terminal
-from kvmprobe.report.targets import check_target, is_special, real_target
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +32,10 @@ def check_targets(options: argparse.Namespace) -> None:
             f"--format {options.format} has an exit status of its own, which --expect and --exit-status bisect replace",
             "Omit one of them.",
         )
+    if options.output is None and not options.also:
+        return
+    from kvmprobe.report.targets import check_target, is_special, real_target
+
     if options.output is not None:
         check_target(options.output)
     taken = {real_target(options.output)}

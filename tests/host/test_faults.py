@@ -53,7 +53,8 @@ def test_every_system_call_fails_with_every_errno() -> None:
     """Of kvmprobe; and one of each kind in each child that it starts."""
     found = sweep("on this host", ["--children", "1"], ["kvmprobe", "check", "--json"])
     assert found["calls"] > 40
-    assert found["children"] == 2 or os.geteuid() != 0
+    # The guest's watcher, and what loads and unloads modules where the kernel can.
+    assert found["children"] == 1 + os.path.exists("/proc/modules") or os.geteuid() != 0
 
 
 def test_calls_of_the_child_that_loads_and_unloads_modules_fail(tmp_path: Path) -> None:

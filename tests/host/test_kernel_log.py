@@ -49,6 +49,9 @@ ABOUT_SVM = (
     'audit: type=1400 audit(1.0:3): avc:  denied  { read write } for  pid=4 name="kvm" dev="devtmpfs" ino=120',
     "failed to validate module [kvm_amd] BTF: -22",
     "SEV: Status: SEV SEV-ES SEV-SNP",
+    "nouveau: module verification failed: signature not signed with a trusted key - tainting kernel",
+    "irqbypass: loading out-of-tree module taints kernel.",
+    "snp: firmware is not in a legacy state",
 )
 NOT_ABOUT_SVM = (
     "kvmbr0: port 1(eth0) entered forwarding state",

@@ -8,7 +8,6 @@ from kvmprobe.model.reasons import REASONS, RENAMED_REASONS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
 
 DESCRIPTION = """\
 Explains a reason (what was found): when a verdict has it, what the kernel does
@@ -28,19 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Explain reasons and causes, or list all. Returns the exit status; UsageProblem for a name that matches none."""
     from kvmprobe.formats import explanation
-    from kvmprobe.judge.causes import CAUSES
     from kvmprobe.report import output
 
-    known = [*REASONS, *CAUSES]
-    names = [name for part in options.names for name in matching(RENAMED_REASONS.get(part, part), known)]
+    names = [name for part in options.names for name in matching(RENAMED_REASONS.get(part, part))]
     texts = [explanation.render(name) for name in dict.fromkeys(names) or (None,)]
     output.write("\n".join(texts), None)
     return 0
 
 
-def matching(part: str, names: Iterable[str]) -> list[str]:
-    """Return `part` alone where it is one of `names`, else all that contain it. UsageProblem where none does."""
-    names = list(names)
+def matching(part: str) -> list[str]:
+    """Return `part` alone where it is a reason or a cause, else all that contain it. UsageProblem where none does."""
+    if part in REASONS:
+        return [part]
+    from kvmprobe.judge.causes import CAUSES  # many modules
+
+    names = [*REASONS, *CAUSES]
     if part in names:
         return [part]
     found = [name for name in names if part and part.lower() in name]

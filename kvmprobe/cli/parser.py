@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 from collections.abc import Sequence
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.cli.report_arguments import choose_format
+from kvmprobe.host.stand_ins import OF_ARGPARSE, StandIns
 from kvmprobe.model.errors import UsageProblem
 from kvmprobe.report import terminal
 from kvmprobe.report.messages import say
 
 if TYPE_CHECKING:
     from typing import Any, NoReturn
+
+with StandIns(OF_ARGPARSE):
+    import argparse
 
 # Each command and its line in --help. The module kvmprobe.cli.COMMAND has the rest: DESCRIPTION, EPILOG,
 # add_arguments(parser), and run(options), which returns the exit status. (A group such as lab has commands of its own,

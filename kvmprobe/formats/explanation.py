@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmprobe.formats import hint_steps
-from kvmprobe.judge.causes import CAUSES
 from kvmprobe.model.printable import columns, joined, wrap
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
@@ -17,10 +16,12 @@ def render(name: str | None) -> str:
     """One reason or cause in full, by its name; without a name, all reasons with their verdicts, then all causes with
     the first reason of each."""
     if name is None:
+        from kvmprobe.judge.causes import CAUSES  # many modules, which a reason alone does not need
+
         reasons = [[reason.name, reason.status] for reason in REASONS.values()]
         causes = [[cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values()]
         return joined(columns([*reasons, *causes]))
-    if name in CAUSES:
+    if name not in REASONS:
         return _cause(name)
     reason = REASONS[name]
     head = f"{reason.name}: {reason.status}, exit status {EXIT_STATUS[reason.status]}"
@@ -30,6 +31,8 @@ def render(name: str | None) -> str:
 
 
 def _cause(name: str) -> str:
+    from kvmprobe.judge.causes import CAUSES
+
     cause = CAUSES[name]
     head = wrap(f"{name}: a cause of {', '.join(cause.reasons)}", _WIDTH, "", "    ")
     return joined([*head, *_sections({"When:": cause.when}), *_what_to_do(cause.what_to_do(), True)])

@@ -48,9 +48,9 @@ class Udev:
             self.error = "not used with --sysroot"
             return
         try:
-            from kvmprobe.host.stand_ins import StandIns
+            from kvmprobe.host.stand_ins import OF_LIBRARIES, StandIns
 
-            with StandIns():
+            with StandIns(OF_LIBRARIES):
                 import pyudev
 
             self._context = pyudev.Context()

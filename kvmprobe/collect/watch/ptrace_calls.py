@@ -10,10 +10,10 @@ import ctypes
 import errno
 import signal
 
-from kvmprobe.host.stand_ins import StandIns
+from kvmprobe.host.stand_ins import OF_LIBRARIES, StandIns
 from kvmprobe.model.errors import Problem
 
-with StandIns():
+with StandIns(OF_LIBRARIES):
     from ptrace import PtraceError, __version__
     from ptrace.binding.func import (
         PTRACE_CONT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING, __version__
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, Check, CpuResult, Outcome, Result
-from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.reasons import REASONS
 
@@ -41,6 +40,8 @@ def judge(evidence: Evidence) -> Report:
 
 def examine(evidence: Evidence) -> list[Outcome]:
     """The outcome of each check that applies to this evidence, in the kernel's order."""
+    from kvmprobe.judge.check_table import CHECKS  # all checks, which `explain` does not need for the causes
+
     facts = Facts(evidence)
     works = facts.works()
     stopped: dict[str, Outcome] = {}  # check id -> the outcome that stops what comes after it

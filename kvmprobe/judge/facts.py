@@ -56,6 +56,9 @@ class Facts:
         self.cpus = presence.cpus
         self.came_or_went = presence.came_or_went
         self._there = presence.there
+        # Several checks ask for the same: the answers by snapshot and register, and by bit of CPUID.
+        self._registers: dict[tuple[str, str], dict[int, int | None]] = {}
+        self._bits: dict[CpuidBit, dict[int, bool | None]] = {}
         self.online_is_known = evidence["cpus"]["online"] is not None
         # The CPUs whose identity was read: those that were there at the beginning. One that came later has none.
         known = {*map(str, self._there.get("online", ())), *evidence["cpus"]["cpuid"]}
@@ -97,7 +100,9 @@ class Facts:
 
     def cpuid_bit(self, bit: CpuidBit) -> dict[int, bool | None]:
         """By raw CPUID alone: the kernel may hide a feature from /proc/cpuinfo."""
-        return {cpu: has_bit(self._leaves(cpu), bit) for cpu in self.identified}
+        if bit not in self._bits:
+            self._bits[bit] = {cpu: has_bit(self._leaves(cpu), bit) for cpu in self.identified}
+        return self._bits[bit]
 
     def svm(self) -> dict[int, bool | None]:
         """CPUID 0x80000001 ECX.SVM."""
@@ -133,8 +138,11 @@ class Facts:
 
     def register(self, phase: str, name: str) -> dict[int, int | None]:
         """A register's value by CPU in one snapshot, of the CPUs that were there; None where it could not be read."""
-        snapshot = self._snapshots.get(phase, {})
-        return {cpu: as_int(snapshot.get(str(cpu), {}).get(name)) for cpu in self.there(phase)}
+        if (phase, name) not in self._registers:
+            snapshot = self._snapshots.get(phase, {})
+            values = {cpu: as_int(snapshot.get(str(cpu), {}).get(name)) for cpu in self.there(phase)}
+            self._registers[phase, name] = values
+        return self._registers[phase, name]
 
     def register_errors(self, phase: str, name: str) -> dict[int, str]:
         """The errno (or message) of a register that could not be read, by CPU."""

@@ -51,9 +51,10 @@ def cpus_agree(facts: Facts) -> Result:
 def _feature_words(facts: Facts) -> dict[str, Mapping[int, object]]:
     """The registers of the leaves with features; the name of one that differs also has the names of its bits."""
     found: dict[str, Mapping[int, object]] = {}
+    highest = facts.highest_extended()
     for leaf in FEATURE_LEAVES:
         for index, register in enumerate(CPUID_REGISTERS):
-            values = _words(facts, leaf, index)
+            values = _words(facts, leaf, index, highest)
             known = {value for value in values.values() if value is not None}
             names = [
                 name
@@ -65,9 +66,9 @@ def _feature_words(facts: Facts) -> dict[str, Mapping[int, object]]:
     return found
 
 
-def _words(facts: Facts, leaf: int, register: int) -> dict[int, int | None]:
+def _words(facts: Facts, leaf: int, register: int, highest: Mapping[int, int | None]) -> dict[int, int | None]:
     """One register of an extended leaf by CPU; None also above a CPU's highest leaf."""
-    leaves, highest = facts.evidence["cpus"]["cpuid"], facts.highest_extended()
+    leaves = facts.evidence["cpus"]["cpuid"]
     return {
         cpu: word(leaves[str(cpu)], leaf, register) if (highest[cpu] or 0) >= leaf else None for cpu in facts.identified
     }

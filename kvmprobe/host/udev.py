@@ -48,9 +48,9 @@ class Udev:
             self.error = "not used with --sysroot"
             return
         try:
-            from kvmprobe.host.stand_ins import OF_LIBRARIES, StandIns
+            from kvmprobe.host.stand_ins import OF_PYUDEV, StandIns
 
-            with StandIns(OF_LIBRARIES):
+            with StandIns(OF_PYUDEV):
                 import pyudev
 
             self._context = pyudev.Context()

@@ -10,10 +10,10 @@ import ctypes
 import errno
 import signal
 
-from kvmprobe.host.stand_ins import OF_LIBRARIES, StandIns
+from kvmprobe.host.stand_ins import OF_PTRACE, StandIns
 from kvmprobe.model.errors import Problem
 
-with StandIns(OF_LIBRARIES):
+with StandIns(OF_PTRACE):
     from ptrace import PtraceError, __version__
     from ptrace.binding.func import (
         PTRACE_CONT,

@@ -9,7 +9,18 @@ from kvmprobe.model.values import SNAPSHOT_PHASES
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from kvmprobe.model.evidence import Evidence
+    from kvmprobe.model.evidence import Evidence, Reading, Snapshot
+
+
+def by_phase(snapshots: list[Snapshot]) -> dict[str, dict[str, dict[str, Reading]]]:
+    """The registers by phase and CPU. Where a file has several snapshots of one phase, what differs is unknown."""
+    found: dict[str, dict[str, dict[str, Reading]]] = {}
+    for snapshot in snapshots:
+        phase = found.setdefault(snapshot["phase"], {})
+        for cpu, registers in snapshot["cpus"].items():
+            earlier = phase.get(cpu, registers)
+            phase[cpu] = {name: value if earlier.get(name) == value else None for name, value in registers.items()}
+    return found
 
 
 class CpuPresence:

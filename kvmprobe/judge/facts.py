@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.cpu_presence import CpuPresence
+from kvmprobe.judge.cpu_presence import CpuPresence, by_phase
 from kvmprobe.model.cpu_lists import text_of
 from kvmprobe.model.own_errors import LIMITS, is_own_error
 from kvmprobe.model.registers import (
@@ -26,18 +26,7 @@ from kvmprobe.model.registers import (
 from kvmprobe.model.values import NOT_PERMITTED, SNAPSHOT_PHASES, as_int, error_of, is_failure
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import CpuInfo, Evidence, Leaf, Reading, Snapshot, Uevent
-
-
-def _by_phase(snapshots: list[Snapshot]) -> dict[str, dict[str, dict[str, Reading]]]:
-    """The registers by phase and CPU. Where a file has several snapshots of one phase, what differs is unknown."""
-    found: dict[str, dict[str, dict[str, Reading]]] = {}
-    for snapshot in snapshots:
-        phase = found.setdefault(snapshot["phase"], {})
-        for cpu, registers in snapshot["cpus"].items():
-            earlier = phase.get(cpu, registers)
-            phase[cpu] = {name: value if earlier.get(name) == value else None for name, value in registers.items()}
-    return found
+    from kvmprobe.model.evidence import CpuInfo, Evidence, Leaf, Uevent
 
 
 class Facts:
@@ -51,7 +40,7 @@ class Facts:
         self.vm_created = self.create_vm == 0
         self.watch = evidence.get("watch")
         self.passive = evidence.get("passive", False)
-        self._snapshots = _by_phase(evidence["snapshots"])
+        self._snapshots = by_phase(evidence["snapshots"])
         presence = CpuPresence(evidence, self._snapshots)
         self.cpus = presence.cpus
         self.came_or_went = presence.came_or_went

@@ -229,6 +229,20 @@ def test_no_program_is_run(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert [line for line in log.read_text().splitlines() if "execve(" in line][1:] == []
 
 
+def test_a_check_imports_nothing_that_it_does_not_use() -> None:
+    """pyudev, ctypes.util and argparse would import all of these."""
+    unused = "bz2 ctypes.util datetime gettext locale lzma random selectors shutil subprocess tempfile threading typing"
+    libraries = str(Path(pytest.importorskip("pyudev").__file__).parents[1])
+    code = (
+        f"import os, sys; sys.path[:0] = {[str(PROJECT), libraries]}; from kvmprobe.cli import parser; "
+        "parser.run(['check', '--no-load', '-q', '--json', '-o', os.devnull]); print(*sys.modules)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    assert "pyudev" in done.stdout.split()
+    assert set(unused.split()).intersection(done.stdout.split()) == set()
+
+
 def test_a_plain_checkout_runs_with_the_standard_library_alone(tmp_path: Path) -> None:
     """-I -S: no site-packages, so no pyudev. One line warns that the uevents are missing."""
     code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import kvmprobe.cli.main as cli; cli.entry()"

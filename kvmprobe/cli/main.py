@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def entry() -> NoReturn:
     """Run one command as a process. Whatever fails, whenever a signal comes, it ends with the promised exit status."""
-    gc.set_threshold(50_000)  # Python's own 700 makes the search for cycles of objects a part of every import's time.
+    gc.set_threshold(10_000)  # Python's own 700 makes the search for cycles of objects a part of every import's time.
     try:
         status = _main()
         for stream in (sys.stdout, sys.stderr):

@@ -11,12 +11,23 @@ from collections.abc import Collection
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpus, guest, kvm, kvm_node, msr, processes, udev
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.host.vm_resources import VmResources
 from kvmprobe.model import kernel_steps
 from kvmprobe.model.registers import EFER, svme
 from kvmprobe.model.values import KVM_API_VERSION, failure
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Answer, Device, GuestRun, Ioctls, LoadAttempt, MoreEvidence, Snapshot, VmUser
+    from kvmprobe.model.evidence import (
+        Answer,
+        Device,
+        GuestRun,
+        Ioctls,
+        LeftBehind,
+        LoadAttempt,
+        MoreEvidence,
+        Snapshot,
+        VmUser,
+    )
 
 
 _SETTLE_S = 0.02
@@ -36,6 +47,7 @@ class VmProbe:
         self.guest: list[GuestRun] = []
         self.guest_left_out: dict[int, str] = {}
         self.vm_users: list[VmUser] | None = None
+        self.left_behind: LeftBehind | None = None
         self.loads: list[LoadAttempt] = []
         self.ioctls: Ioctls = {"KVM_GET_API_VERSION": None, "KVM_CREATE_VM": None, "KVM_CHECK_EXTENSION": {}}
         self.udev = udev.Udev(root)
@@ -54,6 +66,7 @@ class VmProbe:
     def run(self, virt_at_load: bool) -> None:
         """Touch /dev/kvm. `virt_at_load`: kvm_amd sets EFER.SVME when it is loaded (see modules)."""
         self.udev.start_monitor()
+        resources = VmResources(self.root)
         device = self._open_device()
         if device is None:
             self._take_snapshot("before")
@@ -64,6 +77,7 @@ class VmProbe:
             with guest.GuestAlarm() as alarm:
                 self._create_vm(device, alarm)
         self._take_snapshot("closed")
+        self.left_behind = resources.left_behind(self.udev.own_pids)
         self._find_other_vms(virt_at_load)
 
     def _open_device(self) -> kvm.Kvm | None:

@@ -32,6 +32,7 @@ KVM_DEVICE = os.makedev(10, 232)
 # kernels the number of the vCPU follows: "anon_inode:kvm-vcpu:0".
 VM_INODE = "anon_inode:kvm-vm"
 VCPU_INODE = "anon_inode:kvm-vcpu"
+INODES = "anon_inode:kvm-"  # with which all of them begin
 
 EXITS = {
     "KVM_EXIT_UNKNOWN": 0,

@@ -141,6 +141,22 @@ class VmUser(TypedDict):
     vms: int
 
 
+class KvmUser(TypedDict):
+    """Another process that has /dev/kvm, a VM or a vCPU open."""
+
+    pid: int
+    comm: str | None
+
+
+class LeftBehind(TypedDict):
+    """What of our VM was still there after it and /dev/kvm were closed."""
+
+    references_before: int | None  # of kvm_amd; None: it is built in or missing, or the number could not be read
+    references_after: int | None
+    users: list[KvmUser] | None  # None: not searched for, kvm_amd has no more references than before
+    descriptors: list[str]  # of KVM's files that are open in kvmprobe since then: "anon_inode:kvm-vm"
+
+
 class LogLine(TypedDict):
     seconds: float  # since boot
     text: str
@@ -216,6 +232,7 @@ class MoreEvidence(TypedDict, total=False):
     module_files: ModuleFiles
     surroundings: Surroundings
     rights: Rights
+    left_behind: LeftBehind  # missing where /dev/kvm could not be opened
 
 
 class Evidence(MoreEvidence):

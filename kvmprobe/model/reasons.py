@@ -209,6 +209,17 @@ _TABLE = (
         f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
     Reason(
+        "resource-leaked",
+        "failed",
+        "The last VM is gone, and what KVM took for it is not: a reference to kvm_amd that no process explains, a "
+        "descriptor in this process, or, over the cycles of a soak, memory of the kernel.",
+        "KVM_CREATE_VM takes one reference to kvm_amd and returns one descriptor. kvm_destroy_vm() frees struct kvm "
+        "and drops the reference (module_put(); virt/kvm/kvm_main.c).",
+        _NO_LOG,
+        "kvm_amd can no longer be unloaded, or each VM costs memory: reboot to get it back, and boot another kernel. "
+        f"{_REPORT_HINT}",
+    ),
+    Reason(
         "cpus-disagree",
         "failed",
         "Online CPUs differ in the vendor, the SVM bit, SVML or VM_CR.SVMDIS.",

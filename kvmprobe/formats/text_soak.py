@@ -9,7 +9,7 @@ from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.model.printable import columns, counted
 
 if TYPE_CHECKING:
-    from kvmprobe.model.command_evidence import Soak
+    from kvmprobe.model.command_evidence import Kills, Soak
 
 _COLUMNS = ("min", "p50", "p90", "p99", "p99_9", "max")
 _CELL = 9  # characters of a number, which stands at the right of its column
@@ -34,7 +34,16 @@ def section(soak: Soak, brief: bool) -> Iterator[Line]:
         rows.append([title, *(f"{'-' if value is None else format(value, '.1f'):>{_CELL}}" for value in values)])
     yield from map(Line, columns(rows, " "))
     yield Line(f"resident memory: {first} KiB at the beginning, {last} KiB at the end")
+    if "kills" in soak:
+        yield Line(_kills(soak["kills"]))
     for failure in failures:
         yield Line(f"cycle {failure['cycle']}, {failure['step']}: {failure['what']} ({failure['reason']})")
     if soak["failed"] > len(failures):
         yield Line(f"and {counted(soak['failed'] - len(soak['failures']), 'more failure')}")
+
+
+def _kills(kills: Kills) -> str:
+    total = sum(kills.values())  # type: ignore[arg-type]
+    hits = total - kills["missed"]
+    stages = f"{kills['creating']} in KVM_CREATE_VM, {kills['alive']} alive, {kills['closing']} being closed"
+    return f"killed processes: {total}, of which {hits} had a VM: {stages}"

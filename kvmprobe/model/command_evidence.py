@@ -93,12 +93,27 @@ class SoakFailure(TypedDict):
     reason: str  # of reasons.py
 
 
-class Soak(TypedDict):
+class Kills(TypedDict):
+    """Children that were killed, by what their VM was doing at that moment."""
+
+    missed: int  # there was no VM
+    creating: int  # within KVM_CREATE_VM
+    alive: int
+    closing: int  # while its descriptors were closed
+
+
+class MoreOfSoak(TypedDict, total=False):
+    """Of some soaks only, or missing in evidence of older versions."""
+
+    kills: Kills
+
+
+class Soak(MoreOfSoak):
     cycles: int  # that were run
     wanted: int | None  # None: as many as fit into the given time
     seconds: float
     vms: int  # at once
-    steps: dict[str, int]  # how often each ran: "hotplug" (of a CPU), "reload", "kill"
+    steps: dict[str, int]  # how often each ran: "hotplug" (of a CPU), "reload", "kill" (that hit a VM)
     limits: list[str]  # what could not be done, and why
     interfered: int  # cycles that VMs of other processes disturbed
     failed: int

@@ -18,11 +18,16 @@ from typing import Any
 
 import pytest
 
+from kvmprobe.collect.soak.cycle import Cycle
+from kvmprobe.collect.soak.killed_child import ChildKiller
+from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.soak_probe import SoakPlan, SoakProbe
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.formats import text
+from kvmprobe.host.guest import GuestAlarm
 from kvmprobe.host.kvm import VCPU_INODE, VM_INODE
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.host.udev import Udev
 from kvmprobe.judge import judge
 from kvmprobe.model.registers import EFER
 from tests.helpers.own_processes import OwnProcesses
@@ -85,8 +90,29 @@ def test_a_step_that_is_not_possible_becomes_a_limit_and_the_rest_goes_on() -> N
 @kvm
 def test_after_killed_children_no_check_fails() -> None:
     _, report = soak("--cycles", "30", "--kill")
-    assert report["evidence"]["soak"]["steps"] == {"kill": 30}
-    assert not report["evidence"]["soak"]["failed"]
+    found = report["evidence"]["soak"]
+    kills = found["kills"]
+    assert sum(kills.values()) == 30
+    assert found["steps"] == {"kill": 30 - kills["missed"]}
+    assert kills["missed"] <= 6
+    assert kills["alive"]  # The moments lie in the whole life of a VM.
+    assert kills["closing"]
+    assert not found["failed"]
+    assert f"killed processes: 30, of which {30 - kills['missed']} had a VM" in text.render(report)
+
+
+def test_a_kill_that_hits_no_vm_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "kvm").touch()  # KVM_CREATE_VM fails: ENOTTY
+    root = Sysroot(str(tmp_path))
+    msrs = OpenMsrs(root)
+    cycle = Cycle(root, None, msrs, Udev(root), False, 1, GuestAlarm())  # type: ignore[arg-type]
+    started: list[int] = []
+    killer = ChildKiller(str(tmp_path / "kvm"), msrs, cycle, started.append)
+    killer.kill()
+    killer.kill()
+    assert len(started) == 2
+    assert killer.kills == {"missed": 2, "creating": 0, "alive": 0, "closing": 0}
+    assert killer.hits() == 0
 
 
 @kvm

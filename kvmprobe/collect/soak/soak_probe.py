@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak.cpu_hotplug import CpuHotplug
 from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
-from kvmprobe.collect.soak.killed_child import kill_child_with_vm
+from kvmprobe.collect.soak.killed_child import ChildKiller
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.collect.soak.waiting_interrupt import WaitingInterrupt
@@ -24,7 +24,7 @@ from kvmprobe.model.registers import EFER, svme
 if TYPE_CHECKING:
     from typing import Callable
 
-    from kvmprobe.model.command_evidence import SoakFailure
+    from kvmprobe.model.command_evidence import Soak, SoakFailure
     from kvmprobe.model.evidence import MoreEvidence, Uevent
 
 # Other processes' VMs are no excuse for these: EFER.SVME is 1 while any VM lives.
@@ -77,6 +77,7 @@ class SoakProbe(VmProbe):
         self._memory_kb = [0, 0]
         self._own_pids: list[int | None] = [os.getpid()]
         self._child: int | None = None
+        self._killer: ChildKiller | None = None
         self._has_uevents = False
         self._last_interfered = 0
         self._cycle: Cycle | None = None
@@ -125,14 +126,15 @@ class SoakProbe(VmProbe):
             cycle.while_vms_live = hotplug.run if hotplug else None
             started = time.monotonic()
             self._memory_kb[0] = _resident_kb()
+            killer = self._killer = ChildKiller(path, msrs, cycle, self._set_child)
             while self._may_go_on() and self._has_more() and not (self.cycles and interrupt.look()):
                 self.cycles += 1
                 self._try(cycle, "cycle", cycle.run)
                 if hotplug:
                     self._steps["hotplug"] = hotplug.done
                 if "kill" in self._steps and self._may_go_on():
-                    self._steps["kill"] += 1
-                    self._try(cycle, "kill", lambda: kill_child_with_vm(path, msrs, cycle, self._set_child))
+                    self._try(cycle, "kill", killer.kill)
+                    self._steps["kill"] = killer.hits()
                 if self._may_reload and self._may_go_on() and not self._reload_and_reopen(cycle, path):
                     break
                 self.seconds = time.monotonic() - started
@@ -220,22 +222,23 @@ class SoakProbe(VmProbe):
     def extra_evidence(self) -> MoreEvidence:
         """Return the evidence `soak`."""
         cycle = self._cycle
-        return {
-            "soak": {
-                "cycles": self.cycles,
-                "wanted": self.plan.cycles,
-                "seconds": round(self.seconds, 3),
-                "vms": self.plan.vms,
-                "steps": self._steps,
-                "limits": self._limits,
-                "interfered": self.interfered,
-                "failed": self.failed,
-                "failures": self.failures,
-                "create": (cycle.create_times if cycle else TimeHistogram()).percentiles(),
-                "close": (cycle.close_times if cycle else TimeHistogram()).percentiles(),
-                "memory_kb": self._memory_kb,
-            }
+        soak: Soak = {
+            "cycles": self.cycles,
+            "wanted": self.plan.cycles,
+            "seconds": round(self.seconds, 3),
+            "vms": self.plan.vms,
+            "steps": self._steps,
+            "limits": self._limits,
+            "interfered": self.interfered,
+            "failed": self.failed,
+            "failures": self.failures,
+            "create": (cycle.create_times if cycle else TimeHistogram()).percentiles(),
+            "close": (cycle.close_times if cycle else TimeHistogram()).percentiles(),
+            "memory_kb": self._memory_kb,
         }
+        if "kill" in self._steps and self._killer:
+            soak["kills"] = self._killer.kills
+        return {"soak": soak}
 
 
 def _resident_kb() -> int:

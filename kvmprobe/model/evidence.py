@@ -229,6 +229,8 @@ class MoreEvidence(TypedDict, total=False):
     guest_left_out: dict[str, str]  # the CPUs on which the guest was not to run, by number: why
     passive: bool  # --passive: /dev/kvm was not opened, no VM was created
     command_line: list[str] | Failure  # the parameters of /proc/cmdline that bear on KVM
+    command_line_left_out: int | None  # how many others it has; None: it could not be read. Older evidence, which does
+    # not have this, kept only parameters that keep KVM from working
     module_files: ModuleFiles
     surroundings: Surroundings
     rights: Rights

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.text_lines import Line, heading
+from kvmprobe.judge.soak_growth import growth_text
+from kvmprobe.model.leak_rules import RESOURCES, value_of
 from kvmprobe.model.printable import columns, counted
 
 if TYPE_CHECKING:
@@ -33,7 +35,10 @@ def section(soak: Soak, brief: bool) -> Iterator[Line]:
         values = (times[name] for name in _COLUMNS)  # type: ignore[literal-required]
         rows.append([title, *(f"{'-' if value is None else format(value, '.1f'):>{_CELL}}" for value in values)])
     yield from map(Line, columns(rows, " "))
-    yield Line(f"resident memory: {first} KiB at the beginning, {last} KiB at the end")
+    if soak.get("samples"):
+        yield from _growth(soak)
+    else:
+        yield Line(f"resident memory: {first} KiB at the beginning, {last} KiB at the end")
     if "kills" in soak:
         yield Line(_kills(soak["kills"]))
     for failure in failures:
@@ -47,3 +52,15 @@ def _kills(kills: Kills) -> str:
     hits = total - kills["missed"]
     stages = f"{kills['creating']} in KVM_CREATE_VM, {kills['alive']} alive, {kills['closing']} being closed"
     return f"killed processes: {total}, of which {hits} had a VM: {stages}"
+
+
+def _growth(soak: Soak) -> Iterator[Line]:
+    """What was in use after the first cycle and at the end, and the growth for each VM."""
+    samples = soak["samples"]
+    rows = [["in use", *(f"{name:>{_CELL}}" for name in ("first", "last")), "growth"]]
+    for one in RESOURCES:
+        values = (value_of(sample, one) for sample in (samples[0], samples[-1]))
+        cells = (f"{'-' if value is None else value:>{_CELL}}" for value in values)
+        title = f"{one.title} ({one.unit})" if one.unit else one.title
+        rows.append([title, *cells, growth_text(samples, one, soak["vms"])])
+    yield from map(Line, columns(rows, " "))

@@ -10,7 +10,7 @@ from kvmprobe.host import kvm, processes
 from kvmprobe.host.sysroot import Sysroot
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from kvmprobe.model.evidence import LeftBehind
 
@@ -45,11 +45,7 @@ class VmResources:
             "references_before": before,
             "references_after": after,
             "users": users,
-            "descriptors": [
-                target
-                for fd in sorted(set(own_descriptors()) - self._descriptors, key=int)
-                if (target := _target(fd)).startswith(kvm.INODES)
-            ],
+            "descriptors": kvm_descriptors(sorted(set(own_descriptors()) - self._descriptors, key=int)),
         }
 
 
@@ -70,6 +66,12 @@ def own_descriptors() -> list[str]:
         return os.listdir("/proc/self/fd")
     except OSError:
         return []
+
+
+def kvm_descriptors(descriptors: Iterable[str]) -> list[str]:
+    """Return what those descriptors of this process refer to that KVM's ioctls opened: ["anon_inode:kvm-vm"]."""
+    targets = map(_target, descriptors)
+    return [target for target in targets if target.startswith(kvm.INODES)]
 
 
 def _target(fd: str) -> str:

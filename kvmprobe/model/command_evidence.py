@@ -102,10 +102,32 @@ class Kills(TypedDict):
     closing: int  # while its descriptors were closed
 
 
+class SoakSample(TypedDict):
+    """What was in use after a cycle, without any VM of kvmprobe. None: it could not be read."""
+
+    cycles: int  # that were run until then
+    seconds: float  # since the beginning
+    descriptors: int | None  # of kvmprobe, all
+    kvm_descriptors: int | None  # of kvmprobe, those that KVM opened
+    references: int | None  # to kvm_amd
+    vmalloc_kb: int | None  # VmallocUsed without KernelStack, by /proc/meminfo
+    slab_kb: int | None  # of KVM's slab caches
+    own_kb: int  # resident memory of kvmprobe
+
+
+class SoakPause(TypedDict):
+    """A pause without VMs after the last sample, taken where something had grown steadily."""
+
+    seconds: float
+    sample: SoakSample  # after it
+
+
 class MoreOfSoak(TypedDict, total=False):
     """Of some soaks only, or missing in evidence of older versions."""
 
     kills: Kills
+    samples: list[SoakSample]  # the first after the first cycle, the last after the last one
+    pause: SoakPause | None  # None: not needed
 
 
 class Soak(MoreOfSoak):

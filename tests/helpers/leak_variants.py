@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.helpers.evidence_changes import foreign_event
+from tests.helpers.soak_variants import SOAK
 from tests.helpers.variants import BASE, Evidence, Variant, create_fails, each
 
 _BAD, _GOOD = "resource-leaked", "svme-set-by-create-vm"
@@ -77,6 +78,42 @@ def unnamed(evidence: Evidence) -> None:
     evidence["left_behind"]["users"][0]["comm"] = None
 
 
+def grown(
+    field: str, values: Any, pause: int | None = 0, vms: int = 1, seconds: float = 9.0
+) -> Callable[[Evidence], None]:
+    """A soak with one sample after each cycle. `pause`: what a field has more after a pause of one second."""
+
+    def change(evidence: Evidence) -> None:
+        left(0, 0, None)(evidence)
+        samples = [
+            {
+                "cycles": 1 + index,
+                "seconds": round(seconds * index / (len(values) - 1), 3),
+                **dict.fromkeys(("descriptors", "kvm_descriptors", "references", "vmalloc_kb", "slab_kb", "own_kb"), 9),
+                field: value,
+            }
+            for index, value in enumerate(values)
+        ]
+        evidence["soak"].update(samples=samples, pause=None, vms=vms)
+        if pause is not None:
+            last = samples[-1]
+            after = {**last, field: None if last[field] is None else last[field] + pause}
+            evidence["soak"]["pause"] = {"seconds": 1.0, "sample": after}
+
+    return change
+
+
+def disturbed(evidence: Evidence) -> None:
+    evidence["soak"]["interfered"] = 1
+
+
+def no_time(evidence: Evidence) -> None:
+    for sample in evidence["soak"]["samples"]:
+        sample["seconds"] = 3.0
+
+
+_STEPS = range(100, 100 + 9 * 44, 44)
+
 LEAKED: tuple[Variant, ...] = (
     ("left: nothing", BASE, left(0, 0, None), _GOOD),
     ("left: one reference throughout", BASE, left(1, 1, None), _GOOD),
@@ -99,4 +136,21 @@ LEAKED: tuple[Variant, ...] = (
     ("left: a descriptor", BASE, left(0, 0, None, ("anon_inode:kvm-vm",)), _BAD),
     ("left: a descriptor and a reference", BASE, left(0, 1, (), ("anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0")), _BAD),
     ("left: a reference after a VM that failed", BASE, each(create_fails("EINVAL"), left(0, 1)), "create-vm-failed"),
+    ("growth: vmalloc memory", SOAK, grown("vmalloc_kb", _STEPS), _BAD),
+    ("growth: vmalloc memory, a page per VM", SOAK, grown("vmalloc_kb", range(0, 36, 4)), _BAD),
+    ("growth: vmalloc memory, less than a page", SOAK, grown("vmalloc_kb", range(0, 27, 3)), _GOOD),
+    ("growth: vmalloc memory, a page for four VMs", SOAK, grown("vmalloc_kb", range(0, 36, 4), vms=4), _GOOD),
+    ("growth: not in one eighth", SOAK, grown("vmalloc_kb", [*_STEPS[:4], *_STEPS[3:8]]), _GOOD),
+    ("growth: unknown once", SOAK, grown("vmalloc_kb", [*_STEPS[:4], None, *_STEPS[5:]]), _GOOD),
+    ("growth: too few cycles", SOAK, grown("vmalloc_kb", _STEPS[:8]), _GOOD),
+    ("growth: goes on without VMs", SOAK, grown("vmalloc_kb", _STEPS, pause=30), _GOOD),
+    ("growth: a little goes on without VMs", SOAK, grown("vmalloc_kb", _STEPS, pause=9), _BAD),
+    ("growth: not measured without VMs", SOAK, grown("vmalloc_kb", _STEPS, pause=None), _GOOD),
+    ("growth: no time passed", SOAK, each(grown("vmalloc_kb", _STEPS), no_time), _GOOD),
+    ("growth: in a disturbed soak", SOAK, each(grown("vmalloc_kb", _STEPS), disturbed), _GOOD),
+    ("growth: references", SOAK, grown("references", range(1, 10)), _BAD),
+    ("growth: descriptors of KVM", SOAK, grown("kvm_descriptors", range(9)), _BAD),
+    ("growth: slabs", SOAK, grown("slab_kb", range(0, 45, 5)), _BAD),
+    ("growth: descriptors of kvmprobe", SOAK, grown("descriptors", range(9)), _GOOD),
+    ("growth: memory of kvmprobe", SOAK, grown("own_kb", _STEPS), _GOOD),
 )

@@ -11,6 +11,7 @@ from kvmprobe.collect.soak.cpu_hotplug import CpuHotplug
 from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
 from kvmprobe.collect.soak.killed_child import ChildKiller
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
+from kvmprobe.collect.soak.resource_samples import ResourceSamples, resident_kb
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.collect.soak.waiting_interrupt import WaitingInterrupt
 from kvmprobe.collect.vm_probe import VmProbe
@@ -78,6 +79,7 @@ class SoakProbe(VmProbe):
         self._own_pids: list[int | None] = [os.getpid()]
         self._child: int | None = None
         self._killer: ChildKiller | None = None
+        self._samples = ResourceSamples(root)
         self._has_uevents = False
         self._last_interfered = 0
         self._cycle: Cycle | None = None
@@ -125,7 +127,7 @@ class SoakProbe(VmProbe):
         try:
             cycle.while_vms_live = hotplug.run if hotplug else None
             started = time.monotonic()
-            self._memory_kb[0] = _resident_kb()
+            self._memory_kb[0] = resident_kb()
             killer = self._killer = ChildKiller(path, msrs, cycle, self._set_child)
             while self._may_go_on() and self._has_more() and not (self.cycles and interrupt.look()):
                 self.cycles += 1
@@ -138,8 +140,10 @@ class SoakProbe(VmProbe):
                 if self._may_reload and self._may_go_on() and not self._reload_and_reopen(cycle, path):
                     break
                 self.seconds = time.monotonic() - started
+                self._samples.look(self.cycles)
                 self.plan.progress(self)
-            self._memory_kb[1] = _resident_kb()
+            self._samples.end(self.cycles, self.plan.vms)
+            self._memory_kb[1] = resident_kb()
             if cycle.busy_cpus:
                 self._limits.append(f"the guest did not run on {cpu_names(cycle.busy_cpus)}: busy with real-time work")
         finally:
@@ -235,13 +239,9 @@ class SoakProbe(VmProbe):
             "create": (cycle.create_times if cycle else TimeHistogram()).percentiles(),
             "close": (cycle.close_times if cycle else TimeHistogram()).percentiles(),
             "memory_kb": self._memory_kb,
+            "samples": self._samples.samples,
+            "pause": self._samples.pause,
         }
         if "kill" in self._steps and self._killer:
             soak["kills"] = self._killer.kills
         return {"soak": soak}
-
-
-def _resident_kb() -> int:
-    """The resident memory of this process in KiB, by /proc/self/statm."""
-    pages = (Sysroot().read_text_or_none("/proc/self/statm") or "0 0").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE") // 1024

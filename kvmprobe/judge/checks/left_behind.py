@@ -17,8 +17,17 @@ def left_behind(facts: Facts) -> Result:
     """kvm_destroy_vm() and kvm_vm_release() in virt/kvm/kvm_main.c.
 
     Reads the reference count of kvm_amd before and after the VM, who else has /dev/kvm or a VM open, and which of KVM's
-    descriptors kvmprobe has since then. Reason: resource-leaked.
+    descriptors kvmprobe has since then; of a soak also what grew over its cycles. Reason: resource-leaked.
     """
+    result = _after_one_vm(facts)
+    if "soak" in facts.evidence and result.status != FAIL:
+        from kvmprobe.judge.soak_growth import soak_growth  # only a soak pays for its import
+
+        result = soak_growth(facts) or result
+    return result
+
+
+def _after_one_vm(facts: Facts) -> Result:
     left = facts.evidence["left_behind"]
     if left["descriptors"]:
         names = ", ".join(left["descriptors"])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         LoadAttempt,
         MoreEvidence,
         Snapshot,
+        Times,
         VmUser,
     )
 
@@ -48,6 +49,7 @@ class VmProbe:
         self.guest_left_out: dict[int, str] = {}
         self.vm_users: list[VmUser] | None = None
         self.left_behind: LeftBehind | None = None
+        self.times: Times | None = None
         self.loads: list[LoadAttempt] = []
         self.ioctls: Ioctls = {"KVM_GET_API_VERSION": None, "KVM_CREATE_VM": None, "KVM_CHECK_EXTENSION": {}}
         self.udev = udev.Udev(root)
@@ -115,8 +117,10 @@ class VmProbe:
         if self.ioctls["KVM_GET_API_VERSION"] != KVM_API_VERSION:
             return  # Another API than that of linux/kvm.h: the other requests may mean anything.
         self.begin_phase(kernel_steps.CREATE)
+        started = time.perf_counter_ns()
         try:
             vm = device.create_vm()
+            create_ns = time.perf_counter_ns() - started
         except OSError as error:
             self.begin_phase("alive")
             self.ioctls["KVM_CREATE_VM"] = failure(error)
@@ -132,6 +136,10 @@ class VmProbe:
                 run_on = [int(cpu) for cpu in created["cpus"] if int(cpu) not in self.guest_left_out]
                 self.guest = guest.run_on_cpus(device, vm, run_on, cpus_for_guest(created), alarm)
                 self.begin_phase(kernel_steps.CLOSE)
+                started = time.perf_counter_ns()
+                vm.close()
+                close_ns = time.perf_counter_ns() - started
+            self.times = {"create": round(create_ns / 1000, 1), "close": round(close_ns / 1000, 1)}
             self.begin_phase("after")
 
     def _find_other_vms(self, virt_at_load: bool) -> None:

@@ -126,6 +126,8 @@ class MoreOfSoak(TypedDict, total=False):
     """Of some soaks only, or missing in evidence of older versions."""
 
     kills: Kills
+    guest: dict[str, Percentiles]  # of each run of the guest that went to its end, by CPU
+    exits: dict[str, Percentiles]  # of KVM_RUN for each write to a port, by CPU: what an exit costs
     samples: list[SoakSample]  # the first after the first cycle, the last after the last one
     pause: SoakPause | None  # None: not needed
 

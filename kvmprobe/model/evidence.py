@@ -108,7 +108,13 @@ class Ioctls(TypedDict):
     KVM_CHECK_EXTENSION: dict[str, Answer]
 
 
-class GuestRun(TypedDict):
+class MoreOfRun(TypedDict, total=False):
+    """Missing in evidence of older versions, and of guests that did not run to their end."""
+
+    us: float  # microseconds from setting the registers to HLT and its check
+
+
+class GuestRun(MoreOfRun):
     cpu: int
     result: str  # "ok", "skipped", "wrong", "failed", "timeout"
     detail: str | None
@@ -146,6 +152,13 @@ class KvmUser(TypedDict):
 
     pid: int
     comm: str | None
+
+
+class Times(TypedDict):
+    """Of the one VM of a probe, in microseconds."""
+
+    create: float  # KVM_CREATE_VM
+    close: float  # of the VM's descriptor, which destroys it
 
 
 class LeftBehind(TypedDict):
@@ -234,6 +247,7 @@ class MoreEvidence(TypedDict, total=False):
     module_files: ModuleFiles
     surroundings: Surroundings
     rights: Rights
+    times: Times  # missing where no VM was created
     left_behind: LeftBehind  # missing where /dev/kvm could not be opened
 
 

@@ -25,7 +25,7 @@ from kvmprobe.model.registers import EFER, svme
 if TYPE_CHECKING:
     from typing import Callable
 
-    from kvmprobe.model.command_evidence import Soak, SoakFailure
+    from kvmprobe.model.command_evidence import Percentiles, Soak, SoakFailure
     from kvmprobe.model.evidence import MoreEvidence, Uevent
 
 # Other processes' VMs are no excuse for these: EFER.SVME is 1 while any VM lives.
@@ -132,6 +132,8 @@ class SoakProbe(VmProbe):
             while self._may_go_on() and self._has_more() and not (self.cycles and interrupt.look()):
                 self.cycles += 1
                 self._try(cycle, "cycle", cycle.run)
+                if self.cycles == 1 and self._may_go_on():
+                    started += self._time_exits(cycle)
                 if hotplug:
                     self._steps["hotplug"] = hotplug.done
                 if "kill" in self._steps and self._may_go_on():
@@ -148,6 +150,12 @@ class SoakProbe(VmProbe):
                 self._limits.append(f"the guest did not run on {cpu_names(cycle.busy_cpus)}: busy with real-time work")
         finally:
             cycle.device.close()
+
+    def _time_exits(self, cycle: Cycle) -> float:
+        """Measure what an exit costs, once. Return the seconds that it took, which are none of a cycle."""
+        started = time.monotonic()
+        self._try(cycle, "exits", cycle.time_exits)
+        return time.monotonic() - started
 
     def _may_go_on(self) -> bool:
         return self.plan.keep_going or not self.failed
@@ -239,9 +247,15 @@ class SoakProbe(VmProbe):
             "create": (cycle.create_times if cycle else TimeHistogram()).percentiles(),
             "close": (cycle.close_times if cycle else TimeHistogram()).percentiles(),
             "memory_kb": self._memory_kb,
+            "guest": _by_cpu(cycle.guest_times if cycle else {}),
+            "exits": _by_cpu(cycle.exit_times if cycle else {}),
             "samples": self._samples.samples,
             "pause": self._samples.pause,
         }
         if "kill" in self._steps and self._killer:
             soak["kills"] = self._killer.kills
         return {"soak": soak}
+
+
+def _by_cpu(times: dict[int, TimeHistogram]) -> dict[str, Percentiles]:
+    return {str(cpu): of_cpu.percentiles() for cpu, of_cpu in sorted(times.items())}

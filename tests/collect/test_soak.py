@@ -58,6 +58,14 @@ def test_the_number_of_cycles_is_as_requested() -> None:
         ordered = [times[name] for name in ("min", "p50", "p90", "p99", "p99_9", "max")]
         assert ordered == sorted(ordered)
         assert ordered[0] > 0
+    cpus = {str(cpu) for cpu in os.sched_getaffinity(0)}
+    assert {cpu: times["count"] for cpu, times in found["guest"].items()} == dict.fromkeys(cpus, 120)
+    assert found["exits"].keys() == cpus
+    for times in found["exits"].values():
+        assert 100 < times["count"] <= 10_000
+        assert 0 < times["min"] <= times["p50"] <= times["max"]
+    assert [found["samples"][index]["cycles"] for index in (0, -1)] == [1, 40]
+    assert {sample["kvm_descriptors"] for sample in found["samples"]} == {0}
 
 
 @kvm

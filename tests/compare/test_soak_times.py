@@ -53,7 +53,11 @@ _NO_TIMES = {"count": 0, **dict.fromkeys(("min", "p50", "p90", "p99", "p99_9", "
         (times(10_000), times(29_000), None),  # within 99 of 100 times before
         (times(10_000, spread=1.1), times(19_000, spread=1.1), None),  # less than twice the median
         (times(10_000, spread=1.1), times(21_000), WORSE),
-        (times(10_000), times(60_000, spread=1.1, shortest=0.1), None),  # the shortest is as short as before: other work
+        (
+            times(10_000),
+            times(60_000, spread=1.1, shortest=0.1),
+            None,
+        ),  # the shortest is as short as before: other work
         (times(10_000), times(60_000, count=19), None),
         (times(10_000, count=1), times(60_000), None),
         (times(10_000), times(11_000, spread=12), CHANGED),  # only the tail

@@ -72,7 +72,8 @@ def test_other_users_are_searched_for_where_kvm_amd_has_more_references(tmp_path
 def test_a_process_that_only_has_the_device_open_uses_kvm(own_processes: OwnProcesses) -> None:
     program = "import os; fd = os.open('/dev/kvm', os.O_RDWR); print('open', flush=True); time.sleep(600)"
     process = own_processes.start(vmm(program), cwd=PROJECT)
-    assert process.stdout.readline()
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
     root = Sysroot()
     assert process.pid in {user["pid"] for user in processes.kvm_users(root)}
     assert process.pid not in {user["pid"] for user in processes.kvm_users(root, {process.pid})}

@@ -72,14 +72,14 @@ def _rate(was: Percentiles, now: Percentiles) -> tuple[str, str]:
 def _is_beyond(before: Percentiles, after: Percentiles) -> bool:
     """Whether times are longer than the spread of those before explains.
 
-    The median is longer than 99 of 100 before, and _FACTOR times the median before; even the shortest time is longer
+    The median is longer than nine of ten before, and _FACTOR times the median before; even the shortest time is longer
     than the median before. Other work of the machine lengthens most times, but hardly the shortest of many.
     """
-    median, p99 = before["p50"], before["p99"]
+    median, p90 = before["p50"], before["p90"]
     shortest, now = after["min"], after["p50"]
-    if median is None or p99 is None or shortest is None or now is None:  # of a damaged report
+    if median is None or p90 is None or shortest is None or now is None:  # of a damaged report
         return False
-    return now >= _FACTOR * median and now > p99 and shortest > median
+    return now >= _FACTOR * median and now > p90 and shortest > median
 
 
 def _ratio(longer: float | None, shorter: float | None) -> str:

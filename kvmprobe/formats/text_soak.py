@@ -58,7 +58,9 @@ def _kills(kills: Kills) -> str:
 
 def _growth_in_brief(soak: Soak) -> Iterator[Line]:
     samples, vms = soak["samples"], soak["vms"]
-    grown = [one for one in RESOURCES if (leak_rules.growth_per_vm(samples, one, vms) or 0) > one.per_vm]
+    grown = [
+        one for one in RESOURCES if one.is_kernels and (leak_rules.growth_per_vm(samples, one, vms) or 0) > one.per_vm
+    ]
     texts = [f"{one.title} {growth_text(samples, one, vms)}" for one in grown]
     yield Line(f"growth beyond thresholds: {'; '.join(texts) or 'none'}; -v shows all")
 

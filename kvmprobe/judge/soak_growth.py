@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, WARN, Result
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.other_vms import others_after
 from kvmprobe.model import leak_rules
 
 if TYPE_CHECKING:
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 def soak_growth(facts: Facts) -> Result | None:
     """Return the result for what grew in each eighth of a soak; None where nothing did, or it was not measured.
 
-    It fails where the kernel's resources grew, a pause without VMs shows that the VMs were the reason, and no other
-    process had a VM. Reason: resource-leaked.
+    It fails where KVM's descriptors in kvmprobe grew; or where another of the kernel's resources grew, a pause without
+    VMs shows that the VMs were the reason, and no other process used KVM. Reason: resource-leaked.
     """
     soak = facts.evidence["soak"]
     samples = soak.get("samples", [])
@@ -40,10 +39,19 @@ def _doubt(facts: Facts, soak: Soak, resource: Resource) -> str:
     samples, pause = soak["samples"], soak.get("pause")
     if not resource.is_kernels:
         return "the kernel is not to blame for it"
+    if resource.is_ours:
+        return ""
+    if pause is None:
+        return "it was not measured whether it also grows without VMs"
+    if pause["users"]:
+        names = (f"{user['comm'] or '?'}[{user['pid']}]" for user in pause["users"])
+        return f"KVM is open in {', '.join(names)}"
     if soak["interfered"] or facts.other_vms():
-        return f"other VMs were alive ({others_after(facts) or 'in some cycles'})"
-    if pause is None or not leak_rules.stops_in_pause(samples, resource, pause):
-        return "it also grew without VMs, or that was not measured"
+        return "other VMs were alive"
+    if not facts.sees_all_processes():
+        return "whether another process uses KVM cannot be seen from here"
+    if not leak_rules.stops_in_pause(samples, resource, pause):
+        return "it also grew without VMs, or too slowly to show the difference"
     return ""
 
 

@@ -7,7 +7,7 @@ from typing import TypedDict
 from kvmprobe import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Answer, GuestRun, Ioctls, Reading, Snapshot
+    from kvmprobe.model.evidence import Answer, GuestRun, Ioctls, KvmUser, Reading, Snapshot
 
 
 class TraceEntry(TypedDict):
@@ -120,6 +120,7 @@ class SoakPause(TypedDict):
 
     seconds: float
     sample: SoakSample  # after it
+    users: list[KvmUser]  # other processes that had KVM open then
 
 
 class MoreOfSoak(TypedDict, total=False):

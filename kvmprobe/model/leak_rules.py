@@ -2,6 +2,7 @@
 
 A host has other work, which takes and returns memory at any time. So growth counts only where each of WINDOWS parts of
 the soak shows at least a threshold, and only where a pause without VMs does not show the same (see stops_in_pause).
+Other VMs take from the same resources: while there are some, nothing is certain.
 """
 
 from __future__ import annotations
@@ -15,32 +16,39 @@ if TYPE_CHECKING:
 
 WINDOWS = 8
 _PAUSE_SHARE = 0.25  # A pause may show this part of the growth that the cycles of the same time show.
+# What a pause must be expected to show, if it is to show anything: of memory thresholds of a VM, else one thing,
+# with some room for the rounding of seconds.
+_LEAST_IN_PAUSE, _LEAST_THINGS_IN_PAUSE = 4, 0.9
 
 
 class Resource:
     """Something that cycles may leak.
 
     `field`: of a sample; `title`: for people; `unit`: "KiB", or "" for a number of things; `per_vm`: the growth for
-    each VM from which on it is a leak; `is_kernels`: whether the kernel leaks it, not kvmprobe.
+    each VM from which on it is a leak; `is_kernels`: whether the kernel leaks it, not kvmprobe; `is_ours`: whether
+    no other process can change it.
     """
 
-    def __init__(self, field: str, title: str, unit: str, per_vm: float, is_kernels: bool) -> None:
+    def __init__(
+        self, field: str, title: str, unit: str, per_vm: float, is_kernels: bool, is_ours: bool = False
+    ) -> None:
         self.field = field
         self.title = title
         self.unit = unit
         self.per_vm = per_vm
         self.is_kernels = is_kernels
+        self.is_ours = is_ours
 
 
 # A number of things must grow by one in each window; memory by one in its unit, and by `per_vm`: a page, or in slabs
 # the smallest object that KVM has for a VM (kvm_mmu_page_header, 184 bytes).
 RESOURCES = (
-    Resource("kvm_descriptors", "descriptors of KVM", "", 0, True),
+    Resource("kvm_descriptors", "descriptors of KVM", "", 0, True, is_ours=True),
     Resource("references", "references to kvm_amd", "", 0, True),
     Resource("vmalloc_kb", "vmalloc memory of the kernel", "KiB", 4, True),
     Resource("slab_kb", "slabs of KVM", "KiB", 0.125, True),
-    Resource("descriptors", "descriptors of kvmprobe", "", 0, False),
-    Resource("own_kb", "resident memory of kvmprobe", "KiB", 4, False),
+    Resource("descriptors", "descriptors of kvmprobe", "", 0, False, is_ours=True),
+    Resource("own_kb", "resident memory of kvmprobe", "KiB", 4, False, is_ours=True),
 )
 
 
@@ -88,4 +96,6 @@ def stops_in_pause(samples: Sequence[SoakSample], resource: Resource, pause: Soa
     if None in (first, last, before, after) or seconds <= 0:
         return False
     expected = (last - first) / seconds * pause["seconds"]  # type: ignore[operator]
+    if expected < max(_LEAST_THINGS_IN_PAUSE, _LEAST_IN_PAUSE * resource.per_vm):
+        return False
     return (after - before) <= _PAUSE_SHARE * expected  # type: ignore[operator]

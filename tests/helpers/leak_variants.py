@@ -98,9 +98,13 @@ def grown(
         if pause is not None:
             last = samples[-1]
             after = {**last, field: None if last[field] is None else last[field] + pause}
-            evidence["soak"]["pause"] = {"seconds": 1.0, "sample": after}
+            evidence["soak"]["pause"] = {"seconds": 1.0, "sample": after, "users": []}
 
     return change
+
+
+def used_by_another(evidence: Evidence) -> None:
+    evidence["soak"]["pause"]["users"] = [{"pid": 77, "comm": "qemu"}, {"pid": 78, "comm": None}]
 
 
 def disturbed(evidence: Evidence) -> None:
@@ -137,7 +141,7 @@ LEAKED: tuple[Variant, ...] = (
     ("left: a descriptor and a reference", BASE, left(0, 1, (), ("anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0")), _BAD),
     ("left: a reference after a VM that failed", BASE, each(create_fails("EINVAL"), left(0, 1)), "create-vm-failed"),
     ("growth: vmalloc memory", SOAK, grown("vmalloc_kb", _STEPS), _BAD),
-    ("growth: vmalloc memory, a page per VM", SOAK, grown("vmalloc_kb", range(0, 36, 4)), _BAD),
+    ("growth: vmalloc memory, a page per VM", SOAK, grown("vmalloc_kb", range(0, 36, 4), seconds=2.0), _BAD),
     ("growth: vmalloc memory, less than a page", SOAK, grown("vmalloc_kb", range(0, 27, 3)), _GOOD),
     ("growth: vmalloc memory, a page for four VMs", SOAK, grown("vmalloc_kb", range(0, 36, 4), vms=4), _GOOD),
     ("growth: not in one eighth", SOAK, grown("vmalloc_kb", [*_STEPS[:4], *_STEPS[3:8]]), _GOOD),
@@ -148,8 +152,13 @@ LEAKED: tuple[Variant, ...] = (
     ("growth: not measured without VMs", SOAK, grown("vmalloc_kb", _STEPS, pause=None), _GOOD),
     ("growth: no time passed", SOAK, each(grown("vmalloc_kb", _STEPS), no_time), _GOOD),
     ("growth: in a disturbed soak", SOAK, each(grown("vmalloc_kb", _STEPS), disturbed), _GOOD),
-    ("growth: references", SOAK, grown("references", range(1, 10)), _BAD),
+    ("growth: KVM is open elsewhere", SOAK, each(grown("vmalloc_kb", _STEPS), used_by_another), _GOOD),
+    ("growth: in a container", SOAK, each(grown("vmalloc_kb", _STEPS), in_container), _GOOD),
+    ("growth: too slow for its pause", SOAK, grown("vmalloc_kb", range(0, 36, 4), seconds=33.0), _GOOD),
+    ("growth: references, too slow for the pause", SOAK, grown("references", range(1, 10)), _GOOD),
+    ("growth: references", SOAK, grown("references", range(1, 10), seconds=8.0), _BAD),
     ("growth: descriptors of KVM", SOAK, grown("kvm_descriptors", range(9)), _BAD),
+    ("growth: descriptors of KVM, no pause", SOAK, grown("kvm_descriptors", range(9), pause=None), _BAD),
     ("growth: slabs", SOAK, grown("slab_kb", range(0, 45, 5)), _BAD),
     ("growth: descriptors of kvmprobe", SOAK, grown("descriptors", range(9)), _GOOD),
     ("growth: memory of kvmprobe", SOAK, grown("own_kb", _STEPS), _GOOD),

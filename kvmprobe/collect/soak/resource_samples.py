@@ -6,7 +6,7 @@ import os
 import time
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host import vm_resources
+from kvmprobe.host import processes, vm_resources
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model import leak_rules
 from kvmprobe.model.values import as_count
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import SoakPause, SoakSample
 
 _MOST = 33  # samples
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 
 class ResourceSamples:
@@ -52,7 +52,8 @@ class ResourceSamples:
         whole = self.samples[-1]["seconds"] - self.samples[0]["seconds"]
         seconds = min(max(whole / leak_rules.WINDOWS, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
         time.sleep(seconds)
-        return {"seconds": round(seconds, 3), "sample": self._sample(cycles)}
+        sample = self._sample(cycles)
+        return {"seconds": round(seconds, 3), "sample": sample, "users": processes.kvm_users(self._root)}
 
     def _sample(self, cycles: int) -> SoakSample:
         descriptors = vm_resources.own_descriptors()

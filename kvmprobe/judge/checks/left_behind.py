@@ -60,15 +60,7 @@ def _more(facts: Facts, left: LeftBehind, counts: str) -> Result:
     others = f"KVM is open in {', '.join(users)}" if users else others_after(facts)
     if others:
         return Result(WARN, f"{counts}; {others}")
-    if not _sees_all_processes(facts):
+    if not facts.sees_all_processes():
         return Result(UNKNOWN, f"{counts}; whether another process uses KVM cannot be seen from here")
     message = f"{counts}, and no process has KVM open"
     return Result(FAIL, message, _REASON, because=[counts, "processes with /dev/kvm or a VM open: none"])
-
-
-def _sees_all_processes(facts: Facts) -> bool:
-    """Whether it was root on the host: root in a container sees only the processes of the container."""
-    evidence = facts.evidence
-    has_rights = "rights" in evidence and evidence["rights"]["user_namespace"] is False
-    in_container = "surroundings" not in evidence or evidence["surroundings"]["container"] is not None
-    return evidence["host"]["euid"] == 0 and has_rights and not in_container

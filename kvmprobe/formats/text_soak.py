@@ -52,8 +52,8 @@ def section(soak: Soak, brief: bool) -> Iterator[Line]:
 def _kills(kills: Kills) -> str:
     hits = kills["creating"] + kills["alive"] + kills["closing"]
     total = hits + kills["missed"]
-    stages = f"{kills['creating']} in KVM_CREATE_VM, {kills['alive']} alive, {kills['closing']} being closed"
-    return f"killed processes: {total}, of which {hits} had a VM: {stages}"
+    stages = f"{kills['creating']} being created, {kills['alive']} alive, {kills['closing']} being closed"
+    return f"{counted(total, 'process')} killed, {hits} with a VM: {stages}"
 
 
 def _growth_in_brief(soak: Soak) -> Iterator[Line]:

@@ -14,7 +14,7 @@ SOAK = "soak/bookworm"
 
 
 def times(median: float, spread: float = 3.0, count: int = 100, shortest: float = 0.8) -> dict[str, Any]:
-    """Percentiles in microseconds; `spread`: the 90th percentile and above in medians, `shortest`: the minimum in medians."""
+    """Percentiles in microseconds. In medians: `spread`: the 90th percentile and above; `shortest`: the minimum."""
     tail = median * spread
     return {
         "count": count,

@@ -13,7 +13,7 @@ from kvmprobe.judge.checks.firmware import firmware
 from kvmprobe.judge.checks.guest_runs import guest_runs
 from kvmprobe.judge.checks.kvm_amd_module import kvm_amd_module
 from kvmprobe.judge.checks.kvm_device import kvm_device, was_tried
-from kvmprobe.judge.checks.left_behind import left_behind
+from kvmprobe.judge.checks.nothing_left import nothing_left
 from kvmprobe.judge.checks.register_values import has_faults, register_values
 from kvmprobe.judge.checks.sev_guest import sev_guest
 from kvmprobe.judge.checks.svm_bit import svm_bit
@@ -95,7 +95,7 @@ CHECKS = (
     Check("uevents", "create-vm", "KVM's uevents", ("kvm_uevent_notify_change",), uevents_heard, "create-vm"),
     Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
     Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", is_left_set, about_svm=True),
-    Check("left-behind", "create-vm", "nothing left", ("kvm_destroy_vm",), left_behind, applies=_is_counted),
+    Check("left-behind", "create-vm", "nothing left", ("kvm_destroy_vm",), nothing_left, applies=_is_counted),
     Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),
     Check("watched", None, "watched command", ("ptrace",), _watched_command, applies=_is_watched),
 )

@@ -317,10 +317,3 @@ class Facts:
         return (
             f"kvm_amd had {references} user{'s' if references > 1 else ''} before the probe" if references > 0 else None
         )
-
-    def sees_all_processes(self) -> bool:
-        """kvmprobe was root on the host: root in a container sees only the processes of the container."""
-        evidence = self.evidence
-        has_rights = "rights" in evidence and evidence["rights"]["user_namespace"] is False
-        in_container = "surroundings" not in evidence or evidence["surroundings"]["container"] is not None
-        return evidence["host"]["euid"] == 0 and has_rights and not in_container

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, WARN, Result
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.other_vms import sees_all_processes
 from kvmprobe.model import leak_rules
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _doubt(facts: Facts, soak: Soak, resource: Resource) -> str:
         return f"KVM is open in {', '.join(names)}"
     if soak["interfered"] or facts.other_vms():
         return "other VMs were alive"
-    if not facts.sees_all_processes():
+    if not sees_all_processes(facts):
         return "whether another process uses KVM cannot be seen from here"
     if not leak_rules.stops_in_pause(samples, resource, pause):
         return "it also grew without VMs, or too slowly to show the difference"

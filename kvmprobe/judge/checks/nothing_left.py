@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, WARN, Result
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.other_vms import others_after
+from kvmprobe.judge.other_vms import others_after, sees_all_processes
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import LeftBehind
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _REASON = "resource-leaked"
 
 
-def left_behind(facts: Facts) -> Result:
+def nothing_left(facts: Facts) -> Result:
     """kvm_destroy_vm() and kvm_vm_release() in virt/kvm/kvm_main.c.
 
     Reads the reference count of kvm_amd before and after the VM, who else has /dev/kvm or a VM open, and which of KVM's
@@ -60,7 +60,7 @@ def _more(facts: Facts, left: LeftBehind, counts: str) -> Result:
     others = f"KVM is open in {', '.join(users)}" if users else others_after(facts)
     if others:
         return Result(WARN, f"{counts}; {others}")
-    if not facts.sees_all_processes():
+    if not sees_all_processes(facts):
         return Result(UNKNOWN, f"{counts}; whether another process uses KVM cannot be seen from here")
     message = f"{counts}, and no process has KVM open"
     return Result(FAIL, message, _REASON, because=[counts, "processes with /dev/kvm or a VM open: none"])

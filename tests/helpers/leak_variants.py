@@ -131,6 +131,7 @@ LEAKED: tuple[Variant, ...] = (
     ("left: a reference, not root", BASE, each(left(0, 1), not_root), _GOOD),
     ("left: a reference, rights unknown", BASE, each(left(0, 1), without("rights")), _GOOD),
     ("left: a reference, surroundings unknown", BASE, each(left(0, 1), without("surroundings")), _GOOD),
+    ("left: a reference, users not searched for", BASE, left(0, 1, None), _GOOD),
     ("left: fewer references", BASE, left(2, 1, None), _GOOD),
     ("left: a negative number of references", BASE, left(0, -1, None), _BAD),
     ("left: references unknown before", BASE, left(None, 0, None), _GOOD),

@@ -143,6 +143,7 @@ class SoakProbe(VmProbe):
                     break
                 self.seconds = time.monotonic() - started
                 self._samples.look(self.cycles)
+                started = time.monotonic() - self.seconds  # What the sample took belongs to no cycle.
                 self.plan.progress(self)
             self._samples.end(self.cycles, self.plan.vms)
             self._memory_kb[1] = resident_kb()

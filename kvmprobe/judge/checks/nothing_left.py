@@ -60,7 +60,7 @@ def _more(facts: Facts, left: LeftBehind, counts: str) -> Result:
     others = f"KVM is open in {', '.join(users)}" if users else others_after(facts)
     if others:
         return Result(WARN, f"{counts}; {others}")
-    if not sees_all_processes(facts):
-        return Result(UNKNOWN, f"{counts}; whether another process uses KVM cannot be seen from here")
+    if left["users"] is None or not sees_all_processes(facts):
+        return Result(WARN, f"{counts}; whether another process uses KVM cannot be seen from here")
     message = f"{counts}, and no process has KVM open"
     return Result(FAIL, message, _REASON, because=[counts, "processes with /dev/kvm or a VM open: none"])

@@ -17,8 +17,10 @@ def take_cause_evidence(root: Sysroot, release: str, modules: dict[str, Module] 
 
     The files of modules are read, and modprobe is asked, where kvm_amd is missing and no other backend is there.
     """
+    command_line, left_out = read_command_line(root)
     more: MoreEvidence = {
-        "command_line": read_command_line(root),
+        "command_line": command_line,
+        "command_line_left_out": left_out,
         "surroundings": read_surroundings(root),
         "rights": read_rights(root, with_mounts=device["opened"] is not True),
     }

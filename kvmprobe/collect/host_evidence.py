@@ -56,7 +56,7 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         probe.run(modules.enables_virt_at_load(root))
         cpu_evidence["online_at_end"] = cpus.online_text(root)  # While the devices of the CPUs are still there.
     kernel = _kernel(root)
-    return {
+    evidence: Evidence = {
         "taken_at": taken_at,
         "duration_ms": round((time.monotonic() - started) * 1000, 1),
         "host": _host(root),
@@ -75,6 +75,11 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         **take_cause_evidence(root, kernel["release"], module_evidence, probe.device),
         **probe.extra_evidence(),
     }
+    if probe.left_behind is not None:
+        evidence["left_behind"] = probe.left_behind
+    if probe.times is not None:
+        evidence["times"] = probe.times
+    return evidence
 
 
 def _load_kvm_amd(root: Sysroot) -> list[LoadAttempt]:

@@ -11,12 +11,24 @@ from collections.abc import Collection
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpus, guest, kvm, kvm_node, msr, processes, udev
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.host.vm_resources import VmResources
 from kvmprobe.model import kernel_steps
 from kvmprobe.model.registers import EFER, svme
 from kvmprobe.model.values import KVM_API_VERSION, failure
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Answer, Device, GuestRun, Ioctls, LoadAttempt, MoreEvidence, Snapshot, VmUser
+    from kvmprobe.model.evidence import (
+        Answer,
+        Device,
+        GuestRun,
+        Ioctls,
+        LeftBehind,
+        LoadAttempt,
+        MoreEvidence,
+        Snapshot,
+        Times,
+        VmUser,
+    )
 
 
 _SETTLE_S = 0.02
@@ -36,6 +48,8 @@ class VmProbe:
         self.guest: list[GuestRun] = []
         self.guest_left_out: dict[int, str] = {}
         self.vm_users: list[VmUser] | None = None
+        self.left_behind: LeftBehind | None = None
+        self.times: Times | None = None
         self.loads: list[LoadAttempt] = []
         self.ioctls: Ioctls = {"KVM_GET_API_VERSION": None, "KVM_CREATE_VM": None, "KVM_CHECK_EXTENSION": {}}
         self.udev = udev.Udev(root)
@@ -54,6 +68,7 @@ class VmProbe:
     def run(self, virt_at_load: bool) -> None:
         """Touch /dev/kvm. `virt_at_load`: kvm_amd sets EFER.SVME when it is loaded (see modules)."""
         self.udev.start_monitor()
+        resources = VmResources(self.root)
         device = self._open_device()
         if device is None:
             self._take_snapshot("before")
@@ -64,6 +79,7 @@ class VmProbe:
             with guest.GuestAlarm() as alarm:
                 self._create_vm(device, alarm)
         self._take_snapshot("closed")
+        self.left_behind = resources.left_behind(self.udev.own_pids)
         self._find_other_vms(virt_at_load)
 
     def _open_device(self) -> kvm.Kvm | None:
@@ -101,8 +117,10 @@ class VmProbe:
         if self.ioctls["KVM_GET_API_VERSION"] != KVM_API_VERSION:
             return  # Another API than that of linux/kvm.h: the other requests may mean anything.
         self.begin_phase(kernel_steps.CREATE)
+        started = time.perf_counter_ns()
         try:
             vm = device.create_vm()
+            create_ns = time.perf_counter_ns() - started
         except OSError as error:
             self.begin_phase("alive")
             self.ioctls["KVM_CREATE_VM"] = failure(error)
@@ -118,6 +136,10 @@ class VmProbe:
                 run_on = [int(cpu) for cpu in created["cpus"] if int(cpu) not in self.guest_left_out]
                 self.guest = guest.run_on_cpus(device, vm, run_on, cpus_for_guest(created), alarm)
                 self.begin_phase(kernel_steps.CLOSE)
+                started = time.perf_counter_ns()
+                vm.close()
+                close_ns = time.perf_counter_ns() - started
+            self.times = {"create": round(create_ns / 1000, 1), "close": round(close_ns / 1000, 1)}
             self.begin_phase("after")
 
     def _find_other_vms(self, virt_at_load: bool) -> None:

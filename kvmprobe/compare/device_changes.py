@@ -9,6 +9,7 @@ from kvmprobe.model.values import KVM_NUMBER, as_mode
 
 _AREA = "parameters"
 _OTHERS = 0o007  # the bits of a mode for every user
+_OWN = 0o660  # those with which the owner and the group use it
 
 
 def device(old: Side, new: Side) -> Iterator[Difference]:
@@ -28,10 +29,16 @@ def _rate_number(was: str, now: str) -> tuple[str, str]:
 
 
 def _rate_mode(was: str, now: str) -> tuple[str, str]:
-    """It is worse where every user may now do what only the owner and the group could, and better where no longer."""
+    """It is worse where every user may now do what only the owner and the group could, or where these two no longer
+    may; else better where the opposite changed."""
     before, after = as_mode(was), as_mode(now)
     if before is None or after is None:  # of a damaged report
         return CHANGED, ""
-    if after & ~before & _OTHERS:
+    gained, lost = after & ~before, before & ~after
+    if gained & _OTHERS:
         return WORSE, "more users may open it"
-    return (BETTER, "fewer users may open it") if before & ~after & _OTHERS else (CHANGED, "")
+    if lost & _OWN:
+        return WORSE, "its owner or group may no longer use it"
+    if lost & _OTHERS:
+        return BETTER, "fewer users may open it"
+    return (BETTER, "its owner or group may use it") if gained & _OWN else (CHANGED, "")

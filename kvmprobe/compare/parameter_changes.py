@@ -1,10 +1,11 @@
-"""Changes of KVM's configuration: modules, their parameters, lockdown."""
+"""Changes of KVM's configuration: modules, their parameters, lockdown, the kernel's command line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.compare.command_line_changes import command_line
 from kvmprobe.compare.device_changes import device
 from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, SAME, Difference, Side
 from kvmprobe.model.values import error_of
@@ -21,9 +22,10 @@ _BOOLEANS = {"1": "Y", "0": "N"}  # the type of a parameter may change between k
 
 
 def parameters(old: Side, new: Side) -> Iterator[Difference]:
-    """Lockdown, the node /dev/kvm, the state of each module, and each parameter of a module that both reports have."""
+    """Lockdown, /dev/kvm, the command line, the state of each module, each parameter of a module that both have."""
     yield _difference("lockdown", old.evidence["kernel"]["lockdown"], new.evidence["kernel"]["lockdown"])
     yield from device(old, new)
+    yield from command_line(old, new)
     known = [side.evidence["modules"] for side in (old, new)]
     if None in known:
         if known[0] is not known[1]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import mmap
 import signal
+import time
 from collections.abc import Collection, Iterable
 
 from kvmprobe import TYPE_CHECKING
@@ -17,6 +18,8 @@ from kvmprobe.host.pin_watcher import STARVED_S, TICK_S, PinWatcher
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
+    from typing import Callable
+
     from kvmprobe.model.evidence import GuestRun
 
 
@@ -31,6 +34,9 @@ CODE = bytes((
 ))
 # fmt: on
 _ADDRESS = 0x1000
+# Another program, for time_exits(): "again: out dx, al; jmp again".
+_LOOP = bytes((0xEE, 0xEB, 0xFD))
+_LOOP_OFFSET = 0x100
 _FACTOR = 7
 _TSS_ADDRESS = 0xFFFBD000  # Below the BIOS, where every VMM puts it; only kvm_intel uses it.
 
@@ -38,6 +44,10 @@ _TSS_ADDRESS = 0xFFFBD000  # Below the BIOS, where every VMM puts it; only kvm_i
 # a frozen cgroup, a suspended host), no tick counts.
 RUN_DEADLINE_S = 10.0
 ALL_DEADLINE_S = 60.0
+
+# How many exits of KVM_RUN are timed on each CPU, and the seconds after which there are fewer: on a CPU, on all.
+EXITS = 10_000
+_EXITS_DEADLINE_S, _ALL_EXITS_DEADLINE_S = 0.5, 20.0
 
 BUSY = f"the CPU is busy with real-time work: this process could not run there for {STARVED_S:.0f} s"
 
@@ -84,6 +94,29 @@ def run_on_cpus(
     A CPU that is not in `allowed` is skipped: where EFER.SVME is 0, VMRUN raises #UD in the kernel, an oops. Call it
     within `alarm`. The CPU affinity of the thread is restored.
     """
+    return _on_cpus(device, vm, cpus, allowed, alarm, _Guest.run)
+
+
+def time_exits(
+    device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], alarm: GuestAlarm, add: Callable[[int, int], None]
+) -> list[GuestRun]:
+    """Run a guest that does nothing but write to a port, pinned to each of `cpus`: EXITS exits on each, or fewer.
+
+    `add`: called for each exit with the CPU and the nanoseconds that KVM_RUN took. Otherwise as run_on_cpus().
+    """
+    ends = time.monotonic() + _ALL_EXITS_DEADLINE_S
+    cpus = list(cpus)
+    return _on_cpus(device, vm, cpus, cpus, alarm, lambda guest, cpu: guest.time_exits(cpu, ends, add))
+
+
+def _on_cpus(
+    device: kvm.Kvm,
+    vm: kvm.Vm,
+    cpus: Iterable[int],
+    allowed: Collection[int],
+    alarm: GuestAlarm,
+    run: Callable[[_Guest, int], GuestRun],
+) -> list[GuestRun]:
     cpus = list(cpus)
     watcher = alarm.watcher
     if watcher is None:
@@ -91,7 +124,7 @@ def run_on_cpus(
     try:
         with _Guest(device, vm, watcher) as guest:
             return [
-                _run_pinned(guest, cpu) if cpu in allowed else _result(cpu, "skipped", "EFER.SVME is not 1 there")
+                _run_pinned(guest, cpu, run) if cpu in allowed else _result(cpu, "skipped", "EFER.SVME is not 1 there")
                 for cpu in cpus
             ]
     except OSError as error:  # The guest could not be set up.
@@ -106,7 +139,7 @@ def _result(cpu: int, result: str, detail: object = None, error: str | None = No
     return {"cpu": cpu, "result": result, "detail": None if detail is None else str(detail), "error": error}
 
 
-def _run_pinned(guest: _Guest, cpu: int) -> GuestRun:
+def _run_pinned(guest: _Guest, cpu: int, run: Callable[[_Guest, int], GuestRun]) -> GuestRun:
     if guest.seconds >= ALL_DEADLINE_S:
         return _result(cpu, "skipped", f"the guests on the CPUs before took {ALL_DEADLINE_S:.0f} s")
     try:
@@ -115,7 +148,7 @@ def _run_pinned(guest: _Guest, cpu: int) -> GuestRun:
         return _result(cpu, "skipped", "sched_setaffinity", failure(error)["error"])
     signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
     try:
-        result = guest.run(cpu)
+        result = run(guest, cpu)
     except OSError as error:
         result = _result(cpu, "failed", error.filename, failure(error)["error"])
     except WrongAnswer as wrong:
@@ -136,6 +169,7 @@ class _Guest:
         self._memory = kvm.map_memory(-1, mmap.PAGESIZE)
         try:
             self._memory[: len(CODE)] = CODE
+            self._memory[_LOOP_OFFSET : _LOOP_OFFSET + len(_LOOP)] = _LOOP
             vm.set_tss_addr(_TSS_ADDRESS)
             vm.set_memory(self._memory, _ADDRESS)
             size = device.vcpu_mmap_size()
@@ -155,14 +189,10 @@ class _Guest:
 
     def run(self, cpu: int) -> GuestRun:
         """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError, WrongAnswer."""
+        started = time.perf_counter_ns()
         operand = cpu & 0xFF
         wanted = registers_after(operand)
-        sregs = self._vcpu.get_sregs()
-        sregs.cs.base = sregs.cs.selector = 0
-        self._vcpu.set_sregs(sregs)
-        self._vcpu.set_regs(
-            kvm_regs(rax=operand, rbx=operand ^ 0x5A, rcx=_FACTOR, rip=_ADDRESS, rflags=2)  # Bit 1 is always 1.
-        )
+        self._start(rax=operand, rbx=operand ^ 0x5A, rcx=_FACTOR, rip=_ADDRESS)
         output: list[int] = []
         ends = min(self.seconds + RUN_DEADLINE_S, ALL_DEADLINE_S)
         while True:
@@ -186,7 +216,37 @@ class _Guest:
         differing = differing_registers(self._vcpu.get_regs(), wanted)
         if differing:
             return _result(cpu, "wrong", f"after HLT {differing}")
-        return _result(cpu, "ok", f"wrote {wanted['rax']} and halted")
+        result = _result(cpu, "ok", f"wrote {wanted['rax']} and halted")
+        result["us"] = round((time.perf_counter_ns() - started) / 1000, 1)
+        return result
+
+    def time_exits(self, cpu: int, ends: float, add: Callable[[int, int], None]) -> GuestRun:
+        """Run the loop for EXITS exits, or until `ends` (time.monotonic()). Raises OSError."""
+        self._start(rdx=PORT, rip=_ADDRESS + _LOOP_OFFSET)
+        ends = min(ends, time.monotonic() + _EXITS_DEADLINE_S)
+        done = 0
+        while done < EXITS and time.monotonic() < ends:
+            try:
+                took, reason = self._vcpu.time_run()
+            except OSError as error:
+                if error.errno != errno.EINTR:
+                    raise
+                self.watcher.step()
+                if self.watcher.was_freed():
+                    break
+                continue
+            if reason != kvm.KVM_EXIT_IO:
+                return _result(cpu, "failed", f"KVM_RUN: unexpected exit {kvm.exit_name(reason)}")
+            add(cpu, took)
+            done += 1
+        return _result(cpu, "ok" if done else "skipped", f"{done} exits")
+
+    def _start(self, **registers: int) -> None:
+        """Set the registers with which the next KVM_RUN begins; those that are not named are 0."""
+        sregs = self._vcpu.get_sregs()
+        sregs.cs.base = sregs.cs.selector = 0
+        self._vcpu.set_sregs(sregs)
+        self._vcpu.set_regs(kvm_regs(rflags=2, **registers))  # Bit 1 is always 1.
 
     def _written_byte(self, run: kvm_run) -> int:
         """The byte of KVM_EXIT_IO. Raises WrongAnswer where kvm_run describes another access than the guest's."""

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import mmap
 import os
+import time
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.kvm_structures import kvm_regs, kvm_run, kvm_sregs, kvm_userspace_memory_region
@@ -32,6 +33,7 @@ KVM_DEVICE = os.makedev(10, 232)
 # kernels the number of the vCPU follows: "anon_inode:kvm-vcpu:0".
 VM_INODE = "anon_inode:kvm-vm"
 VCPU_INODE = "anon_inode:kvm-vcpu"
+INODES = "anon_inode:kvm-"  # with which all of them begin
 
 EXITS = {
     "KVM_EXIT_UNKNOWN": 0,
@@ -268,6 +270,16 @@ class Vcpu(_Descriptor):
         """
         ioctl(self.fd, "KVM_RUN")
         return kvm_run.from_buffer_copy(self._run)
+
+    def time_run(self) -> tuple[int, int]:
+        """KVM_RUN: run the guest until the next exit. Return the nanoseconds that it took, and the exit reason.
+
+        Raises OSError with EINTR where a signal ended it.
+        """
+        started = time.perf_counter_ns()
+        ioctl(self.fd, "KVM_RUN")
+        took = time.perf_counter_ns() - started
+        return took, kvm_run.from_buffer_copy(self._run).exit_reason
 
     def io_byte(self, run: kvm_run) -> int:
         """Return the byte that the guest wrote to a port (KVM_EXIT_IO). Raises IndexError for another page's offset.

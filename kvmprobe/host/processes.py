@@ -6,11 +6,11 @@ import os
 from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.kvm import VM_INODE
+from kvmprobe.host.kvm import INODES, KVM_DEVICE, VM_INODE
 from kvmprobe.host.sysroot import Sysroot
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import VmUser
+    from kvmprobe.model.evidence import KvmUser, VmUser
 
 
 def process_name(root: Sysroot, pid: int) -> str | None:
@@ -44,13 +44,39 @@ def count_vms(root: Sysroot, pid: int) -> int:
 def vm_users(root: Sysroot, own_pids: Collection[int] = ()) -> list[VmUser]:
     """Return the processes that have VMs open, without this process and `own_pids`."""
     users: list[VmUser] = []
-    for name in root.list_folder("/proc"):
-        if not (name.isascii() and name.isdigit()) or int(name) in (os.getpid(), *own_pids):
-            continue
-        vms = count_vms(root, int(name))
+    for pid in _other_pids(root, own_pids):
+        vms = count_vms(root, pid)
         if vms:
-            users.append({"pid": int(name), "comm": process_name(root, int(name)), "vms": vms})
+            users.append({"pid": pid, "comm": process_name(root, pid), "vms": vms})
     return users
+
+
+def kvm_users(root: Sysroot, own_pids: Collection[int] = ()) -> list[KvmUser]:
+    """Return the processes that have /dev/kvm, a VM or a vCPU open, without this process and `own_pids`.
+
+    Only those whose files this user may see.
+    """
+    return [
+        {"pid": pid, "comm": process_name(root, pid)}
+        for pid in _other_pids(root, own_pids)
+        if any(_is_kvms(root, f"/proc/{pid}/fd/{fd}") for fd in root.list_folder(f"/proc/{pid}/fd"))
+    ]
+
+
+def _other_pids(root: Sysroot, own_pids: Collection[int]) -> list[int]:
+    numbers = (int(name) for name in root.list_folder("/proc") if name.isascii() and name.isdigit())
+    return [pid for pid in numbers if pid not in (os.getpid(), *own_pids)]
+
+
+def _is_kvms(root: Sysroot, name: str) -> bool:
+    """Whether an open file is /dev/kvm, under whatever name, or one of those that KVM's ioctls open."""
+    target = _link_target(root, name)
+    if target is None or target.startswith(INODES):
+        return target is not None
+    try:
+        return target.startswith("/") and root.stat(name).st_rdev == KVM_DEVICE
+    except OSError:
+        return False
 
 
 def _link_target(root: Sysroot, name: str) -> str | None:

@@ -13,6 +13,7 @@ from kvmprobe.judge.checks.firmware import firmware
 from kvmprobe.judge.checks.guest_runs import guest_runs
 from kvmprobe.judge.checks.kvm_amd_module import kvm_amd_module
 from kvmprobe.judge.checks.kvm_device import kvm_device, was_tried
+from kvmprobe.judge.checks.nothing_left import nothing_left
 from kvmprobe.judge.checks.register_values import has_faults, register_values
 from kvmprobe.judge.checks.sev_guest import sev_guest
 from kvmprobe.judge.checks.svm_bit import svm_bit
@@ -52,6 +53,11 @@ def _is_soaked(facts: Facts) -> bool:
     return "soak" in facts.evidence and facts.evidence["soak"]["cycles"] > 0
 
 
+def _is_counted(facts: Facts) -> bool:
+    """Whether it was read what of the VM was left. Older evidence does not have it."""
+    return "left_behind" in facts.evidence
+
+
 def _is_traced(facts: Facts) -> bool:
     return "trace" in facts.evidence
 
@@ -89,6 +95,7 @@ CHECKS = (
     Check("uevents", "create-vm", "KVM's uevents", ("kvm_uevent_notify_change",), uevents_heard, "create-vm"),
     Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
     Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", is_left_set, about_svm=True),
+    Check("left-behind", "create-vm", "nothing left", ("kvm_destroy_vm",), nothing_left, applies=_is_counted),
     Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),
     Check("watched", None, "watched command", ("ptrace",), _watched_command, applies=_is_watched),
 )

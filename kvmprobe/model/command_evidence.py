@@ -7,7 +7,7 @@ from typing import TypedDict
 from kvmprobe import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Answer, GuestRun, Ioctls, Reading, Snapshot
+    from kvmprobe.model.evidence import Answer, GuestRun, Ioctls, KvmUser, Reading, Snapshot
 
 
 class TraceEntry(TypedDict):
@@ -93,12 +93,52 @@ class SoakFailure(TypedDict):
     reason: str  # of reasons.py
 
 
-class Soak(TypedDict):
+class Kills(TypedDict):
+    """Children that were killed, by what their VM was doing at that moment."""
+
+    missed: int  # there was no VM
+    creating: int  # within KVM_CREATE_VM
+    alive: int
+    closing: int  # while its descriptors were closed
+
+
+class SoakSample(TypedDict):
+    """What was in use after a cycle, without any VM of kvmprobe. None: it could not be read."""
+
+    cycles: int  # that were run until then
+    seconds: float  # since the beginning
+    descriptors: int | None  # of kvmprobe, all
+    kvm_descriptors: int | None  # of kvmprobe, those that KVM opened
+    references: int | None  # to kvm_amd
+    vmalloc_kb: int | None  # VmallocUsed without KernelStack, by /proc/meminfo
+    slab_kb: int | None  # of KVM's slab caches
+    own_kb: int  # resident memory of kvmprobe
+
+
+class SoakPause(TypedDict):
+    """A pause without VMs after the last sample, taken where something had grown steadily."""
+
+    seconds: float
+    sample: SoakSample  # after it
+    users: list[KvmUser]  # other processes that had KVM open then
+
+
+class MoreOfSoak(TypedDict, total=False):
+    """Of some soaks only, or missing in evidence of older versions."""
+
+    kills: Kills
+    guest: dict[str, Percentiles]  # of each run of the guest that went to its end, by CPU
+    exits: dict[str, Percentiles]  # of KVM_RUN for each write to a port, by CPU: what an exit costs
+    samples: list[SoakSample]  # the first after the first cycle, the last after the last one
+    pause: SoakPause | None  # None: not needed
+
+
+class Soak(MoreOfSoak):
     cycles: int  # that were run
     wanted: int | None  # None: as many as fit into the given time
     seconds: float
     vms: int  # at once
-    steps: dict[str, int]  # how often each ran: "hotplug" (of a CPU), "reload", "kill"
+    steps: dict[str, int]  # how often each ran: "hotplug" (of a CPU), "reload", "kill" (that hit a VM)
     limits: list[str]  # what could not be done, and why
     interfered: int  # cycles that VMs of other processes disturbed
     failed: int

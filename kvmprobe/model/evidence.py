@@ -108,7 +108,13 @@ class Ioctls(TypedDict):
     KVM_CHECK_EXTENSION: dict[str, Answer]
 
 
-class GuestRun(TypedDict):
+class MoreOfRun(TypedDict, total=False):
+    """Missing in evidence of older versions, and of guests that did not run to their end."""
+
+    us: float  # microseconds from setting the registers to HLT and its check
+
+
+class GuestRun(MoreOfRun):
     cpu: int
     result: str  # "ok", "skipped", "wrong", "failed", "timeout"
     detail: str | None
@@ -139,6 +145,29 @@ class VmUser(TypedDict):
     pid: int
     comm: str | None
     vms: int
+
+
+class KvmUser(TypedDict):
+    """Another process that has /dev/kvm, a VM or a vCPU open."""
+
+    pid: int
+    comm: str | None
+
+
+class Times(TypedDict):
+    """Of the one VM of a probe, in microseconds."""
+
+    create: float  # KVM_CREATE_VM
+    close: float  # of the VM's descriptor, which destroys it
+
+
+class LeftBehind(TypedDict):
+    """What of our VM was still there after it and /dev/kvm were closed."""
+
+    references_before: int | None  # of kvm_amd; None: it is built in or missing, or the number could not be read
+    references_after: int | None
+    users: list[KvmUser] | None  # None: not searched for, kvm_amd has no more references than before
+    descriptors: list[str]  # of KVM's files that are open in kvmprobe since then: "anon_inode:kvm-vm"
 
 
 class LogLine(TypedDict):
@@ -213,9 +242,13 @@ class MoreEvidence(TypedDict, total=False):
     guest_left_out: dict[str, str]  # the CPUs on which the guest was not to run, by number: why
     passive: bool  # --passive: /dev/kvm was not opened, no VM was created
     command_line: list[str] | Failure  # the parameters of /proc/cmdline that bear on KVM
+    command_line_left_out: int | None  # how many others it has; None: it could not be read. Older evidence, which does
+    # not have this, kept only parameters that keep KVM from working
     module_files: ModuleFiles
     surroundings: Surroundings
     rights: Rights
+    times: Times  # missing where no VM was created
+    left_behind: LeftBehind  # missing where /dev/kvm could not be opened
 
 
 class Evidence(MoreEvidence):

@@ -103,8 +103,7 @@ _TABLE = (
     Reason(
         "sev-guest",
         "failed",
-        "This host is a memory-encrypted guest: SEV_STATUS.SEV (MSR 0xC0010131 bit 0) is 1, or the kernel's log "
-        "shows it.",
+        "This host is a memory-encrypted guest: SEV_STATUS.SEV (MSR 0xC0010131 bit 0) is 1, or the log shows it.",
         "kvm_amd refuses because an SEV guest cannot run nested guests: has_svm() (since 6.2: kvm_is_svm_supported()) "
         "checks cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT). Behind a paravisor, as in Azure, CPUID does not show SEV.",
         "'Memory Encryption Features active: AMD SEV' at boot, and 'KVM is unsupported when running as an SEV "
@@ -135,8 +134,7 @@ _TABLE = (
         "kvm-device-missing",
         "failed",
         "kvm_amd is present, and /dev/kvm is missing or no driver answers there.",
-        "As its last step kvm_init() registers the misc device 'kvm' (10:232); devtmpfs then creates the node "
-        "(virt/kvm/kvm_main.c).",
+        "At last kvm_init() (virt/kvm/kvm_main.c) registers the misc device 'kvm' (10:232); devtmpfs makes the node.",
         "If kvm_amd is built in and refused the CPU: its message. /sys/module/kvm_amd exists in that case, too.",
         "In a container, give it the device: `docker run --device /dev/kvm`. On a host, check that devtmpfs is mounted "
         "on /dev (`findmnt /dev`) and read the kernel's log: `dmesg | grep -i kvm`.",
@@ -207,6 +205,14 @@ _TABLE = (
         "15.30.4). svm_hardware_disable() writes 0 to VM_HSAVE_PA. KVM does not write VM_CR.",
         _NO_LOG,
         f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
+    ),
+    Reason(
+        "resource-leaked",
+        "failed",
+        "A reference to kvm_amd, a descriptor or, over a soak, memory of the kernel was not returned with the last VM.",
+        "kvm_destroy_vm() frees struct kvm and drops its reference to kvm_amd (virt/kvm/kvm_main.c).",
+        _NO_LOG,
+        f"Reboot, which alone returns it, and boot another kernel. {_REPORT_HINT}",
     ),
     Reason(
         "cpus-disagree",

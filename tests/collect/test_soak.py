@@ -18,11 +18,16 @@ from typing import Any
 
 import pytest
 
+from kvmprobe.collect.soak.cycle import Cycle
+from kvmprobe.collect.soak.killed_child import ChildKiller
+from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.soak_probe import SoakPlan, SoakProbe
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.formats import text
+from kvmprobe.host.guest import GuestAlarm
 from kvmprobe.host.kvm import VCPU_INODE, VM_INODE
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.host.udev import Udev
 from kvmprobe.judge import judge
 from kvmprobe.model.registers import EFER
 from tests.helpers.own_processes import OwnProcesses
@@ -53,6 +58,14 @@ def test_the_number_of_cycles_is_as_requested() -> None:
         ordered = [times[name] for name in ("min", "p50", "p90", "p99", "p99_9", "max")]
         assert ordered == sorted(ordered)
         assert ordered[0] > 0
+    cpus = {str(cpu) for cpu in os.sched_getaffinity(0)}
+    assert {cpu: times["count"] for cpu, times in found["guest"].items()} == dict.fromkeys(cpus, 120)
+    assert found["exits"].keys() == cpus
+    for times in found["exits"].values():
+        assert 100 < times["count"] <= 10_000
+        assert 0 < times["min"] <= times["p50"] <= times["max"]
+    assert [found["samples"][index]["cycles"] for index in (0, -1)] == [1, 40]
+    assert {sample["kvm_descriptors"] for sample in found["samples"]} == {0}
 
 
 @kvm
@@ -85,8 +98,29 @@ def test_a_step_that_is_not_possible_becomes_a_limit_and_the_rest_goes_on() -> N
 @kvm
 def test_after_killed_children_no_check_fails() -> None:
     _, report = soak("--cycles", "30", "--kill")
-    assert report["evidence"]["soak"]["steps"] == {"kill": 30}
-    assert not report["evidence"]["soak"]["failed"]
+    found = report["evidence"]["soak"]
+    kills = found["kills"]
+    assert sum(kills.values()) == 30
+    assert found["steps"] == {"kill": 30 - kills["missed"]}
+    assert kills["missed"] <= 6
+    assert kills["alive"]  # The moments lie in the whole life of a VM.
+    assert kills["closing"]
+    assert not found["failed"]
+    assert f"30 processes killed, {30 - kills['missed']} with a VM: " in text.render(report)
+
+
+def test_a_kill_that_hits_no_vm_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "kvm").touch()  # KVM_CREATE_VM fails: ENOTTY
+    root = Sysroot(str(tmp_path))
+    msrs = OpenMsrs(root)
+    cycle = Cycle(root, None, msrs, Udev(root), False, 1, GuestAlarm())  # type: ignore[arg-type]
+    started: list[int] = []
+    killer = ChildKiller(str(tmp_path / "kvm"), msrs, cycle, started.append)
+    killer.kill()
+    killer.kill()
+    assert len(started) == 2
+    assert killer.kills == {"missed": 2, "creating": 0, "alive": 0, "closing": 0}
+    assert killer.hits() == 0
 
 
 @kvm
@@ -223,6 +257,7 @@ def test_without_times_the_percentiles_are_unknown() -> None:
     ("name", "status", "reason"),
     [
         ("soak/bookworm", "pass", "svme-set-by-create-vm"),
+        ("soak/bookworm-resources", "pass", "svme-set-by-create-vm"),
         ("soak/trixie-backports", "pass", "svme-set-at-module-load"),
         ("soak/bookworm-svme-not-cleared", "fail", "svme-not-cleared"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvmprobe.compare.difference import CHANGED, NOT_COMPARABLE, WORSE
+from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, WORSE
 from tests.helpers.compared_reports import CONFIRMED, Change, changes, differences
 from tests.helpers.recorded_evidence import recorded
 
@@ -133,8 +133,9 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
         (at("device", "number", value=None), set()),
         (at("device", "mode", value="0666"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0666")}),
         (at("device", "mode", value="0604"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0604")}),
-        (at("device", "mode", value="0000"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "0000")}),
-        (at("device", "mode", value="0660"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "0660")}),
+        (at("device", "mode", value="0000"), {(WORSE, "parameters", "/dev/kvm mode", "0600", "0000")}),
+        (at("device", "mode", value="0660"), {(BETTER, "parameters", "/dev/kvm mode", "0600", "0660")}),
+        (at("device", "mode", value="2600"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "2600")}),
         (at("device", "mode", value="rw"), {(CHANGED, "parameters", "/dev/kvm mode", "0600", "rw")}),
         (at("device", "mode", value=None), set()),
         (at("kernel", "lockdown", value="integrity"), {(CHANGED, "parameters", "lockdown", "none", "integrity")}),
@@ -155,6 +156,24 @@ def test_one_change(change: Any, expected: set[Change]) -> None:
     evidence = recorded(CONFIRMED)
     change(evidence)
     assert changes(recorded(CONFIRMED), evidence) == expected
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "rating"),
+    [
+        ("0660", "0600", WORSE),
+        ("0666", "0600", WORSE),
+        ("0600", "0666", WORSE),
+        ("0660", "0606", WORSE),
+        ("0666", "0660", BETTER),
+        ("0600", "0660", BETTER),
+        ("0660", "1660", CHANGED),
+    ],
+)
+def test_a_mode_that_opens_kvm_to_all_or_takes_it_away_is_worse(was: str, now: str, rating: str) -> None:
+    old, new = recorded(CONFIRMED), recorded(CONFIRMED)
+    old["device"]["mode"], new["device"]["mode"] = was, now
+    assert changes(old, new) == {(rating, "parameters", "/dev/kvm mode", was, now)}
 
 
 def test_a_trace_without_a_step_on_one_cpu() -> None:

@@ -386,6 +386,16 @@ def test_in_ascii_the_signs_keep_their_meaning() -> None:
         ("watch/bookworm-no-vm", ("\n  it exited with status 7\n",), ("; 1 process followed",)),
         ("soak/bookworm", ("cycles, ", "times in µs", "resident memory: "), ()),
         (
+            "soak/bookworm-resources",
+            (
+                "\nguest run (cpu0)    1574.0 ",
+                "\none exit (cpu0)      247.2 ",
+                "\ngrowth beyond thresholds: none; -v shows all\n",
+                "\n24 processes killed, 24 with a VM: 4 being created, 12 alive, 8 being closed\n",
+            ),
+            ("\nvmalloc memory of the kernel (KiB)      7184      7216 +0.70 KiB per VM\n",),
+        ),
+        (
             "soak/bookworm-svme-not-cleared",
             ("36 cycles, 7 per second, 1 VM at a time; -v shows times and failures.\n",),
             ("times in µs", "cycle 36, cycle: EFER.SVME is 1 on cpu0-1"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from kvmprobe.judge import judge
 from tests.helpers.agreement_variants import AGREEMENT
+from tests.helpers.leak_variants import LEAKED
 from tests.helpers.part_variants import PARTS
 from tests.helpers.passive_variants import PASSIVE
 from tests.helpers.recorded_evidence import recorded
@@ -31,6 +32,7 @@ VARIANTS = (
     *UNOWNED,
     *UEVENTS,
     *AGREEMENT,
+    *LEAKED,
     *PARTS,
 )
 

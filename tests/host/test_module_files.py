@@ -96,9 +96,11 @@ def test_the_command_line_is_reduced_to_what_bears_on_kvm(tmp_path: Path) -> Non
     text = (
         "BOOT_IMAGE=/vmlinuz root=UUID=1 rd.luks.key=secret clearcpuid=svm kvm-amd.nested=0 kvm.enable_virt_at_load=0 "
         "module_blacklist=kvm_amd modprobe.blacklist=x noexec=off quiet kvmfoo=1 lockdown=integrity "
-        "initcall_blacklist=svm_init\n"
+        'initcall_blacklist=svm_init mitigations=off ip=dhcp:pass "luks=a kvm.b" ks="x -- kvm.c=1" -- kvm.password=x\n'
     )
-    assert read_command_line(write(tmp_path, {"proc/cmdline": text})) == [
+    kept, left_out = read_command_line(write(tmp_path, {"proc/cmdline": text}))
+    assert left_out == 8
+    assert kept == [
         "clearcpuid=svm",
         "kvm-amd.nested=0",
         "kvm.enable_virt_at_load=0",
@@ -107,6 +109,7 @@ def test_the_command_line_is_reduced_to_what_bears_on_kvm(tmp_path: Path) -> Non
         "noexec=off",
         "lockdown=integrity",
         "initcall_blacklist=svm_init",
+        "mitigations=off",
     ]
     (tmp_path / "proc/cmdline").unlink()
-    assert read_command_line(Sysroot(str(tmp_path))) == {"error": "ENOENT"}
+    assert read_command_line(Sysroot(str(tmp_path))) == ({"error": "ENOENT"}, None)

@@ -18,7 +18,7 @@ PROMISED = {
     "failed": (
         "cpu-lacks-svm firmware-disabled sev-guest kvm-amd-not-loaded kvm-amd-load-failed kvm-device-missing "
         "api-version svm-held-by-another-owner create-vm-failed svme-not-set svme-not-cleared register-corrupted "
-        "cpus-disagree guest-failed observers-disagree requirement-not-met"
+        "resource-leaked cpus-disagree guest-failed observers-disagree requirement-not-met"
     ),
     "inconclusive": (
         "kvm-not-permitted msr-unreadable vm-not-created guest-not-run soak-step-not-done svme-owner-unknown interfered"

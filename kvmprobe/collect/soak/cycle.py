@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak import open_msrs
@@ -64,7 +65,8 @@ class Cycle:
 
     After `run`: `raw` has the registers by phase, `guest_runs` the results of the guest, `created` the answer of
     KVM_CREATE_VM. `busy_cpus`: where the guest could not run for real-time work; later cycles leave them out.
-    `create_times` and `close_times` collect the times of all cycles.
+    `create_times`, `close_times` and, by CPU, `guest_times` collect the times of all cycles; `exit_times`: see
+    time_exits().
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Cycle:
         self._backwards = False
         self.create_times = TimeHistogram()
         self.close_times = TimeHistogram()
+        self.guest_times: dict[int, TimeHistogram] = defaultdict(TimeHistogram)
+        self.exit_times: dict[int, TimeHistogram] = defaultdict(TimeHistogram)
         self.raw: dict[str, RawRegisters] = {}
         self._first: RawRegisters = {}
         self._good: dict[str, RawRegisters] = {}  # By phase, the last registers that were in order: most cycles equal.
@@ -208,6 +212,30 @@ class Cycle:
         self._backwards = not self._backwards  # Each run begins on the CPU where the last one ended: one move less.
         self.guest_runs = guest.run_on_cpus(self.device, vm, cpus, cpus, self._alarm)
         self.busy_cpus.update(run["cpu"] for run in self.guest_runs if run["detail"] == guest.BUSY)
+        for run in self.guest_runs:
+            if "us" in run:
+                self.guest_times[run["cpu"]].add(int(run["us"] * 1000))
+        self._check_runs()
+
+    def time_exits(self) -> None:
+        """Measure what an exit of a guest costs on each CPU, in a VM of its own. Raises CycleFailed."""
+        self.guest_runs = []
+        self._udev.discard_uevents()
+        try:
+            with self.device.create_vm() as vm:
+                self._check_created()  # Where SVME is 0, VMRUN raises #UD in the kernel.
+                cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus)
+                self.guest_runs = guest.time_exits(
+                    self.device, vm, cpus, self._alarm, lambda cpu, took: self.exit_times[cpu].add(took)
+                )
+                self._check_runs()
+        except OSError as error:
+            answer = failure(error)["error"]
+            what = f"KVM_CREATE_VM failed: {answer}"
+            raise CycleFailed(what, _reason("KVM_CREATE_VM", answer, "create-vm-failed")) from error
+        self.check_released("closed")
+
+    def _check_runs(self) -> None:
         bad = [run for run in self.guest_runs if run["result"] not in ("ok", "skipped")]
         if bad:
             run = bad[0]

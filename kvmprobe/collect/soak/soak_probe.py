@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak.cpu_hotplug import CpuHotplug
 from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
-from kvmprobe.collect.soak.killed_child import kill_child_with_vm
+from kvmprobe.collect.soak.killed_child import ChildKiller
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
+from kvmprobe.collect.soak.resource_samples import ResourceSamples, resident_kb
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.collect.soak.waiting_interrupt import WaitingInterrupt
 from kvmprobe.collect.vm_probe import VmProbe
@@ -24,7 +25,7 @@ from kvmprobe.model.registers import EFER, svme
 if TYPE_CHECKING:
     from typing import Callable
 
-    from kvmprobe.model.command_evidence import SoakFailure
+    from kvmprobe.model.command_evidence import Percentiles, Soak, SoakFailure
     from kvmprobe.model.evidence import MoreEvidence, Uevent
 
 # Other processes' VMs are no excuse for these: EFER.SVME is 1 while any VM lives.
@@ -77,6 +78,8 @@ class SoakProbe(VmProbe):
         self._memory_kb = [0, 0]
         self._own_pids: list[int | None] = [os.getpid()]
         self._child: int | None = None
+        self._killer: ChildKiller | None = None
+        self._samples = ResourceSamples(root)
         self._has_uevents = False
         self._last_interfered = 0
         self._cycle: Cycle | None = None
@@ -124,24 +127,36 @@ class SoakProbe(VmProbe):
         try:
             cycle.while_vms_live = hotplug.run if hotplug else None
             started = time.monotonic()
-            self._memory_kb[0] = _resident_kb()
+            self._memory_kb[0] = resident_kb()
+            killer = self._killer = ChildKiller(path, msrs, cycle, self._set_child)
             while self._may_go_on() and self._has_more() and not (self.cycles and interrupt.look()):
                 self.cycles += 1
                 self._try(cycle, "cycle", cycle.run)
+                if self.cycles == 1 and self._may_go_on():
+                    started += self._time_exits(cycle)
                 if hotplug:
                     self._steps["hotplug"] = hotplug.done
                 if "kill" in self._steps and self._may_go_on():
-                    self._steps["kill"] += 1
-                    self._try(cycle, "kill", lambda: kill_child_with_vm(path, msrs, cycle, self._set_child))
+                    self._try(cycle, "kill", killer.kill)
+                    self._steps["kill"] = killer.hits()
                 if self._may_reload and self._may_go_on() and not self._reload_and_reopen(cycle, path):
                     break
                 self.seconds = time.monotonic() - started
+                self._samples.look(self.cycles)
+                started = time.monotonic() - self.seconds  # What the sample took belongs to no cycle.
                 self.plan.progress(self)
-            self._memory_kb[1] = _resident_kb()
+            self._samples.end(self.cycles, self.plan.vms)
+            self._memory_kb[1] = resident_kb()
             if cycle.busy_cpus:
                 self._limits.append(f"the guest did not run on {cpu_names(cycle.busy_cpus)}: busy with real-time work")
         finally:
             cycle.device.close()
+
+    def _time_exits(self, cycle: Cycle) -> float:
+        """Measure what an exit costs, once. Return the seconds that it took, which are none of a cycle."""
+        started = time.monotonic()
+        self._try(cycle, "exits", cycle.time_exits)
+        return time.monotonic() - started
 
     def _may_go_on(self) -> bool:
         return self.plan.keep_going or not self.failed
@@ -220,25 +235,28 @@ class SoakProbe(VmProbe):
     def extra_evidence(self) -> MoreEvidence:
         """Return the evidence `soak`."""
         cycle = self._cycle
-        return {
-            "soak": {
-                "cycles": self.cycles,
-                "wanted": self.plan.cycles,
-                "seconds": round(self.seconds, 3),
-                "vms": self.plan.vms,
-                "steps": self._steps,
-                "limits": self._limits,
-                "interfered": self.interfered,
-                "failed": self.failed,
-                "failures": self.failures,
-                "create": (cycle.create_times if cycle else TimeHistogram()).percentiles(),
-                "close": (cycle.close_times if cycle else TimeHistogram()).percentiles(),
-                "memory_kb": self._memory_kb,
-            }
+        soak: Soak = {
+            "cycles": self.cycles,
+            "wanted": self.plan.cycles,
+            "seconds": round(self.seconds, 3),
+            "vms": self.plan.vms,
+            "steps": self._steps,
+            "limits": self._limits,
+            "interfered": self.interfered,
+            "failed": self.failed,
+            "failures": self.failures,
+            "create": (cycle.create_times if cycle else TimeHistogram()).percentiles(),
+            "close": (cycle.close_times if cycle else TimeHistogram()).percentiles(),
+            "memory_kb": self._memory_kb,
+            "guest": _by_cpu(cycle.guest_times if cycle else {}),
+            "exits": _by_cpu(cycle.exit_times if cycle else {}),
+            "samples": self._samples.samples,
+            "pause": self._samples.pause,
         }
+        if "kill" in self._steps and self._killer:
+            soak["kills"] = self._killer.kills
+        return {"soak": soak}
 
 
-def _resident_kb() -> int:
-    """The resident memory of this process in KiB, by /proc/self/statm."""
-    pages = (Sysroot().read_text_or_none("/proc/self/statm") or "0 0").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE") // 1024
+def _by_cpu(times: dict[int, TimeHistogram]) -> dict[str, Percentiles]:
+    return {str(cpu): of_cpu.percentiles() for cpu, of_cpu in sorted(times.items())}

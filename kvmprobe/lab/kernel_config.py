@@ -51,17 +51,17 @@ def lacking(vmlinuz: Path, modules_dir: Path | None) -> str:
     if modules_dir is None or not (modules_dir / guest_modules.BUILTIN).is_file():
         return ""
     known = {_module_name(path.name) for path in guest_modules.files(modules_dir)}
-    known.update(map(_module_name, (modules_dir / guest_modules.BUILTIN).read_text().split()))
+    known.update(map(_module_name, _text(modules_dir / guest_modules.BUILTIN).split()))
     absent = [option for name, option in _OPTION_OF.items() if name not in known]
     if not absent:
         return ""
     return f"{modules_dir} has no module, and its {guest_modules.BUILTIN} no entry, for {', '.join(absent)}"
 
 
-def kvm_amd_is_a_module(vmlinuz: Path) -> bool:
-    """Returns whether a configuration of the kernel was found, and has kvm_amd as a module."""
-    _, options = next(_configurations(vmlinuz, None), ("", {}))
-    return options.get("CONFIG_KVM_AMD") == "m"
+def with_kvm_amd_as_module(vmlinuz: Path) -> str:
+    """Returns the source of the kernel's configuration if that has kvm_amd as a module, else ""."""
+    source, options = next(_configurations(vmlinuz, None), ("", {}))
+    return source if options.get("CONFIG_KVM_AMD") == "m" else ""
 
 
 def _configurations(vmlinuz: Path, modules_dir: Path | None) -> Iterator[tuple[str, dict[str, str]]]:
@@ -70,10 +70,7 @@ def _configurations(vmlinuz: Path, modules_dir: Path | None) -> Iterator[tuple[s
     if text is not None:
         yield str(vmlinuz), dict(_OPTION.findall(text))
     for path in _files(vmlinuz, modules_dir):
-        try:
-            options = dict(_OPTION.findall(path.read_text("utf-8", "replace")))
-        except OSError:
-            continue
+        options = dict(_OPTION.findall(_text(path)))
         if options:
             yield str(path), options
 
@@ -88,6 +85,14 @@ def _files(vmlinuz: Path, modules_dir: Path | None) -> Iterator[Path]:
         yield real.parents[3] / ".config"
     elif real.name == "vmlinux":
         yield real.with_name(".config")
+
+
+def _text(path: Path) -> str:
+    """The content of a regular file, "" if it cannot be read."""
+    try:
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _module_name(path: str) -> str:

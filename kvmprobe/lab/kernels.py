@@ -119,8 +119,11 @@ def custom(vmlinuz: Path, modules: Path | None, folder: Path, say: Say) -> Kerne
     """
     release = kernel_image.release(vmlinuz)
     modules_dir = None if modules is None else own_modules.find(modules, release)
-    if modules_dir is None and kernel_config.kvm_amd_is_a_module(vmlinuz):
-        raise UsageProblem(f"kvm_amd is a module of {vmlinuz}", "Give the kernel's modules with --modules.")
+    if modules_dir is None and (source := kernel_config.with_kvm_amd_as_module(vmlinuz)):
+        raise UsageProblem(
+            f"kvm_amd is a module of {vmlinuz}: CONFIG_KVM_AMD=m in {source}",
+            "Give the kernel's modules with --modules.",
+        )
     name = modules_dir.name if modules_dir else release or vmlinuz.name
 
     def make(new: Path) -> cache.Meta:

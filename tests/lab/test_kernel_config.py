@@ -91,7 +91,7 @@ def test_a_configuration_names_what_is_missing(place: str, tmp_path: Path) -> No
 def test_without_a_folder_of_modules_all_must_be_built_in(tmp_path: Path) -> None:
     vmlinuz = _image(tmp_path / "vmlinuz", _config(CONFIG_9P_FS=None, CONFIG_KVM_AMD="m"))
     assert kernel_config.lacking(vmlinuz, None).endswith("lacks CONFIG_9P_FS, CONFIG_KVM_AMD=y")
-    assert kernel_config.kvm_amd_is_a_module(vmlinuz)
+    assert kernel_config.with_kvm_amd_as_module(vmlinuz) == str(vmlinuz)
 
 
 def test_without_a_configuration_the_folder_of_modules_shows_what_is_missing(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_kernel_that_is_not_known_to_lack_anything(known: str, tmp_path: Path)
         modules = _modules(tmp_path / "other", "kernel/msr.ko")
         (modules / "modules.builtin").unlink()
     assert kernel_config.lacking(vmlinuz, None if known == "nothing" else modules) == ""
-    assert not kernel_config.kvm_amd_is_a_module(vmlinuz)
+    assert kernel_config.with_kvm_amd_as_module(vmlinuz) == ""
 
 
 @pytest.mark.parametrize("damage", [b"IKCFG_ST\x1f\x8b damage", b"IKCFG_ST", b"IKCFG_ST\x1f\x8b"])

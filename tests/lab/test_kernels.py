@@ -125,7 +125,9 @@ def test_a_kernel_without_modules(prepare: Callable[..., Kernel], tmp_path: Path
     initramfs = kernel.initramfs.read_bytes()
     assert b"bin/busybox\0" in initramfs
     assert b"lib/modules/" + kernel.release.encode() not in initramfs
-    with pytest.raises(UsageProblem, match=r"kvm_amd is a module of .*vmlinuz") as caught:
+    with pytest.raises(
+        UsageProblem, match=r"kvm_amd is a module of .*vmlinuz: CONFIG_KVM_AMD=m in .*vmlinuz"
+    ) as caught:
         prepare(_vmlinuz(tmp_path / "vmlinuz", "CONFIG_KVM_AMD=m\n"), None)
     assert "--modules" in str(caught.value.hint)
 

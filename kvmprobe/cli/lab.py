@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from kvmprobe.cli import lab_matrix, lab_run, lab_soak, lab_trace
+from kvmprobe.cli import lab_config, lab_matrix, lab_run, lab_soak, lab_trace
 
 DESCRIPTION = """\
 Boots real kernels on emulated AMD machines. Needs QEMU, but neither KVM nor an
@@ -22,6 +22,7 @@ _COMMANDS = {
     "trace": (lab_trace, "boot kernels and run 'kvmprobe trace' in each"),
     "soak": (lab_soak, "boot kernels and run 'kvmprobe soak' in each"),
     "matrix": (lab_matrix, "boot every scenario on every kernel and check the reported reason"),
+    "config": (lab_config, "print what the lab needs of a kernel's configuration"),
 }
 
 

@@ -11,7 +11,7 @@ from kvmprobe.cli import lab_options, report_arguments
 from kvmprobe.formats import FORMATS, SUITE_FORMATS
 from kvmprobe.lab import cache, kernels, lab_cases
 from kvmprobe.lab.boot_result import ANSWERED, console_lines
-from kvmprobe.lab.booted_probe import BootedReport, probe
+from kvmprobe.lab.booted_probe import GUEST, GUEST_WITHOUT_MODULES, BootedReport, probe
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Machine
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, UsageProblem
@@ -99,6 +99,7 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
             kernel,
             folder,
             options.guest_arguments or command.arguments,
+            GUEST if kernel.loads_modules else GUEST_WITHOUT_MODULES,
             machine=machine,
             deadline=options.deadline,
             keep_console=options.keep_console,

@@ -94,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace, names: list[str]) -> None:
     lab_options.check_boot(options, names)
+    if options.kernel is not None and options.modules is None:
+        raise UsageProblem("--kernel needs --modules: scenarios load and unload kvm_amd", "Give both.")
     if options.jobs < 1:
         raise UsageProblem(f"--jobs {options.jobs}: not a number of boots", "Give 1 or more.")
     if options.output is not None:

@@ -16,7 +16,13 @@ from kvmprobe.report.messages import say
 def add_own_kernel(parser: argparse.ArgumentParser) -> None:
     """Add --kernel and --modules."""
     parser.add_argument("--kernel", metavar="VMLINUZ", type=Path, help="boot your own kernel instead of Debian's")
-    parser.add_argument("--modules", metavar="DIR", type=Path, help="its modules: /lib/modules/RELEASE")
+    parser.add_argument(
+        "--modules",
+        metavar="DIR",
+        type=Path,
+        help="its modules: /lib/modules/RELEASE, or the INSTALL_MOD_PATH of 'make modules_install'; not needed if all "
+        "that 'kvmprobe lab config' prints is built in",
+    )
 
 
 def add_boot(parser: argparse.ArgumentParser, deadline: float) -> None:
@@ -38,8 +44,8 @@ def check_boot(options: argparse.Namespace, names: Sequence[str]) -> None:
     kernels that the user gave."""
     if not math.isfinite(options.deadline) or options.deadline <= 0:
         raise UsageProblem(f"--deadline {options.deadline}: not a time", "Give seconds, more than 0.")
-    if (options.kernel is None) != (options.modules is None):
-        raise UsageProblem("--kernel and --modules belong together", "Give both.")
+    if options.kernel is None and options.modules is not None:
+        raise UsageProblem("--modules needs --kernel", "Give both.")
     if options.kernel is not None and names:
         raise UsageProblem("--kernel replaces Debian's kernels", "Give --kernel or the names of Debian's kernels.")
     for name in names:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kvmprobe import judge
 from kvmprobe.lab import guest_program, nested_boot, payload, qemu
-from kvmprobe.lab.boot_result import ANSWERED, LOST, BootResult
+from kvmprobe.lab.boot_result import ANSWERED, LOST, TIMED_OUT, BootResult
 from kvmprobe.lab.external_programs import Say
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Boot, Machine
@@ -53,6 +53,7 @@ class Guest:
 
 
 GUEST = Guest()
+GUEST_WITHOUT_MODULES = Guest(prepare=())  # kvm_amd is built in
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def probe(
     """Boots `kernel` and runs `kvmprobe NAME --json ARGUMENTS` in the guest; see `boot`.
 
     The report is judged on this machine, from the guest's evidence. A boot is LOST if the exit status is a verdict's
-    and there is no evidence. The console's log stays in `folder`/logs if the boot is not ANSWERED or with
-    `keep_console`. Raises Problem.
+    and there is no evidence. The reason of a boot that is LOST or TIMED_OUT names what `kernel` lacks. The console's
+    log stays in `folder`/logs if the boot is not ANSWERED or with `keep_console`. Raises Problem.
     """
     command = guest_program.python(guest.root).command("-m", "kvmprobe", name, "--json", *arguments)
     result = boot(kernel, folder, command, guest, machine, deadline, outer, say)
@@ -123,6 +124,9 @@ def probe(
             result = _without_report(result)
         else:
             result = dataclasses.replace(result, status=EXIT_STATUS[report["verdict"]["status"]])
+    if result.outcome in (LOST, TIMED_OUT) and (lacks := kernel.lacking()):
+        reason = f"{result.reason}; {lacks} ('kvmprobe lab config' prints what the lab needs)"
+        result = dataclasses.replace(result, reason=reason)
     if result.outcome == ANSWERED and not keep_console:
         result.console.unlink(missing_ok=True)
     return BootedReport(result, report)

@@ -17,7 +17,8 @@ NEEDED = (
 )
 
 # depmod reads these besides the modules. With them modprobe succeeds for a module that is built in.
-_LISTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
+BUILTIN = "modules.builtin"
+_LISTS = ("modules.order", BUILTIN, "modules.builtin.modinfo")
 _INDEX = "modules.dep.bin"
 
 _INSMOD = re.compile(r"insmod (.+?\.ko(?:\.(?:xz|zst|gz))?)(?: |$)")
@@ -28,6 +29,11 @@ _EXTENSIONS = (".ko", ".ko.xz", ".ko.zst", ".ko.gz")
 def files(modules_dir: Path) -> list[Path]:
     """Returns every module in the folder, sorted."""
     return sorted(path for path in modules_dir.rglob("*.ko*") if path.name.endswith(_EXTENSIONS))
+
+
+def indexes(modules_dir: Path) -> list[Path]:
+    """Returns the lists and indexes of modules in the folder (modules.builtin, modules.dep ...), sorted."""
+    return sorted(path for path in modules_dir.glob("modules.*") if path.is_file())
 
 
 def root(modules_dir: Path, release: str, new: Path) -> Path:
@@ -43,6 +49,7 @@ def root(modules_dir: Path, release: str, new: Path) -> Path:
     if (source / _INDEX).exists():
         place.symlink_to(source)
         return new
+    place.mkdir()
     for path in [*files(source), *(source / name for name in _LISTS if (source / name).exists())]:
         link = place / path.relative_to(source)
         link.parent.mkdir(parents=True, exist_ok=True)

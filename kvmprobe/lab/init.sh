@@ -36,6 +36,14 @@ attach() {
 	mount -t "$1" -o "$4" "$2" "$3" || die "cannot mount $1 $2 on $3"
 }
 
+# need FILESYSTEM OPTION...: ends the boot if the kernel has no such filesystem; the options of its configuration give it
+need() {
+	grep -qw "$1" /proc/filesystems && return
+	name=$1
+	shift
+	die "this kernel has no $name ($*): $(cat /modprobe-errors)"
+}
+
 # layer NAME PATH: mounts /ro/NAME as PATH of the root
 layer() {
 	mkdir -p "/rw/$1/upper" "/rw/$1/work"
@@ -53,16 +61,17 @@ echo "kvmprobe-lab: init" >/dev/console
 
 # modprobe fails for what is built in, so /proc/filesystems decides. A missing virtio makes the mount of 9p fail.
 modprobe -a virtio_pci 9pnet_virtio 9p overlay 2>/modprobe-errors
-modprobe -a virtio_blk squashfs 2>/dev/null
-for name in 9p overlay; do
-	grep -qw $name /proc/filesystems || die "this kernel has no $name: $(cat /modprobe-errors)"
-done
+modprobe -a virtio_blk squashfs 2>>/modprobe-errors
+need 9p CONFIG_9P_FS CONFIG_NET_9P CONFIG_NET_9P_VIRTIO
+need overlay CONFIG_OVERLAY_FS
 
 attach 9p results $results "$share,cache=none"
 mark init
 
 attach tmpfs tmpfs /rw defaults
-if [ -b /dev/vda ]; then
+if [ ! -d /lab/root ]; then
+	need squashfs CONFIG_SQUASHFS
+	[ -b /dev/vda ] || die "this kernel has no /dev/vda (CONFIG_VIRTIO_BLK, CONFIG_VIRTIO_PCI)"
 	attach squashfs /dev/vda /ro/image ro
 	layer image ""
 else
@@ -80,7 +89,7 @@ for name in dev proc sys; do
 	mkdir -p /newroot/$name
 	mount -o rbind /$name /newroot/$name || die "cannot bind /$name"
 done
-mkdir -p /newroot/lib/modules /newroot/kvmprobe-lab
+mkdir -p /lib/modules /newroot/lib/modules /newroot/kvmprobe-lab
 mount -o bind /lib/modules /newroot/lib/modules || die "cannot bind /lib/modules"
 mount -o bind /lab /newroot/kvmprobe-lab || die "cannot bind /lab"
 # The configuration of the host's modprobe and the database of its udev do not fit the guest.

@@ -5,17 +5,25 @@ The cache keeps only what a guest needs: the image that boots fastest, and an in
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvmprobe.lab import cache, external_programs, guest_modules, initramfs, kernel_image
+from kvmprobe.lab import (
+    cache,
+    external_programs,
+    guest_modules,
+    initramfs,
+    kernel_config,
+    kernel_image,
+    own_modules,
+)
 from kvmprobe.lab.apt import Apt
 from kvmprobe.lab.external_programs import Say
-from kvmprobe.model.errors import DataProblem, Problem, UsageProblem
+from kvmprobe.model.errors import Problem, UsageProblem
 
 # A change of the entries needs a new number. Entries with an old number are ignored.
 _FOLDER = "kernels-3"
@@ -49,7 +57,8 @@ CUSTOM_USERSPACE = "bookworm"
 class Kernel:
     """A kernel ready to boot: `image` is the file for QEMU, `initramfs` the kernel's base archive (initramfs.base).
 
-    `parameters` are those of its module kvm. They show what the kernel can do; its version does not matter.
+    `parameters` are those of its module kvm. They show what the kernel can do; its version does not matter. `vmlinuz`
+    and `modules` are the user's own files; None for a kernel of Debian. An own kernel without modules has all built in.
     """
 
     name: str
@@ -58,6 +67,17 @@ class Kernel:
     initramfs: Path
     parameters: frozenset[str]
     userspace: str
+    vmlinuz: Path | None = None
+    modules: Path | None = None
+
+    @property
+    def loads_modules(self) -> bool:
+        """Whether the guest has modules of this kernel."""
+        return self.vmlinuz is None or self.modules is not None
+
+    def lacking(self) -> str:
+        """Returns what this kernel lacks that the lab needs, in words; "" if nothing, or if nothing shows it."""
+        return "" if self.vmlinuz is None else kernel_config.lacking(self.vmlinuz, self.modules)
 
 
 def debian(name: str) -> DebianKernel:
@@ -90,30 +110,32 @@ def fetch(row: DebianKernel, folder: Path, say: Say) -> Kernel:
     return _cached(suite, suite, folder, make, say, row.userspace)
 
 
-def custom(vmlinuz: Path, modules_dir: Path, folder: Path, say: Say) -> Kernel:
-    """Returns the user's own kernel, prepared in the cache `folder`. `modules_dir` is its /lib/modules/RELEASE.
+def custom(vmlinuz: Path, modules: Path | None, folder: Path, say: Say) -> Kernel:
+    """Returns the user's own kernel, prepared in the cache `folder`.
 
-    Only reads the user's files. Raises DataProblem if they are not a kernel and its modules.
+    `modules` is its /lib/modules/RELEASE, or the INSTALL_MOD_PATH that has it; None if all that the lab needs is built
+    in. Only reads the user's files. Raises DataProblem if they are not a kernel and its modules, and UsageProblem if
+    there are no modules and the kernel's configuration has kvm_amd as a module.
     """
-    modules_dir = Path(os.path.abspath(modules_dir))  # resolve() would lose the name of a link
     release = kernel_image.release(vmlinuz)
-    if not modules_dir.is_dir():
-        raise DataProblem(f"{modules_dir} is not a folder", "Give the kernel's /lib/modules/RELEASE.")
-    if release not in (None, modules_dir.name):
-        raise DataProblem(
-            f"{vmlinuz} is {release}, but {modules_dir} has the modules of {modules_dir.name}",
-            "The last part of the folder's name must be the kernel's release.",
+    modules_dir = None if modules is None else own_modules.find(modules, release)
+    if modules_dir is None and (source := kernel_config.with_kvm_amd_as_module(vmlinuz)):
+        raise UsageProblem(
+            f"kvm_amd is a module of {vmlinuz}: CONFIG_KVM_AMD=m in {source}",
+            "Give the kernel's modules with --modules.",
         )
+    name = modules_dir.name if modules_dir else release or vmlinuz.name
 
     def make(new: Path) -> cache.Meta:
-        say(f"{modules_dir.name}: preparing …")
+        say(f"{name}: preparing …")
         (new / _VMLINUZ).symlink_to(vmlinuz.resolve())
         with TemporaryDirectory(dir=new) as work:
             return _keep(new, modules_dir, Path(work))
 
     cache.forget_unused(folder / _FOLDER, _CUSTOM, _FORGET_CUSTOM_AFTER)
     key = _CUSTOM + _fingerprint(vmlinuz, modules_dir)
-    return _cached(modules_dir.name, key, folder, make, say, CUSTOM_USERSPACE)
+    kernel = _cached(name, key, folder, make, say, CUSTOM_USERSPACE)
+    return dataclasses.replace(kernel, release=name, vmlinuz=vmlinuz, modules=modules_dir)
 
 
 def _only(folder: Path, *patterns: str) -> Path:
@@ -125,9 +147,12 @@ def _only(folder: Path, *patterns: str) -> Path:
     return found[0]
 
 
-def _keep(new: Path, modules_dir: Path, work: Path) -> cache.Meta:
-    release = modules_dir.name
+def _keep(new: Path, modules_dir: Path | None, work: Path) -> cache.Meta:
     kernel_image.unpack(new / _VMLINUZ, new / _VMLINUX)
+    if modules_dir is None:
+        (new / _BASE).write_bytes(initramfs.base(work))
+        return {"release": "", "parameters": ""}
+    release = modules_dir.name
     root = guest_modules.root(modules_dir, release, work / "root")
     trimmed = guest_modules.trim(root, release, work / "trimmed")
     (new / _BASE).write_bytes(initramfs.base(trimmed))
@@ -142,10 +167,11 @@ def _cached(name: str, key: str, folder: Path, make: Callable[[Path], cache.Meta
     return Kernel(name, meta["release"], image, place / _BASE, parameters, userspace)
 
 
-def _fingerprint(vmlinuz: Path, modules_dir: Path) -> str:
+def _fingerprint(vmlinuz: Path, modules_dir: Path | None) -> str:
     """A name that differs for every build: from names, sizes and times of all files."""
     digest = hashlib.sha256()
-    for path in (vmlinuz.resolve(), *guest_modules.files(modules_dir)):
+    modules = [] if modules_dir is None else [*guest_modules.files(modules_dir), *guest_modules.indexes(modules_dir)]
+    for path in (vmlinuz.resolve(), *modules):
         state = path.stat()
         digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:16]

@@ -150,7 +150,8 @@ def test_a_kernel_of_the_users_own(index: str, lab: Callable[..., Any], own_kern
         for path in modules.glob("modules.*"):
             path.unlink()
     before = _state(modules)
-    done = lab("--kernel", vmlinuz, "--modules", modules, "-q")
+    given = modules if index == "indexed" else modules.parents[2]  # INSTALL_MOD_PATH
+    done = lab("--kernel", vmlinuz, "--modules", given, "-q")
     assert done.returncode == EXIT_CONFIRMED, done.stderr
     assert done.stdout.startswith("CONFIRMED svme-set-by-create-vm")
     assert _state(modules) == before
@@ -163,7 +164,10 @@ def test_a_missing_module_is_named(lab: Callable[..., Any], own_kernel: tuple[Pa
     (modules / "modules.dep.bin").unlink()
     done = lab("--kernel", vmlinuz, "--modules", modules)
     assert done.returncode == EXIT_INCONCLUSIVE
-    assert "lost: init could not build the guest's root: this kernel has no 9p" in done.stderr
+    options = "CONFIG_9P_FS CONFIG_NET_9P CONFIG_NET_9P_VIRTIO"  # by the guest's own console
+    assert f"lost: init could not build the guest's root: this kernel has no 9p ({options})" in done.stderr
+    absent = f"{modules} has no module, and its modules.builtin no entry, for CONFIG_NET_9P_VIRTIO, CONFIG_9P_FS"
+    assert f"{absent} ('kvmprobe lab config' prints what the lab needs)" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,14 @@ def test_the_vmlinux_is_extracted(compress: Callable[[bytes], bytes], tmp_path: 
     assert kernel_image.release(tmp_path / "vmlinux") is None
 
 
+@pytest.mark.parametrize("name", ["../../etc/x", "6.1\x1b[2J", "", "6.1.0-ä"])
+def test_a_release_that_no_kernel_has_is_unknown(name: str, tmp_path: Path) -> None:
+    (tmp_path / "vmlinuz").write_bytes(lab_images.bzimage(b"", release=name))
+    (tmp_path / "vmlinux").write_bytes(lab_images.vmlinux() + f"\0Linux version {name} (builder@host)\0".encode())
+    assert kernel_image.release(tmp_path / "vmlinuz") is None
+    assert kernel_image.release(tmp_path / "vmlinux") is None
+
+
 @pytest.mark.parametrize(
     "payload",
     [

@@ -53,7 +53,7 @@ def test_arguments_after_two_dashes_go_to_the_guest(arguments: str, names: list[
         "matrix --onl help",
         "matrix -- anything",
         "matrix --only help -- --require nested",
-        "run --kernel x",
+        "matrix --kernel x",
         "run --modules x",
         "run --kernel x --modules y bookworm",
         "run --cpus 0",

@@ -1,0 +1,96 @@
+"""Builds kvm with many mistakes in it, one at a time chosen by a parameter, and runs kvmprobe's commands against each.
+
+The result is a table of mutants and commands: caught, caught with a wrong reason, or slipped. Without --only it is
+written into docs/regression.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Not this folder: its modules are scripts.kernel_mutants.…, and kvmprobe is that of this checkout.
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from kvmprobe.lab import cache, kernels  # noqa: E402
+from kvmprobe.lab.kernels import DebianKernel  # noqa: E402
+from kvmprobe.model.errors import Problem  # noqa: E402
+from kvmprobe.report.messages import say  # noqa: E402
+from scripts.kernel_mutants import module_build, mutant_boots, mutant_page, mutant_table, ratings, stored_runs  # noqa: E402
+from scripts.kernel_mutants.commands import COMMANDS, COMPARISONS, commands_for  # noqa: E402
+from scripts.kernel_mutants.mutant_boots import Task  # noqa: E402
+from scripts.kernel_mutants.mutant_table import NONE, Mutant  # noqa: E402
+from scripts.kernel_mutants.ratings import CAUGHT, Rating  # noqa: E402
+
+
+def main() -> int:
+    """Returns 1 if a mutant is not caught by the command that should, or the good kernel is not confirmed."""
+    parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--kernel", metavar="SUITE", default="bookworm", help="a kernel of the lab (%(default)s)")
+    parser.add_argument("--only", metavar="NAME,...", help="only these mutants, and docs/regression.md stays")
+    parser.add_argument("--good", metavar="N", type=int, default=2, help="runs of the good kernel (%(default)s)")
+    parser.add_argument("--answers", metavar="DIR", type=Path, help="where the reports are (the lab's cache)")
+    parser.add_argument("--no-boot", action="store_true", help="judge the reports of an earlier run again")
+    options = parser.parse_args()
+    row = kernels.debian(options.kernel)
+    mutants = mutant_table.read(module_build.table_path(row))
+    chosen = [mutant for mutant in mutants if not options.only or mutant.name in options.only.split(",")]
+    answers = options.answers or cache.default() / "mutant-answers" / row.series
+    tasks = _tasks(chosen, options.good)
+    if not options.no_boot:
+        _run(row, mutants, tasks, answers)
+    loaded = stored_runs.load(answers, mutants, tasks)
+    found = {mutant.name: ratings.rate(mutant, loaded) for mutant in chosen}
+    faults = ratings.good_faults(loaded)
+    _print(chosen, found, faults)
+    lines = mutant_page.summary(chosen, found)
+    print(*lines, sep="\n")
+    if not options.only:
+        mutant_page.write(row.series, [*lines, "", *mutant_page.table(chosen, found)])
+    missed = [mutant for mutant in chosen if ratings.named(mutant, found[mutant.name]) != CAUGHT]
+    return 1 if missed or faults else 0
+
+
+def _tasks(mutants: Sequence[Mutant], good: int) -> list[Task]:
+    """The good kernel first: in the usual state with every command, and in the states that mutants begin in."""
+    tasks = [Task(0, name, again=again) for again in range(good) for name in COMMANDS]
+    wanted = {mutant.number: [*commands_for(mutant.command), *_compared(mutant)] for mutant in mutants}
+    states = {mutant.before: wanted[mutant.number] for mutant in mutants if mutant.before}
+    tasks += [Task(0, name, state) for state, names in states.items() for name in dict.fromkeys(names)]
+    return tasks + [
+        Task(mutant.number, name, mutant.before)
+        for mutant in mutants
+        for name in dict.fromkeys(wanted[mutant.number])
+    ]
+
+
+def _compared(mutant: Mutant) -> list[str]:
+    return [COMPARISONS[mutant.command]] if mutant.command in COMPARISONS else []
+
+
+def _run(row: DebianKernel, mutants: Sequence[Mutant], tasks: Sequence[Task], answers: Path) -> None:
+    kernel = kernels.fetch(row, cache.default(), say)
+    modules = module_build.build(row, kernel, mutants, cache.default(), say)
+    for task, answer in mutant_boots.run(kernel, modules, tasks, say):
+        stored_runs.save(answers, mutants, task, answer)
+
+
+def _print(mutants: Sequence[Mutant], found: dict[str, dict[str, Rating]], faults: Sequence[str]) -> None:
+    """One line for each command that did not catch its mutant, or gave a wrong reason; and the false alarms."""
+    for mutant in mutants:
+        for name, rating in found[mutant.name].items():
+            if rating.rating == ratings.WRONG or (name == mutant.command and rating.rating != CAUGHT):
+                print(f"{mutant.name}: {name}: {rating.rating}: {rating.reason}: {rating.more}")
+        if mutant.command != NONE and mutant.command not in found[mutant.name]:
+            print(f"{mutant.name}: {mutant.command}: not run")
+    for fault in faults:
+        print(f"false alarm: {fault}")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Problem as problem:
+        sys.exit(f"mutants: {problem.message}. {problem.hint or ''}")

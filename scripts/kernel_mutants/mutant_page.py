@@ -1,0 +1,62 @@
+"""Writes the result into docs/regression.md, between two marks for each kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scripts.kernel_mutants import ratings
+from scripts.kernel_mutants.commands import ALWAYS, COMMANDS, COMPARISONS
+from scripts.kernel_mutants.mutant_table import NONE, Mutant
+from scripts.kernel_mutants.ratings import CAUGHT, SLIPPED, Rating
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/regression.md"
+_STEPS = [name for name in COMMANDS if name not in ALWAYS]
+_COLUMNS = (*ALWAYS, "soak's step", *COMPARISONS)
+
+
+def summary(mutants: Sequence[Mutant], found: Mapping[str, Mapping[str, Rating]]) -> list[str]:
+    """Returns the lines that count the result. `found` has the ratings of each mutant by its name."""
+    visible = [mutant for mutant in mutants if mutant.command != NONE]
+    by_any = [mutant for mutant in visible if any(rating.rating == CAUGHT for rating in found[mutant.name].values())]
+    by_named = [mutant for mutant in visible if ratings.named(mutant, found[mutant.name]) == CAUGHT]
+    missed = [mutant.name for mutant in visible if mutant not in by_any]
+    lines = [
+        f"{len(mutants)} mutants, {len(visible)} of them visible from user space: "
+        f"{len(by_any)} caught by some command, {len(by_named)} by the command that should catch them."
+    ]
+    if missed:
+        lines.append(f"Not caught: {', '.join(missed)}.")
+    return lines
+
+
+def table(mutants: Sequence[Mutant], found: Mapping[str, Mapping[str, Rating]]) -> list[str]:
+    """Returns the lines of the table of mutants and commands."""
+    lines = [f"| mutant | change | {' | '.join(_COLUMNS)} |", f"| --- | --- |{' --- |' * len(_COLUMNS)}"]
+    for mutant in mutants:
+        rated = found[mutant.name]
+        step = next((name for name in _STEPS if name in rated), "")
+        names = [*ALWAYS, step, *COMPARISONS]
+        cells = [_cell(mutant, name, rated.get(name), name == step) for name in names]
+        lines.append(f"| {mutant.name} | {mutant.change} | {' | '.join(cells)} |")
+    return lines
+
+
+def write(series: str, lines: Sequence[str], page: Path = PAGE) -> None:
+    """Puts `lines` between the marks of the kernel `series`. Raises ValueError if the page lacks the marks."""
+    text = page.read_text()
+    begin, end = f"<!-- mutants of {series} -->\n", f"<!-- end of the mutants of {series} -->\n"
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise ValueError(f"{page} lacks the marks {begin.strip()} and {end.strip()}")
+    page.write_text(before + begin + "".join(f"{line}\n" for line in lines) + end + after)
+
+
+def _cell(mutant: Mutant, name: str, rating: Rating | None, is_step: bool) -> str:
+    if rating is None:
+        return ""
+    text = rating.rating if rating.rating == CAUGHT else rating.reason if rating.rating != SLIPPED else "slips"
+    if name == mutant.command:
+        text = f"**{text}**"
+    return f"{name}: {text}" if is_step else text

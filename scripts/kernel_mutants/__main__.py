@@ -60,9 +60,7 @@ def _tasks(mutants: Sequence[Mutant], good: int) -> list[Task]:
     states = {mutant.before: wanted[mutant.number] for mutant in mutants if mutant.before}
     tasks += [Task(0, name, state) for state, names in states.items() for name in dict.fromkeys(names)]
     return tasks + [
-        Task(mutant.number, name, mutant.before)
-        for mutant in mutants
-        for name in dict.fromkeys(wanted[mutant.number])
+        Task(mutant.number, name, mutant.before) for mutant in mutants for name in dict.fromkeys(wanted[mutant.number])
     ]
 
 

@@ -62,7 +62,7 @@ def run(
         part = left[:_MOST_TASKS]
         say(f"{kernel.name}: booting for {len(left)} commands …")
         result = _boot(kernel, modules, part)
-        found, started = _read(result.stdout, part)
+        found, started = answers_in(result.stdout, part)
         if started is not None and started not in found:
             found[started] = Answer(None, "", lost=result.reason or result.outcome)
         if not found:
@@ -91,8 +91,8 @@ def _boot(kernel: Kernel, modules: dict[str, bytes], tasks: Sequence[Task]) -> B
     return qemu.boot(plan, cache.make_folder(cache.default() / "logs"))
 
 
-def _read(stdout: bytes, tasks: Sequence[Task]) -> tuple[dict[Task, Answer], Task | None]:
-    """The answers in a guest's output, and the task that began last."""
+def answers_in(stdout: bytes, tasks: Sequence[Task]) -> tuple[dict[Task, Answer], Task | None]:
+    """Returns the answers in the output of a guest, which may end anywhere, and the task that began last."""
     found: dict[Task, Answer] = {}
     started = None
     for line in stdout.decode("ascii", "replace").splitlines():

@@ -21,10 +21,8 @@ def summary(mutants: Sequence[Mutant], found: Mapping[str, Mapping[str, Rating]]
     by_any = [mutant for mutant in visible if any(rating.rating == CAUGHT for rating in found[mutant.name].values())]
     by_named = [mutant for mutant in visible if ratings.named(mutant, found[mutant.name]) == CAUGHT]
     missed = [mutant.name for mutant in visible if mutant not in by_any]
-    lines = [
-        f"{len(mutants)} mutants, {len(visible)} of them visible from user space: "
-        f"{len(by_any)} caught by some command, {len(by_named)} by the command that should catch them."
-    ]
+    counts = f"{len(mutants)} mutants, {len(visible)} of which can be seen from user space. Some command catches"
+    lines = [f"{counts} {len(by_any)} of these, and the command that should catch it {len(by_named)}."]
     if missed:
         lines.append(f"Not caught: {', '.join(missed)}.")
     return lines

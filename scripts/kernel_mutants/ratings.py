@@ -80,7 +80,9 @@ def compared(good: Answer, broken: Answer) -> Rating | None:
 def _of_answer(expected: tuple[str, ...], answer: Answer) -> Rating:
     report = _report(answer)
     if report is None:
-        reason = LOST if answer.lost else NO_END if answer.status is None else UNREADABLE if answer.report else NO_REPORT
+        reason = (
+            LOST if answer.lost else NO_END if answer.status is None else UNREADABLE if answer.report else NO_REPORT
+        )
         more = answer.lost or f"exit status {answer.status}: {answer.stderr.strip()[-300:]}"
         return Rating(CAUGHT if reason in expected else WRONG, reason, more)
     verdict = report["verdict"]

@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="NAME,...", help="only these mutants, and docs/regression.md stays")
     parser.add_argument("--good", metavar="N", type=int, default=2, help="runs of the good kernel (%(default)s)")
     parser.add_argument("--answers", metavar="DIR", type=Path, help="where the reports are (the lab's cache)")
+    parser.add_argument("--missing", action="store_true", help="run only what has no stored answer: to continue a run")
     parser.add_argument("--no-boot", action="store_true", help="judge the reports of an earlier run again")
     options = parser.parse_args()
     row = kernels.debian(options.kernel)
@@ -40,7 +41,8 @@ def main() -> int:
     answers = options.answers or cache.default() / "mutant-answers" / row.series
     tasks = _tasks(chosen, options.good)
     if not options.no_boot:
-        _run(row, mutants, tasks, answers)
+        stored = stored_runs.load(answers, mutants, tasks) if options.missing else {}
+        _run(row, mutants, [task for task in tasks if task not in stored], answers)
     loaded = stored_runs.load(answers, mutants, tasks)
     found = {mutant.name: ratings.rate(mutant, loaded) for mutant in chosen}
     faults = ratings.good_faults(loaded)
@@ -54,14 +56,18 @@ def main() -> int:
 
 
 def _tasks(mutants: Sequence[Mutant], good: int) -> list[Task]:
-    """The good kernel first: in the usual state with every command, and in the states that mutants begin in."""
+    """What the good kernel and each mutant are to answer; first what takes least time.
+
+    The good kernel runs with every command, and in the states that mutants begin in.
+    """
     tasks = [Task(0, name, again=again) for again in range(good) for name in COMMANDS]
     wanted = {mutant.number: [*commands_for(mutant.command), *_compared(mutant)] for mutant in mutants}
     states = {mutant.before: wanted[mutant.number] for mutant in mutants if mutant.before}
     tasks += [Task(0, name, state) for state, names in states.items() for name in dict.fromkeys(names)]
-    return tasks + [
+    tasks += [
         Task(mutant.number, name, mutant.before) for mutant in mutants for name in dict.fromkeys(wanted[mutant.number])
     ]
+    return sorted(tasks, key=lambda task: (task.command == "soak", list(COMMANDS).index(task.command)))
 
 
 def _compared(mutant: Mutant) -> list[str]:

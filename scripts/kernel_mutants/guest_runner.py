@@ -12,11 +12,11 @@ import base64
 import glob
 import json
 import os
-import struct
 import subprocess
 import sys
 import time
 import zlib
+from typing import Any
 
 _EFER, _VM_HSAVE_PA, _SVME = 0xC0000080, 0xC0010117, 1 << 12
 _CONFIGURATION = "/etc/modprobe.d/mutant.conf"
@@ -42,7 +42,7 @@ def main() -> int:
     return 0
 
 
-def _run(task: dict, kvmprobe: list) -> dict:
+def _run(task: dict[str, Any], kvmprobe: list[str]) -> dict[str, Any]:
     with open(_CONFIGURATION, "w", encoding="ascii") as file:
         file.write(f"options kvm mutant={task['mutant']}\n")
     subprocess.run(["modprobe", "kvm_amd"], check=False)
@@ -79,7 +79,7 @@ def _users() -> str:
         return "".join(line for line in file if line.startswith("kvm"))
 
 
-def _clean(good: dict) -> None:
+def _clean(good: dict[int, int]) -> None:
     """Takes all CPUs online, and puts EFER and VM_HSAVE_PA right where a mutant left something."""
     for path in glob.glob("/sys/devices/system/cpu/cpu[0-9]*/online"):
         with open(path, "r+", encoding="ascii") as file:
@@ -93,21 +93,21 @@ def _clean(good: dict) -> None:
     subprocess.run(["dmesg", "-C"], check=False)  # lines of another mutant are not evidence of this one
 
 
-def _cpus() -> list:
+def _cpus() -> list[int]:
     return [int(name) for name in os.listdir("/dev/cpu") if name.isdigit()]
 
 
 def _read_msr(cpu: int, number: int) -> int:
     with open(f"/dev/cpu/{cpu}/msr", "rb", buffering=0) as file:
-        return struct.unpack("<Q", os.pread(file.fileno(), 8, number))[0]
+        return int.from_bytes(os.pread(file.fileno(), 8, number), "little")
 
 
 def _write_msr(cpu: int, number: int, value: int) -> None:
     with open(f"/dev/cpu/{cpu}/msr", "r+b", buffering=0) as file:
-        os.pwrite(file.fileno(), struct.pack("<Q", value), number)
+        os.pwrite(file.fileno(), value.to_bytes(8, "little"), number)
 
 
-def _write(line: dict) -> None:
+def _write(line: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

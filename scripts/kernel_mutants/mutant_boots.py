@@ -64,12 +64,15 @@ def run(
         result = _boot(kernel, modules, part)
         found, started = answers_in(result.stdout, part)
         if started is not None and started not in found:
-            found[started] = Answer(None, "", lost=result.reason or result.outcome)
+            if found:  # an earlier mutant may have done it: the next boot begins with this one
+                left.insert(0, started)
+            else:
+                found[started] = Answer(None, "", lost=result.reason or result.outcome)
         if not found:
             raise Problem(f"{kernel.name}: a guest ended without an answer: {result.reason or result.stderr[-500:]}")
         result.console.unlink(missing_ok=True)
         yield from found.items()
-        left = [task for task in left if task not in found]
+        left = [task for task in dict.fromkeys(left) if task not in found]
 
 
 def _boot(kernel: Kernel, modules: dict[str, bytes], tasks: Sequence[Task]) -> BootResult:

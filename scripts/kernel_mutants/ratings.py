@@ -89,7 +89,8 @@ def _of_answer(expected: tuple[str, ...], answer: Answer) -> Rating:
     if EXIT_STATUS[verdict["status"]] == 0:
         warnings = [check["message"] for check in report["checks"] if check["status"] == "warn"]
         return Rating(SLIPPED, verdict["reason"], "; ".join(warnings))
-    return Rating(CAUGHT if verdict["reason"] in expected else WRONG, verdict["reason"], verdict["summary"])
+    names = {verdict["reason"], f"{verdict['reason']}/{verdict['cause']}"}
+    return Rating(WRONG if names.isdisjoint(expected) else CAUGHT, verdict["reason"], verdict["summary"])
 
 
 def _report(answer: Answer) -> Report | None:

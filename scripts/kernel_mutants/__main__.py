@@ -56,22 +56,18 @@ def main() -> int:
 
 
 def _tasks(mutants: Sequence[Mutant], good: int) -> list[Task]:
-    """What the good kernel and each mutant are to answer; first what takes least time.
+    """What the good kernel and each mutant are to answer, the commands that the table names first.
 
     The good kernel runs with every command, and in the states that mutants begin in.
     """
     tasks = [Task(0, name, again=again) for again in range(good) for name in COMMANDS]
-    wanted = {mutant.number: [*commands_for(mutant.command), *_compared(mutant)] for mutant in mutants}
-    states = {mutant.before: wanted[mutant.number] for mutant in mutants if mutant.before}
-    tasks += [Task(0, name, state) for state, names in states.items() for name in dict.fromkeys(names)]
-    tasks += [
-        Task(mutant.number, name, mutant.before) for mutant in mutants for name in dict.fromkeys(wanted[mutant.number])
-    ]
-    return sorted(tasks, key=lambda task: (task.command == "soak", list(COMMANDS).index(task.command)))
-
-
-def _compared(mutant: Mutant) -> list[str]:
-    return [COMPARISONS[mutant.command]] if mutant.command in COMPARISONS else []
+    named = {mutant.number: COMPARISONS.get(mutant.command, mutant.command) for mutant in mutants}
+    for mutant in mutants:
+        names = commands_for(mutant.command)
+        tasks += [Task(number, name, mutant.before, mutant.cpu) for number in (0, mutant.number) for name in names]
+    order = list(COMMANDS)
+    tasks.sort(key=lambda task: (named.get(task.number, task.command) != task.command, order.index(task.command)))
+    return list(dict.fromkeys(tasks))
 
 
 def _run(row: DebianKernel, mutants: Sequence[Mutant], tasks: Sequence[Task], answers: Path) -> None:

@@ -14,7 +14,14 @@ COMMANDS = {
 ALWAYS = ("check", "trace", "soak")  # the others run where the table names them
 
 # By name: the command whose report is compared.
-COMPARISONS = {"compare": "check", "compare-trace": "trace", "compare-soak": "soak"}
+COMPARISONS = {
+    "compare": "check",
+    "compare-strict": "check",
+    "compare-trace": "trace",
+    "compare-trace-strict": "trace",
+    "compare-soak": "soak",
+}
+STRICT = "-strict"  # the end of the names of the comparisons with --strict: what changed counts as worse
 WORSE = "WORSE"
 LOST = "lost"  # the answer where the guest ended
 

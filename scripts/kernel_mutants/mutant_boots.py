@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +14,10 @@ from kvmprobe.lab import cache, guest_program, payload, qemu
 from kvmprobe.lab.boot_result import BootResult
 from kvmprobe.lab.initramfs import Archive
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.qemu import Boot, Machine
+from kvmprobe.lab.qemu import MACHINE, Boot
 from kvmprobe.model.errors import Problem
 from scripts.kernel_mutants.commands import COMMANDS
 
-MACHINE = Machine("EPYC,+svm,+fxsr-opt")  # for a mutant that sets EFER.FFXSR
 _RUNNER = Path(__file__).with_name("guest_runner.py")
 _PREPARE = ("modprobe -a kvm_amd msr cpuid",)  # kvm_amd for the modules that it needs
 _TASKS = f"{payload.LAB}/tasks.json"
@@ -31,12 +31,13 @@ _MOST_TASKS = 60  # of one boot: the guest's output has a limit
 class Task:
     """One command against one mutant; `number` 0 is the good kernel, `command` a name of COMMANDS.
 
-    `before`: see Mutant. `again`: which run of the same command it is, from 0.
+    `before` and `cpu`: see Mutant. `again`: which run of the same command it is, from 0.
     """
 
     number: int
     command: str
     before: str = ""
+    cpu: str = ""
     again: int = 0
 
 
@@ -59,7 +60,7 @@ def run(
     """Runs each task once, in as many boots as it takes, and yields the answers after each boot. Raises Problem."""
     left = list(tasks)
     while left:
-        part = left[:_MOST_TASKS]
+        part = [task for task in left if task.cpu == left[0].cpu][:_MOST_TASKS]
         say(f"{kernel.name}: booting for {len(left)} commands …")
         result = _boot(kernel, modules, part)
         found, started = answers_in(result.stdout, part)
@@ -90,7 +91,8 @@ def _boot(kernel: Kernel, modules: dict[str, bytes], tasks: Sequence[Task]) -> B
     command = python.command(runner, f"{_IN_GUEST}/{Path(_TASKS).name}", *python.command("-m", "kvmprobe"))
     added = guest_program.archive(python, payload.LAB, cache.default(), print) + files.finish()
     added += payload.archive(_PREPARE, command)
-    plan = Boot(kernel, added, MACHINE, deadline=_BOOT_S + _TASK_S * len(tasks), folders=python.folders)
+    machine = dataclasses.replace(MACHINE, cpu=tasks[0].cpu or MACHINE.cpu)
+    plan = Boot(kernel, added, machine, deadline=_BOOT_S + _TASK_S * len(tasks), folders=python.folders)
     return qemu.boot(plan, cache.make_folder(cache.default() / "logs"))
 
 

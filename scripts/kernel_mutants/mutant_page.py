@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.kernel_mutants import ratings
-from scripts.kernel_mutants.commands import ALWAYS, COMMANDS, COMPARISONS
+from scripts.kernel_mutants.commands import ALWAYS, COMMANDS, COMPARISONS, STRICT
 from scripts.kernel_mutants.mutant_table import NONE, Mutant
-from scripts.kernel_mutants.ratings import CAUGHT, SLIPPED, Rating
+from scripts.kernel_mutants.ratings import CAUGHT, SLIPPED, WRONG, Rating
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/regression.md"
 _STEPS = [name for name in COMMANDS if name not in ALWAYS]
-_COLUMNS = (*ALWAYS, "soak's step", *COMPARISONS)
+_COMPARISONS = [name for name in COMPARISONS if not name.endswith(STRICT)]
+_COLUMNS = (*ALWAYS, "soak's step", *_COMPARISONS)
 
 
 def summary(mutants: Sequence[Mutant], found: Mapping[str, Mapping[str, Rating]]) -> list[str]:
@@ -34,8 +35,8 @@ def table(mutants: Sequence[Mutant], found: Mapping[str, Mapping[str, Rating]]) 
     for mutant in mutants:
         rated = found[mutant.name]
         step = next((name for name in _STEPS if name in rated), "")
-        names = [*ALWAYS, step, *COMPARISONS]
-        cells = [_cell(mutant, name, rated.get(name), name == step) for name in names]
+        names = [*ALWAYS, step, *_COMPARISONS]
+        cells = [_cell(mutant, name, rated, name == step) for name in names]
         lines.append(f"| {mutant.name} | {mutant.change} | {' | '.join(cells)} |")
     return lines
 
@@ -51,10 +52,14 @@ def write(series: str, lines: Sequence[str], page: Path = PAGE) -> None:
     page.write_text(before + begin + "".join(f"{line}\n" for line in lines) + end + after)
 
 
-def _cell(mutant: Mutant, name: str, rating: Rating | None, is_step: bool) -> str:
+def _cell(mutant: Mutant, name: str, rated: Mapping[str, Rating], is_step: bool) -> str:
+    """A command's cell. A comparison's has --strict where only that catches the mutant."""
+    rating, strict = rated.get(name), rated.get(name + STRICT)
     if rating is None:
         return ""
-    text = rating.rating if rating.rating == CAUGHT else rating.reason if rating.rating != SLIPPED else "slips"
-    if name == mutant.command:
+    text = "slips" if rating.rating == SLIPPED else rating.reason if rating.rating == WRONG else CAUGHT
+    if rating.rating == SLIPPED and strict and strict.rating == CAUGHT:
+        text = "caught with --strict"
+    if mutant.command in (name, name + STRICT):
         text = f"**{text}**"
     return f"{name}: {text}" if is_step else text

@@ -25,7 +25,7 @@ class Mutant:
     """A change to KVM. `number` is the value of the module parameter that chooses it; 0 is the good kernel.
 
     `command` is the command that should catch it, or NONE; `expected` are the answers that are right. `before`: the
-    state of the guest's registers before a command, "" for the usual one.
+    state of the guest's registers before a command, `cpu`: QEMU's -cpu; "" for the usual one.
     """
 
     number: int
@@ -34,6 +34,7 @@ class Mutant:
     command: str
     expected: tuple[str, ...]
     before: str
+    cpu: str
     edits: tuple[Edit, ...]
 
 
@@ -71,11 +72,11 @@ def _mutant(number: int, block: list[str]) -> Mutant:
     if "catch" not in values:
         raise ValueError(f"{name} has no catch")
     command, *expected = values.pop("catch").split()
-    before = values.pop("before", "")
+    before, cpu = values.pop("before", ""), values.pop("cpu", "")
     if values:
         raise ValueError(f"{name}: unknown: {', '.join(values)}")
     edits = tuple(_edits(name, [line for line in block[1:] if line[0] != " "]))
-    return Mutant(number, name, change, command, tuple(expected), before, edits)
+    return Mutant(number, name, change, command, tuple(expected), before, cpu, edits)
 
 
 def _value(line: str) -> tuple[str, str]:

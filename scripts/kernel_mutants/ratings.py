@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kvmprobe.compare.comparison import Pair
 from kvmprobe.lab import booted_probe
 from kvmprobe.model.verdict_status import EXIT_STATUS
-from scripts.kernel_mutants.commands import COMPARISONS, LOST, WORSE
+from scripts.kernel_mutants.commands import COMPARISONS, LOST, STRICT, WORSE
 from scripts.kernel_mutants.mutant_boots import Answer, Task
 from scripts.kernel_mutants.mutant_table import NONE, Mutant
 
@@ -34,9 +34,9 @@ def rate(mutant: Mutant, answers: Mapping[Task, Answer]) -> dict[str, Rating]:
     own = {task.command: answer for task, answer in answers.items() if task.number == mutant.number and not task.again}
     ratings = {name: _of_answer(mutant.expected, answer) for name, answer in own.items()}
     for name, command in COMPARISONS.items():
-        good = answers.get(Task(0, command, mutant.before))
+        good = answers.get(Task(0, command, mutant.before, mutant.cpu))
         if good and command in own:
-            found = compared(good, own[command])
+            found = compared(good, own[command], name.endswith(STRICT))
             if found:
                 ratings[name] = found
     return ratings
@@ -46,7 +46,7 @@ def good_faults(answers: Mapping[Task, Answer]) -> list[str]:
     """Returns what a command answered about the good kernel that is a false alarm, a line each."""
     faults = []
     for task, answer in answers.items():
-        if task.number or task.before:
+        if task.number or task.before or task.cpu:
             continue
         rating = _of_answer((), answer)
         if rating.rating != SLIPPED:
@@ -64,12 +64,12 @@ def named(mutant: Mutant, ratings: Mapping[str, Rating]) -> str:
     return ratings[mutant.command].rating if mutant.command in ratings else NOT_RUN
 
 
-def compared(good: Answer, broken: Answer) -> Rating | None:
-    """Returns the rating of a comparison of two reports; None if one of them has none."""
+def compared(good: Answer, broken: Answer, strict: bool = False) -> Rating | None:
+    """Returns the rating of a comparison of two reports; None if one of them has none. `strict`: as with --strict."""
     old, new = _report(good), _report(broken)
     if old is None or new is None:
         return None
-    pair = Pair("", ("good", old), ("broken", new))
+    pair = Pair("", ("good", old), ("broken", new), strict)
     texts = [
         f"{difference.rating}: {difference.area} {difference.subject}: {difference.was} -> {difference.now}"
         for difference in pair.sorted(with_same=False)

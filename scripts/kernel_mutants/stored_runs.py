@@ -28,5 +28,5 @@ def load(folder: Path, mutants: Sequence[Mutant], tasks: Sequence[Task]) -> Mapp
 
 def _name(mutants: Sequence[Mutant], task: Task) -> str:
     name = mutants[task.number - 1].name if task.number else _GOOD
-    state = f"-{task.before}" if task.before and not task.number else ""
+    state = "" if task.number else "".join(f"-{part.split(',')[0]}" for part in (task.before, task.cpu) if part)
     return f"{name}{state}/{task.command}{f'-{task.again}' if task.again else ''}.json"

@@ -156,7 +156,7 @@ def _answer(scenario: str) -> Answer:
     return Answer(0, (EVIDENCE / f"{scenario}.json").read_text())
 
 
-MUTANT = Mutant(1, "name", "change", "check", ("svm-held-by-another-owner",), "", ())
+MUTANT = Mutant(1, "name", "change", "check", ("svm-held-by-another-owner",), "", "", ())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_comparison_is_rated() -> None:
         Task(2, "check"): _answer("epyc"),
     }
     assert ratings.rate(MUTANT, answers)["compare"].rating == ratings.CAUGHT
-    same = Mutant(2, "same", "change", "compare", (WORSE,), "", ())
+    same = Mutant(2, "same", "change", "compare", (WORSE,), "", "", ())
     assert ratings.named(same, ratings.rate(same, answers)) == ratings.SLIPPED
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.model.reasons import REASONS
 from scripts.kernel_mutants import mutant_page, mutant_source, mutant_table, ratings
-from scripts.kernel_mutants.commands import COMMANDS, COMPARISONS, LOST, WORSE
+from scripts.kernel_mutants.commands import COMMANDS, COMPARISONS, WORSE
 from scripts.kernel_mutants.mutant_boots import Answer, Task, answers_in
 from scripts.kernel_mutants.mutant_table import NONE, Mutant
 from tests.helpers.run_kvmprobe import PROJECT
@@ -98,18 +97,17 @@ def test_table_with_a_mistake_is_refused(tmp_path: Path, old: str, new: str, mes
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_tables_of_the_project_are_sound(path: Path) -> None:
-    """They can be read, and name commands, comparisons and reasons that exist."""
+    """They can be read, and name commands and comparisons that exist, and what these are to answer."""
     mutants = mutant_table.read(path)
     assert len(mutants) >= 10
     for mutant in mutants:
         if mutant.command in COMPARISONS:
-            assert mutant.expected == (WORSE,), mutant.name
+            assert WORSE in mutant.expected, mutant.name
         elif mutant.command == NONE:
             assert not mutant.expected, mutant.name
         else:
             assert mutant.command in COMMANDS, mutant.name
             assert mutant.expected, mutant.name
-            assert {*REASONS, LOST}.issuperset(mutant.expected), mutant.name
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")

@@ -28,7 +28,8 @@ from scripts.kernel_mutants.ratings import CAUGHT, Rating  # noqa: E402
 def main() -> int:
     """Returns 1 if a mutant is not caught by the command that should, or the good kernel is not confirmed."""
     parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--kernel", metavar="SUITE", default="bookworm", help="a kernel of the lab (%(default)s)")
+    suites = [row.suite for row in kernels.DEBIAN if module_build.table_path(row).exists()]
+    parser.add_argument("--kernel", choices=suites, default="bookworm", help="a kernel of the lab (%(default)s)")
     parser.add_argument("--only", metavar="NAME,...", help="only these mutants, and docs/regression.md stays")
     parser.add_argument("--good", metavar="N", type=int, default=2, help="runs of the good kernel (%(default)s)")
     parser.add_argument("--answers", metavar="DIR", type=Path, help="where the reports are (the lab's cache)")
@@ -37,7 +38,11 @@ def main() -> int:
     options = parser.parse_args()
     row = kernels.debian(options.kernel)
     mutants = mutant_table.read(module_build.table_path(row))
-    chosen = [mutant for mutant in mutants if not options.only or mutant.name in options.only.split(",")]
+    only = options.only.split(",") if options.only else [mutant.name for mutant in mutants]
+    unknown = set(only).difference(mutant.name for mutant in mutants)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    chosen = [mutant for mutant in mutants if mutant.name in only]
     answers = options.answers or cache.default() / "mutant-answers" / row.series
     tasks = _tasks(chosen, options.good)
     if not options.no_boot:

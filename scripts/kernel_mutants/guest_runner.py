@@ -2,7 +2,7 @@
 
 Arguments: a file with the tasks, [{"id", "mutant", "before", "command"}], and the parts of the command line that runs
 kvmprobe. A task's lines are {"id", "event": "start"} and {"id", "event": "end", "status", "report", "stderr"}. It ends
-at {"id", "event": "stuck"} where the modules cannot be unloaded: then the machine must boot again for this task.
+at {"id", "event": "stuck"} where the modules cannot be unloaded or loaded: then the machine boots again for this task.
 Standard library only.
 """
 
@@ -38,14 +38,21 @@ def main() -> int:
             return 0
         _clean(good)
         _write({"id": task["id"], "event": "start"})
+        if not _load(task["mutant"]) and task is not tasks[0]:  # what an earlier mutant left in the kernel may be why
+            _write({"id": task["id"], "event": "stuck", "users": _users()})
+            return 0
         _write({"id": task["id"], "event": "end", **_run(task, kvmprobe)})
     return 0
 
 
-def _run(task: dict[str, Any], kvmprobe: list[str]) -> dict[str, Any]:
+def _load(mutant: int) -> bool:
+    """Loads kvm_amd, and configures the mutant for those who load it again; False where the kernel refuses it."""
     with open(_CONFIGURATION, "w", encoding="ascii") as file:
-        file.write(f"options kvm mutant={task['mutant']}\n")
-    subprocess.run(["modprobe", "kvm_amd"], check=False)
+        file.write(f"options kvm mutant={mutant}\n")
+    return subprocess.run(["modprobe", "kvm_amd"], check=False).returncode == 0
+
+
+def _run(task: dict[str, Any], kvmprobe: list[str]) -> dict[str, Any]:
     if task["before"] == "svme-on-cpu1":
         _write_msr(1, _EFER, _read_msr(1, _EFER) | _SVME)
     command = [*kvmprobe, *task["command"], "--json", "-o", "/tmp/report.json"]

@@ -17,7 +17,8 @@ _NETWORK = f"Check that apt-get update works on this machine. {_OWN_KERNEL}"
 # linux-image-amd64 depends on linux-image-RELEASE. In newer releases that package is split, and depends on
 # linux-binary-RELEASE and linux-modules-RELEASE.
 _METAPACKAGE = "linux-image-amd64"
-_DEPENDS = re.compile(r"\s*\|?Depends: (linux-(?:image|binary|modules)-\d\S*)$")
+_KERNEL_PART = re.compile(r"linux-(?:image|binary|modules)-\d")
+_DEPENDS = re.compile(r"\s*\|?Depends: ([^\s<>]+)$")
 
 
 def mirror() -> str:
@@ -73,12 +74,16 @@ class Apt:
         self._run("apt-get", "download", *packages, cwd=into, hint=_NETWORK)
         return sorted(into.glob("*.deb"))
 
+    def depends(self, package: str) -> list[str]:
+        """Returns the packages that `package` depends on, without virtual ones. Raises Problem."""
+        lines = self._run("apt-cache", "depends", package).splitlines()
+        return [match[1] for match in map(_DEPENDS.match, lines) if match]
+
     def _kernel_packages(self) -> list[str]:
         found: list[str] = []
         queue = [_METAPACKAGE]
         while queue:
-            lines = self._run("apt-cache", "depends", queue.pop()).splitlines()
-            new = {match[1] for match in map(_DEPENDS.match, lines) if match}.difference(found)
+            new = {name for name in self.depends(queue.pop()) if _KERNEL_PART.match(name)}.difference(found)
             found += sorted(new)
             queue += sorted(new)
         if not found:

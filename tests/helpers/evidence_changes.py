@@ -96,7 +96,9 @@ def in_a_container(evidence: Evidence) -> None:
 def events_after_ours(evidence: Evidence) -> None:
     """Another process creates and destroys a VM after ours was created."""
     ours = evidence["uevents"]["events"][0]
-    other = {**ours, "pid": 4711, "comm": "qemu-system-x86", "ours": False, "count": 2, "phase": "closed"}
+    total = None if ours["created"] is None else ours["created"] + 1
+    other = {**ours, "pid": 4711, "comm": "qemu-system-x86", "ours": False, "count": 2, "created": total}
+    other["phase"] = "closed"
     evidence["uevents"]["events"] += [other, {**other, "event": "destroy"}]
 
 

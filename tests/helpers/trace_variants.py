@@ -62,7 +62,8 @@ def no_write_at_loading(evidence: Evidence) -> None:
 
 def beside_another_vm(evidence: Evidence) -> None:
     trace_shows_no_write(evidence)
-    evidence["uevents"]["events"].append({**evidence["uevents"]["events"][0], "pid": 4, "ours": False, "count": 2})
+    ours = evidence["uevents"]["events"][0]
+    evidence["uevents"]["events"].append({**ours, "pid": 4, "ours": False, "count": 2, "created": ours["created"] + 1})
 
 
 def cpu1_went_offline(evidence: Evidence) -> None:

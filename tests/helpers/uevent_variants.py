@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.helpers.evidence_changes import events_after_ours, in_a_container, no_uevents
+from tests.helpers.evidence_changes import SET, events_after_ours, in_a_container, no_uevents
 from tests.helpers.soak_variants import NOT_SET, SOAK, soak
 from tests.helpers.trace_variants import CREATE
-from tests.helpers.variants import AT_LOAD, BASE, Evidence, Variant, create_fails, each
+from tests.helpers.variants import AT_LOAD, BASE, Evidence, Variant, create_fails, each, register, svme_not_cleared
 
 _WATCHED = "watch/bookworm-qemu"
 _BAD, _GOOD = "observers-disagree", "svme-set-by-create-vm"
+_NOT_CLEARED = "svme-not-cleared"
 
 
 def no_events(evidence: Evidence) -> None:
@@ -50,6 +51,12 @@ def destroyed_only(evidence: Evidence) -> None:
     ]
 
 
+def destroyed_by_nobody(evidence: Evidence) -> None:
+    """As a kernel that sends no uevent for a new VM: it stores the PID then."""
+    destroyed_only(evidence)
+    evidence["uevents"]["events"][0].update(pid=0, ours=False, count=2**64 - 1, created=0)
+
+
 def without_rights(evidence: Evidence) -> None:
     del evidence["rights"]
 
@@ -66,10 +73,21 @@ UEVENTS: tuple[Variant, ...] = (
     ("uevents: no create, user namespace", BASE, each(no_events, in_user_namespace(True), destroyed_only), _BAD),
     ("uevents: no destroy", BASE, lost(1), _BAD),
     ("uevents: no destroy, VMs came and went", BASE, each(lost(1), events_after_ours), _GOOD),
+    ("uevents: no destroy, SVME stays", BASE, each(lost(1), register("closed", "EFER", SET)), _NOT_CLEARED),
+    (
+        "uevents: no destroy, SVME stays on cpu1",
+        BASE,
+        each(lost(1), register("closed", "EFER", SET, "1")),
+        _NOT_CLEARED,
+    ),
+    ("uevents: no destroy, SVME stays, no create", BASE, each(no_events, svme_not_cleared), _BAD),
+    ("uevents: no destroy, at load", AT_LOAD, lost(1), _BAD),
     ("uevents: no destroy of a watched command", _WATCHED, lost(1), _GOOD),
     ("uevents: none of a watched command", _WATCHED, no_events, _BAD),
     ("uevents: none, KVM_CREATE_VM failed", BASE, create_fails("EINVAL"), "create-vm-failed"),
     ("uevents: COUNT 2^64-1", BASE, event(1, count=2**64 - 1, created=0), _BAD),
+    ("uevents: COUNT 2^64-1, VMs came and went", BASE, each(event(1, count=2**64 - 1), events_after_ours), _BAD),
+    ("uevents: no create, so that the VM has no PID", BASE, destroyed_by_nobody, _BAD),
     ("uevents: COUNT 0 with our VM", BASE, both(count=0), _BAD),
     ("uevents: COUNT above CREATED", BASE, each(event(0, count=3, created=2), event(1, count=2, created=2)), _BAD),
     ("uevents: COUNT is CREATED", BASE, each(event(0, count=2, created=2), event(1, count=1, created=2)), "interfered"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.mutation.equivalent_mutants import listed
+from scripts.judge_mutation.equivalent_mutants import listed
 from tests.helpers.run_kvmprobe import PROJECT
 
 LISTED = listed()

@@ -14,6 +14,11 @@ def is_left_set(facts: Facts) -> bool:
     return bool(left_by_failed_create(facts))
 
 
+def stays_set(facts: Facts) -> bool:
+    """Whether SVME stays set after the last VM, and no other VM explains it."""
+    return facts.has_snapshot("closed") and svme_released(facts).reason == "svme-not-cleared"
+
+
 def svme_released(facts: Facts) -> Result:
     """svm_hardware_disable(), since 6.12 svm_disable_virtualization_cpu(), in arch/x86/kvm/svm/svm.c.
 

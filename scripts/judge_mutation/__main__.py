@@ -11,19 +11,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
-# Not this folder: its modules are scripts.mutation.…
+# Not this folder: its modules are scripts.judge_mutation.…
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from scripts.mutation.equivalent_mutants import block_of, listed  # noqa: E402
-from scripts.mutation.mutants import PROJECT, mutants_of  # noqa: E402
-from scripts.mutation.trial import Trial  # noqa: E402
+from scripts.judge_mutation.equivalent_mutants import block_of, listed  # noqa: E402
+from scripts.judge_mutation.mutants import PROJECT, mutants_of  # noqa: E402
+from scripts.judge_mutation.trial import Trial  # noqa: E402
 
 WANTED = 0.9  # killed, of the mutants that are not equivalent
 
 
 def main() -> int:
     """Returns 1 where too many survive."""
-    parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/judge-mutants", description=__doc__)
     parser.add_argument("paths", metavar="PATH", nargs="*", help="files or folders (kvmprobe/judge)")
     parser.add_argument("--sample", type=int, metavar="N", help="only N mutants, chosen at random")
     parser.add_argument("--seed", type=int, default=1, help="of the choice (1)")

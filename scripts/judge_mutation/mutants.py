@@ -10,7 +10,7 @@ from typing import Any
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 
-from scripts.mutation.operators import operators
+from scripts.judge_mutation.operators import operators
 
 PROJECT = Path(__file__).resolve().parents[2]
 

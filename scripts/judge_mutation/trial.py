@@ -18,7 +18,7 @@ import hypothesis  # noqa: F401  loaded here once, not in each process
 import jsonschema  # noqa: F401
 import pytest
 
-from scripts.mutation.mutants import PROJECT, Mutant
+from scripts.judge_mutation.mutants import PROJECT, Mutant
 
 # The quick tests, in the order in which they run after the judgements themselves: see _judgements. A mutant is dead at
 # the first failure.

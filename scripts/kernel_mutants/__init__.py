@@ -1,0 +1,1 @@
+"""Broken kvm modules: which of kvmprobe's commands notice them. scripts/mutants runs it."""

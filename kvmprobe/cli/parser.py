@@ -16,7 +16,10 @@ from kvmprobe.report.messages import say
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-with StandIns(OF_ARGPARSE):
+try:
+    with StandIns(OF_ARGPARSE):
+        import argparse
+except ImportError:  # This Python's argparse imports more of them.
     import argparse
 
 # Each command and its line in --help. The module kvmprobe.cli.COMMAND has the rest: DESCRIPTION, EPILOG,

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 # makes ctypes use the symbols of the program itself, among them those of the C library.
 _SONAMES = {"udev": "libudev.so.1"}
 
-# By module: what is imported from it. OF_PYUDEV serves pyudev 0.22 to 0.24, which were tried.
-OF_PTRACE: dict[str, dict[str, Any]] = {"ctypes.util": {"find_library": _SONAMES.get}}
+# By module: what is imported from it. OF_PYUDEV serves pyudev 0.22 to 0.24, which were tried. A version that imports
+# more fails and is imported again, without these stand-ins.
+FIND_LIBRARY: dict[str, dict[str, Any]] = {"ctypes.util": {"find_library": _SONAMES.get}}
 OF_PYUDEV: dict[str, dict[str, Any]] = {
-    **OF_PTRACE,
+    **FIND_LIBRARY,
     "subprocess": dict.fromkeys(("check_output", "CalledProcessError", "PIPE", "Popen")),  # udev_version()
     "threading": {"Thread": object},  # the base of MonitorObserver
     "datetime": {"timedelta": None},  # Device.time_since_initialized

@@ -48,10 +48,8 @@ class Udev:
             self.error = "not used with --sysroot"
             return
         try:
-            from kvmprobe.host.stand_ins import OF_PYUDEV, StandIns
-
-            with StandIns(OF_PYUDEV):
-                import pyudev
+            _import_pyudev()
+            import pyudev
 
             self._context = pyudev.Context()
             self.version = f"pyudev {pyudev.__version__}"
@@ -149,6 +147,18 @@ class Udev:
         """Return the uevents that were collected, with their source, or why there are none."""
         source = None if self._monitor is None or self.error else f"{self.version}, kernel monitor"
         return {"source": source, "error": self.error, "events": self._uevents}
+
+
+def _import_pyudev() -> None:
+    """Raises ImportError."""
+    from kvmprobe.host.stand_ins import FIND_LIBRARY, OF_PYUDEV, StandIns
+
+    try:
+        with StandIns(OF_PYUDEV):
+            import pyudev
+    except ImportError:  # This pyudev imports more of them.
+        with StandIns(FIND_LIBRARY):
+            import pyudev  # noqa: F401
 
 
 def _uevent(root: Sysroot, properties: Any, phase: str, own_pids: Collection[int]) -> Uevent:

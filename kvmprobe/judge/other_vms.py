@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from kvmprobe.judge.facts import Facts
+from kvmprobe.model.values import as_int
+
+_CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 
 
 def others_after(facts: Facts) -> str | None:
@@ -15,8 +18,15 @@ def others_after(facts: Facts) -> str | None:
 
 
 def sees_all_processes(facts: Facts) -> bool:
-    """Whether kvmprobe was root on the host: root in a container sees only the processes of the container."""
+    """Whether kvmprobe was root on the host, with all that it takes to see which files other processes have open.
+
+    Root in a container sees only the processes of the container; root without CAP_SYS_PTRACE, as in a unit of systemd
+    that drops it, sees no files of others (proc_fd_permission() in fs/proc/fd.c, ptrace_may_access()).
+    """
     evidence = facts.evidence
-    has_rights = "rights" in evidence and evidence["rights"]["user_namespace"] is False
-    in_container = "surroundings" not in evidence or evidence["surroundings"]["container"] is not None
-    return evidence["host"]["euid"] == 0 and has_rights and not in_container
+    if evidence["host"]["euid"] != 0 or "rights" not in evidence or "surroundings" not in evidence:
+        return False
+    rights = evidence["rights"]
+    mask = as_int(rights["capabilities"])
+    may_trace = mask is not None and bool(mask >> _CAP_SYS_PTRACE & 1)
+    return may_trace and rights["user_namespace"] is False and evidence["surroundings"]["container"] is None

@@ -52,6 +52,10 @@ def in_container(evidence: Evidence) -> None:
     evidence["surroundings"]["container"] = "docker"
 
 
+def capabilities(value: Any) -> Callable[[Evidence], None]:
+    return lambda evidence: evidence["rights"].update(capabilities=value)
+
+
 def in_user_namespace(evidence: Evidence) -> None:
     evidence["rights"]["user_namespace"] = True
 
@@ -129,6 +133,9 @@ LEAKED: tuple[Variant, ...] = (
     ("left: a reference, in a container", BASE, each(left(0, 1), in_container), _GOOD),
     ("left: a reference, in a user namespace", BASE, each(left(0, 1), in_user_namespace), _GOOD),
     ("left: a reference, not root", BASE, each(left(0, 1), not_root), _GOOD),
+    ("left: a reference, without CAP_SYS_PTRACE", BASE, each(left(0, 1), capabilities("1fffff7ffff")), _GOOD),
+    ("left: a reference, with CAP_SYS_PTRACE alone", BASE, each(left(0, 1), capabilities("80000")), _BAD),
+    ("left: a reference, capabilities unknown", BASE, each(left(0, 1), capabilities(None)), _GOOD),
     ("left: a reference, rights unknown", BASE, each(left(0, 1), without("rights")), _GOOD),
     ("left: a reference, surroundings unknown", BASE, each(left(0, 1), without("surroundings")), _GOOD),
     ("left: a reference, users not searched for", BASE, left(0, 1, None), _GOOD),

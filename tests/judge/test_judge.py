@@ -219,6 +219,7 @@ def test_checks_name_the_functions_of_the_kernel() -> None:
         "kvm-device": "kvm_init",
         "api-version": "kvm_dev_ioctl",
         "create-vm": "kvm_dev_ioctl",
+        "left-behind": "kvm_destroy_vm",
         "uevents": "kvm_uevent_notify_change",
         "guest": "svm_vcpu_run",
         "observers": "tracefs",

@@ -39,6 +39,7 @@ NOT_IN_THE_LAB = {
     "msr-unreadable",
     "guest-not-run",
     "soak-step-not-done",
+    "resource-leaked",
     "svme-owner-unknown",
     "register-corrupted",
     # no check gives this yet

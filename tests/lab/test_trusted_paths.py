@@ -123,6 +123,7 @@ def test_the_home_of_another_user(command: str, tmp_path: Path, monkeypatch: pyt
     kernel.write_bytes(lab_images.vmlinux())
     modules = tmp_path / "6.1"
     modules.mkdir()
+    (modules / "modules.builtin").touch()  # A folder without it has no modules, which is refused first.
     done = kvmprobe("lab", *command.format(kernel, modules).split())
     assert (done.returncode, done.stdout) == (EXIT_INCONCLUSIVE, "")
     assert f"{home} belongs to the user with the ID 12345" in done.stderr

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from kvmprobe.model.reasons import REASONS
 from scripts.kernel_mutants import mutant_page, mutant_source, mutant_table, ratings
-from scripts.kernel_mutants.commands import COMMANDS, COMPARISONS, WORSE
+from scripts.kernel_mutants.commands import COMMANDS, COMPARISONS, LOST, WORSE
 from scripts.kernel_mutants.mutant_boots import Answer, Task, answers_in
 from scripts.kernel_mutants.mutant_table import NONE, Mutant
 from tests.helpers.run_kvmprobe import PROJECT
@@ -108,6 +109,7 @@ def test_tables_of_the_project_are_sound(path: Path) -> None:
         else:
             assert mutant.command in COMMANDS, mutant.name
             assert mutant.expected, mutant.name
+            assert {*REASONS, LOST}.issuperset(name.partition("/")[0] for name in mutant.expected)
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")

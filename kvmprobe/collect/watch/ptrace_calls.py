@@ -10,10 +10,10 @@ import ctypes
 import errno
 import signal
 
-from kvmprobe.host.stand_ins import OF_PTRACE, StandIns
+from kvmprobe.host.stand_ins import FIND_LIBRARY, StandIns
 from kvmprobe.model.errors import Problem
 
-with StandIns(OF_PTRACE):
+with StandIns(FIND_LIBRARY):
     from ptrace import PtraceError, __version__
     from ptrace.binding.func import (
         PTRACE_CONT,

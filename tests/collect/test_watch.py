@@ -63,7 +63,9 @@ def test_kvmprobes_own_guest_and_ptrace_agree(tmp_path: Path, host_report: Any) 
     assert watched["own"]
     assert names(report) == [*CALLS, "KVM_RUN"]
     assert watched["said"]["ioctls"]["KVM_CREATE_VM"] == 0
-    assert report["evidence"]["guest"] == watched["said"]["guest"] == host_report["evidence"]["guest"]
+    assert report["evidence"]["guest"] == watched["said"]["guest"]
+    runs = [[{**run, "us": 0} for run in one["evidence"]["guest"]] for one in (report, host_report)]
+    assert runs[0] == runs[1]  # apart from how long they took
     assert report["verdict"] == host_report["verdict"]
     assert {check["id"]: check["status"] for check in report["checks"]}["watched"] == "pass"
 

@@ -62,7 +62,8 @@ def _growth_in_brief(soak: Soak) -> Iterator[Line]:
         one for one in RESOURCES if one.is_kernels and (leak_rules.growth_per_vm(samples, one, vms) or 0) > one.per_vm
     ]
     texts = [f"{one.title} {growth_text(samples, one, vms)}" for one in grown]
-    yield Line(f"growth beyond thresholds: {'; '.join(texts) or 'none'}; -v shows all")
+    if texts:
+        yield Line(f"growth beyond thresholds: {'; '.join(texts)}; -v shows all")
 
 
 def _growth(soak: Soak) -> Iterator[Line]:

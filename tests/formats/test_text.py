@@ -390,7 +390,6 @@ def test_in_ascii_the_signs_keep_their_meaning() -> None:
             (
                 "\nguest run (cpu0)    1574.0 ",
                 "\none exit (cpu0)      247.2 ",
-                "\ngrowth beyond thresholds: none; -v shows all\n",
                 "\n24 processes killed, 24 with a VM: 4 being created, 12 alive, 8 being closed\n",
             ),
             ("\nvmalloc memory of the kernel (KiB)      7184      7216 +0.70 KiB per VM\n",),

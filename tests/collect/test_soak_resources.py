@@ -52,6 +52,7 @@ def test_a_vm_that_stays_open_in_each_cycle_is_a_leak() -> None:
     soak = evidence["soak"]
     counts = [sample["kvm_descriptors"] for sample in soak["samples"]]
     first = counts[0]
+    assert first is not None
     assert counts == list(range(first, first + 12))
     assert soak["pause"] is not None
     assert soak["pause"]["sample"]["kvm_descriptors"] == first + 12  # the last VM came after the last sample

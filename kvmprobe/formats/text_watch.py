@@ -9,7 +9,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.judge.checks.watched_command import ending
 from kvmprobe.model.cpu_lists import fold
-from kvmprobe.model.printable import columns, counted, cut
+from kvmprobe.model.printable import columns, counted, cut, process_text
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _row(call: WatchedCall) -> tuple[str, str, str]:
     entry = fold(_efer(call["entry"]))
     after = "unknown" if call["exit"] is None else fold(_efer(call["exit"]))
     return (
-        f"{call['comm'] or '?'}[{call['pid']}]{thread}",
+        process_text(call["comm"], call["pid"]) + thread,
         f"{call['name']} ({call['request']}) = {_answer(call)}{_exit_reason(call)}",
         f"EFER {entry}" if entry == after else f"EFER {entry} -> {after}",
     )

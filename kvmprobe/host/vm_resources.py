@@ -8,6 +8,7 @@ import time
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import kvm, processes
 from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.model.values import as_count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import LeftBehind
 
 _REFERENCES = "/sys/module/kvm_amd/refcnt"
+_MOST_REFERENCES = 9_999_999_999
 _SETTLE_S = 0.2  # Another process may have /dev/kvm open for a moment, for instance to ask for its API version.
 _PAUSE_S = 0.01
 _SEARCHES = 3  # A process that opens /dev/kvm behind one search is found by the next.
@@ -59,8 +61,9 @@ def references(root: Sysroot) -> int | None:
     (module_refcount() in kernel/module/main.c).
     """
     text = root.read_text_or_none(_REFERENCES) or ""
-    digits = text[1:] if text.startswith("-") else text
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 11 else None
+    is_negative = text.startswith("-")
+    count = as_count(text[1:] if is_negative else text, _MOST_REFERENCES)
+    return -count if count and is_negative else count
 
 
 def own_descriptors() -> list[str]:

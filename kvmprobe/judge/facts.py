@@ -9,6 +9,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.cpu_presence import CpuPresence, by_phase
 from kvmprobe.model.cpu_lists import text_of
 from kvmprobe.model.own_errors import LIMITS, is_own_error
+from kvmprobe.model.printable import process_text
 from kvmprobe.model.registers import (
     CPUID_HYPERVISOR,
     CPUID_SVM,
@@ -296,7 +297,7 @@ class Facts:
     def other_vms(self) -> str | None:
         """What shows that other VMs were alive, for people; None where nothing shows any."""
         count = self.vms_alive_at_create()
-        names = ", ".join(f"{user['comm'] or '?'}[{user['pid']}]" for user in self.evidence["vm_users"] or [])
+        names = ", ".join(process_text(user["comm"], user["pid"]) for user in self.evidence["vm_users"] or [])
         counted = f"KVM's uevent counted {count} other VM{'s' if count > 1 else ''}" if count else ""
         return "; ".join(filter(None, (counted, f"VMs of other processes: {names}" if names else ""))) or None
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from kvmprobe.judge.capabilities import CAP_SYS_PTRACE, has_capability
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import as_int
-
-_CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
+from kvmprobe.model.printable import process_text
 
 
 def others_after(facts: Facts) -> str | None:
     """What shows that other VMs may be alive when ours is gone, for people."""
     events = facts.foreign_events()
     if events:
-        names = {f"{event['comm'] or '?'}[{event['pid']}]" for event in events}
+        names = {process_text(event["comm"], event["pid"]) for event in events}
         return f"KVM's uevents show VMs of {', '.join(sorted(names))} coming or going"
     return facts.other_vms()
 
@@ -27,6 +26,6 @@ def sees_all_processes(facts: Facts) -> bool:
     if evidence["host"]["euid"] != 0 or "rights" not in evidence or "surroundings" not in evidence:
         return False
     rights = evidence["rights"]
-    mask = as_int(rights["capabilities"])
-    may_trace = mask is not None and bool(mask >> _CAP_SYS_PTRACE & 1)
-    return may_trace and rights["user_namespace"] is False and evidence["surroundings"]["container"] is None
+    is_in_container = evidence["surroundings"]["container"] is not None
+    may_trace = has_capability(rights, CAP_SYS_PTRACE) is True
+    return may_trace and rights["user_namespace"] is False and not is_in_container

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.own_errors import was_refused
+from kvmprobe.model.printable import process_text
 from kvmprobe.model.registers import svme
 from kvmprobe.model.values import GUEST_RAN_EXITS
 
@@ -74,4 +75,4 @@ def _watched_runs(facts: Facts) -> Iterator[tuple[WatchedCall, str]]:
         if call["name"] == "KVM_RUN" and call["answer"] == 0:  # kvm_vcpu_ioctl() gives no other answer for success
             thread = f", thread {call['tid']}" if call["tid"] != call["pid"] else ""
             exit = call.get("exit_reason") or "exit reason unknown"
-            yield call, f"KVM_RUN = {call['answer']} ({exit}) in {call['comm'] or '?'}[{call['pid']}]{thread}"
+            yield call, f"KVM_RUN = {call['answer']} ({exit}) in {process_text(call['comm'], call['pid'])}{thread}"

@@ -9,6 +9,7 @@ from kvmprobe.judge.check_result import FAIL, WARN, Result
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_vms import sees_all_processes
 from kvmprobe.model import leak_rules
+from kvmprobe.model.printable import process_text
 
 if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import Soak, SoakSample
@@ -45,7 +46,7 @@ def _doubt(facts: Facts, soak: Soak, resource: Resource) -> str:
     if pause is None:
         return "it was not measured whether it also grows without VMs"
     if pause["users"]:
-        names = (f"{user['comm'] or '?'}[{user['pid']}]" for user in pause["users"])
+        names = (process_text(user["comm"], user["pid"]) for user in pause["users"])
         return f"KVM is open in {', '.join(names)}"
     if soak["interfered"] or facts.other_vms():
         return "other VMs were alive"

@@ -38,6 +38,11 @@ def clean(text: object) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
+def process_text(name: str | None, pid: int | str | None) -> str:
+    """A process for people: "qemu[77]", "?[77]" without a name."""
+    return f"{name or '?'}[{pid}]"
+
+
 def one_line(text: object, joint: str = "; ") -> str:
     """The lines of `text`, without the blank ones and the space around them, joined by `joint` and made `clean`."""
     return joint.join(clean(line.strip()) for line in str(text).splitlines() if line.strip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.helpers.evidence_changes import foreign_event
+from tests.helpers.evidence_changes import foreign_event, with_rights_of_root
 from tests.helpers.soak_variants import SOAK
 from tests.helpers.variants import BASE, Evidence, Variant, create_fails, each
 
@@ -15,14 +15,7 @@ _BAD, _GOOD = "resource-leaked", "svme-set-by-create-vm"
 def on_the_host(evidence: Evidence) -> None:
     """Root on a host that is no container, so every process can be seen."""
     evidence["host"]["euid"] = 0
-    evidence["rights"] = {
-        "groups": ["root"],
-        "capabilities": "1ffffffffff",
-        "seccomp": "0",
-        "user_namespace": False,
-        "lsm": None,
-        "dev_mounts": None,
-    }
+    with_rights_of_root(evidence)
     evidence["surroundings"] = {
         "container": None,
         "hypervisor_type": None,

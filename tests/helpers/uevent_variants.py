@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.helpers.evidence_changes import SET, events_after_ours, in_a_container, no_uevents
+from tests.helpers.evidence_changes import SET, events_after_ours, in_a_container, no_uevents, with_rights_of_root
 from tests.helpers.soak_variants import NOT_SET, SOAK, soak
 from tests.helpers.trace_variants import CREATE
 from tests.helpers.variants import AT_LOAD, BASE, Evidence, Variant, create_fails, each, register, svme_not_cleared
@@ -18,14 +18,7 @@ _NOT_CLEARED = "svme-not-cleared"
 def no_events(evidence: Evidence) -> None:
     """The monitor listens and hears nothing, in the namespace of the host's users."""
     evidence["uevents"]["events"] = []
-    evidence["rights"] = {
-        "groups": ["root"],
-        "capabilities": "1ffffffffff",
-        "seccomp": "0",
-        "user_namespace": False,
-        "lsm": None,
-        "dev_mounts": None,
-    }
+    with_rights_of_root(evidence)
 
 
 def lost(index: int) -> Callable[[Evidence], None]:

@@ -138,6 +138,12 @@ class Cycle:
 
     def _create_vm(self) -> kvm.Vm:
         started = time.perf_counter_ns()
+        vm = self._open_vm()
+        self.create_times.add(time.perf_counter_ns() - started)
+        return vm
+
+    def _open_vm(self) -> kvm.Vm:
+        """KVM_CREATE_VM. Raises CycleFailed."""
         try:
             vm = self.device.create_vm()
         except OSError as error:
@@ -147,7 +153,6 @@ class Cycle:
             reason = "svm-held-by-another-owner" if has_other_owner else "create-vm-failed"
             reason = _reason("KVM_CREATE_VM", answer["error"], reason)
             raise CycleFailed(f"KVM_CREATE_VM failed: {answer['error']}", reason) from error
-        self.create_times.add(time.perf_counter_ns() - started)
         self.created = 0
         return vm
 
@@ -221,18 +226,13 @@ class Cycle:
         """Measure what an exit of a guest costs on each CPU, in a VM of its own. Raises CycleFailed."""
         self.guest_runs = []
         self._udev.discard_uevents()
-        try:
-            with self.device.create_vm() as vm:
-                self._check_created()  # Where SVME is 0, VMRUN raises #UD in the kernel.
-                cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus)
-                self.guest_runs = guest.time_exits(
-                    self.device, vm, cpus, self._alarm, lambda cpu, took: self.exit_times[cpu].add(took)
-                )
-                self._check_runs()
-        except OSError as error:
-            answer = failure(error)["error"]
-            what = f"KVM_CREATE_VM failed: {answer}"
-            raise CycleFailed(what, _reason("KVM_CREATE_VM", answer, "create-vm-failed")) from error
+        with self._open_vm() as vm:
+            self._check_created()  # Where SVME is 0, VMRUN raises #UD in the kernel.
+            cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus)
+            self.guest_runs = guest.time_exits(
+                self.device, vm, cpus, self._alarm, lambda cpu, took: self.exit_times[cpu].add(took)
+            )
+            self._check_runs()
         self.check_released("closed")
 
     def _check_runs(self) -> None:

@@ -95,10 +95,10 @@ def _slab_kb(root: Sysroot) -> int | None:
     Its columns: name, active objects, all objects, bytes of an object (print_slabinfo_header() in mm/slab_common.c).
     The kernel may keep objects of KVM in a cache with another name, where both have the same size.
     """
-    rows = [line.split()[:4] for line in (root.read_text_or_none("/proc/slabinfo") or "").split("\n")]
-    sizes = [
-        int(row[1]) * int(row[3])
-        for row in rows
-        if len(row) == 4 and row[0].startswith("kvm") and row[1].isdigit() and row[3].isdigit()
-    ]
+    sizes = []
+    for line in (root.read_text_or_none("/proc/slabinfo") or "").split("\n"):
+        name, active, _, size = (line.split() + [""] * 4)[:4]
+        count, bytes_each = as_count(active), as_count(size)
+        if name.startswith("kvm") and count is not None and bytes_each is not None:
+            sizes.append(count * bytes_each)
     return sum(sizes) // 1024 if sizes else None

@@ -15,6 +15,7 @@ from kvmprobe.collect.watch.follower import Follower
 from kvmprobe.collect.watch.waiting_child import YAMA_HINT, WaitingChild
 from kvmprobe.host.processes import process_name, status_field
 from kvmprobe.model.errors import Problem, UsageProblem
+from kvmprobe.model.printable import process_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,7 +139,7 @@ def _refusal(root: Sysroot, pid: int, error: OSError) -> Problem:
     tracer_pid = status_field(root, pid, "TracerPid")
     if tracer_pid and tracer_pid != "0":
         name = process_name(root, int(tracer_pid))
-        return Problem(f"-p {pid}: {name or '?'}[{tracer_pid}] traces it already", "Only one tracer is allowed.")
+        return Problem(f"-p {pid}: {process_text(name, tracer_pid)} traces it already", "Only one tracer is allowed.")
     message = f"-p {pid}: the kernel refuses to attach: {os.strerror(error.errno or 0)}"
     scope = root.read_text_or_none(_YAMA)
     if scope not in (None, "0") and (os.geteuid() != 0 or scope == "3"):

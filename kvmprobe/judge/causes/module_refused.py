@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from kvmprobe.judge.capabilities import CAP_SYS_MODULE, has_capability
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.modprobe_setup import CONFIGURATION, MODULES, REFUSED, configuration_lines, is_absent
 from kvmprobe.judge.causes.packages import reinstall_kernel
@@ -18,10 +19,6 @@ from kvmprobe.judge.causes.quotes import (
 from kvmprobe.judge.causes.steps import LOAD, LOAD_AGAIN, OFF_COMMAND_LINE
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import answer_of_modprobe, attempt_to_load
-from kvmprobe.model.values import as_int
-
-_CAP_SYS_MODULE = 16  # include/uapi/linux/capability.h
-
 
 _MISMATCH = (
     rf"^{MODULES}: (?:disagrees about version of symbol|Unknown symbol|version magic|no symbol version|"
@@ -141,10 +138,8 @@ def not_permitted(facts: Facts) -> Found | None:
     if not is_root(facts) or "not permitted" not in answer_of_modprobe(facts):
         return None
     found = rights(facts)
-    capabilities = found["capabilities"] if found else None
-    mask = as_int(capabilities)
-    if mask is not None and not mask >> _CAP_SYS_MODULE & 1:
-        return Found([f"CapEff: {capabilities}, without CAP_SYS_MODULE"], _CAPABILITY)
+    if found and has_capability(found, CAP_SYS_MODULE) is False:
+        return Found([f"CapEff: {found['capabilities']}, without CAP_SYS_MODULE"], _CAPABILITY)
     return Found([])
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 
+from kvmprobe.judge.capabilities import CAP_SYS_RAWIO, has_capability
 from kvmprobe.judge.causes.cause import Cause, Found
 from kvmprobe.judge.causes.modprobe_setup import CONFIGURATION
 from kvmprobe.judge.causes.quotes import container, hypervisor_text, is_root, rights
 from kvmprobe.judge.facts import Facts
-from kvmprobe.model.values import as_int
 
 _REASONS = ("msr-unreadable",)
-_CAP_SYS_RAWIO = 17  # include/uapi/linux/capability.h
 
 
 def _errors(facts: Facts) -> set[str]:
@@ -36,10 +35,9 @@ def no_capability(facts: Facts) -> Found | None:
     if not is_root(facts) or "EPERM" not in _errors(facts):
         return None
     found = rights(facts)
-    capabilities = found["capabilities"] if found else None
-    mask = as_int(capabilities)
-    lacks = mask is not None and not mask >> _CAP_SYS_RAWIO & 1
-    return Found([f"CapEff: {capabilities}"] if lacks else [])
+    if found and has_capability(found, CAP_SYS_RAWIO) is False:
+        return Found([f"CapEff: {found['capabilities']}"])
+    return Found([])
 
 
 def not_loaded(facts: Facts) -> Found | None:

@@ -6,6 +6,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN, WARN, Result
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_vms import others_after, sees_all_processes
+from kvmprobe.model.printable import process_text
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import LeftBehind
@@ -56,7 +57,7 @@ def _uncounted(facts: Facts) -> Result:
 
 def _more(facts: Facts, left: LeftBehind, counts: str) -> Result:
     """Another process that uses KVM explains more references; where kvmprobe cannot see all, one may be hidden."""
-    users = [f"{user['comm'] or '?'}[{user['pid']}]" for user in left["users"] or ()]
+    users = [process_text(user["comm"], user["pid"]) for user in left["users"] or ()]
     others = f"KVM is open in {', '.join(users)}" if users else others_after(facts)
     if others:
         return Result(WARN, f"{counts}; {others}")

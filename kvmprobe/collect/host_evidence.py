@@ -77,6 +77,8 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
     }
     if probe.left_behind is not None:
         evidence["left_behind"] = probe.left_behind
+    if probe.available_kb is not None:
+        evidence["available_kb"] = probe.available_kb
     if probe.times is not None:
         evidence["times"] = probe.times
     return evidence

@@ -5,6 +5,7 @@ It creates one VM and takes a snapshot of the registers just before and just aft
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Collection
 
@@ -50,6 +51,7 @@ class VmProbe:
         self.vm_users: list[VmUser] | None = None
         self.left_behind: LeftBehind | None = None
         self.times: Times | None = None
+        self.available_kb: int | None = None  # of memory, where KVM_CREATE_VM answered ENOMEM
         self.loads: list[LoadAttempt] = []
         self.ioctls: Ioctls = {"KVM_GET_API_VERSION": None, "KVM_CREATE_VM": None, "KVM_CHECK_EXTENSION": {}}
         self.udev = udev.Udev(root)
@@ -124,6 +126,7 @@ class VmProbe:
         except OSError as error:
             self.begin_phase("alive")
             self.ioctls["KVM_CREATE_VM"] = failure(error)
+            self.available_kb = memory_after(self.root, error)
             self._take_snapshot("created")
         else:
             with vm:
@@ -159,6 +162,15 @@ class VmProbe:
             time.sleep(_SETTLE_S)  # KVM sends the uevent of a VM after it has set SVME for it.
             self.udev.collect_uevents(self.root, "closed")
             self.vm_users = processes.vm_users(self.root, self.udev.own_pids)
+
+
+def memory_after(root: Sysroot, error: OSError) -> int | None:
+    """Return how much memory was available when a call answered ENOMEM, in KiB; None: unknown, or another error."""
+    if error.errno != errno.ENOMEM:
+        return None
+    from kvmprobe.host.available_memory import available_kb
+
+    return available_kb(root)
 
 
 class PassiveProbe(VmProbe):

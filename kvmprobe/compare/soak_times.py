@@ -50,6 +50,9 @@ def _timed(old: Any, new: Any) -> _Timed:
         "KVM_CREATE_VM in the soak": (old["create"], new["create"]),
         "closing a VM in the soak": (old["close"], new["close"]),
     }
+    for name, title in (("first_create", "the first KVM_CREATE_VM"), ("last_close", "closing the last VM")):
+        if name in old and name in new:
+            found[f"{title} of a cycle"] = (old[name], new[name])
     for name, title in (("guest", "guest run in the soak"), ("exits", "exit in the soak")):
         was, now = old.get(name, {}), new.get(name, {})
         for cpu in sorted({*was, *now}, key=int):

@@ -15,6 +15,7 @@ from kvmprobe.model.values import failure
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import Failure, Mount, Reading, Rights
 
+_INITIAL_PIDS = "pid:[4026531836]"  # PROC_PID_INIT_INO of include/linux/proc_ns.h, on every machine
 _ALL_IDS = ["0", "0", "4294967295"]  # /proc/self/uid_map outside of user namespaces
 
 
@@ -37,6 +38,7 @@ def _of(root: Sysroot, groups: list[str] | Failure, fields: dict[str, str], with
         "capabilities": fields.get("CapEff", unread),
         "seccomp": fields.get("Seccomp", unread),
         "user_namespace": _user_namespace(root),
+        "pid_namespace": _pid_namespace(root),
         "lsm": root.read_value("/sys/kernel/security/lsm"),
         "dev_mounts": _dev_mounts(root) if with_mounts else None,
     }
@@ -54,6 +56,13 @@ def _groups(root: Sysroot, fields: dict[str, str]) -> list[str]:
 def _user_namespace(root: Sysroot) -> bool | Failure:
     try:
         return root.read_text("/proc/self/uid_map").split() != _ALL_IDS
+    except OSError as error:
+        return failure(error)
+
+
+def _pid_namespace(root: Sysroot) -> bool | Failure:
+    try:
+        return root.read_link("/proc/self/ns/pid") != _INITIAL_PIDS
     except OSError as error:
         return failure(error)
 

@@ -230,11 +230,15 @@ class Facts:
         answers = self.vm_created or (could_not_ask and self.evidence["device"]["registered"] is True)
         return answers and known_absent and behind
 
+    def is_own_create_error(self) -> bool:
+        """Whether KVM_CREATE_VM failed for what this process may do or has."""
+        return is_own_error("KVM_CREATE_VM", error_of(self.create_vm), self.evidence.get("available_kb"))
+
     def _kept_from_asking(self) -> bool:
         """Whether this process had too few files or too little memory for a VM, or an ioctl was refused to it."""
         version, opened = self.evidence["ioctls"]["KVM_GET_API_VERSION"], self.evidence["device"]["opened"]
-        answers = (("KVM_GET_API_VERSION", version), ("KVM_CREATE_VM", self.create_vm))
-        return error_of(opened) in LIMITS or any(is_own_error(name, error_of(answer)) for name, answer in answers)
+        refused = is_own_error("KVM_GET_API_VERSION", error_of(version))
+        return refused or error_of(opened) in LIMITS or self.is_own_create_error()
 
     def _kvm_amd_is_built_in(self) -> bool:
         return "kvm_amd" in self.modules and self.modules["kvm_amd"]["state"] == "builtin"
@@ -248,11 +252,8 @@ class Facts:
 
     def _create_events(self) -> list[Uevent]:
         """The uevents of VMs that were created between the snapshots before and after our KVM_CREATE_VM."""
-        return [
-            event
-            for event in self.evidence["uevents"]["events"]
-            if event["event"] == "create" and event["phase"] == "created"
-        ]
+        events = self.evidence["uevents"]["events"]
+        return [event for event in events if event["event"] == "create" and event["phase"] == "created"]
 
     def create_event(self) -> Uevent | None:
         """The uevent of our own KVM_CREATE_VM. In a container its PID is one of another namespace."""

@@ -129,6 +129,8 @@ class MoreOfSoak(TypedDict, total=False):
     kills: Kills
     guest: dict[str, Percentiles]  # of each run of the guest that went to its end, by CPU
     exits: dict[str, Percentiles]  # of KVM_RUN for each write to a port, by CPU: what an exit costs
+    first_create: Percentiles  # of several VMs at once: of the first one, with which KVM sets SVME
+    last_close: Percentiles  # of several VMs at once: of the last one, with which KVM clears SVME
     samples: list[SoakSample]  # the first after the first cycle, the last after the last one
     pause: SoakPause | None  # None: not needed
 

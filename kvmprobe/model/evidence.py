@@ -222,7 +222,13 @@ class Mount(TypedDict):
     options: str
 
 
-class Rights(TypedDict):
+class MoreRights(TypedDict, total=False):
+    """Missing in evidence of older versions."""
+
+    pid_namespace: bool | Failure  # this process is in a PID namespace: its PID is not that of KVM's uevents
+
+
+class Rights(MoreRights):
     """What decides whether this process may use /dev/kvm and the registers."""
 
     groups: list[str] | Failure  # of the process, by name
@@ -248,6 +254,7 @@ class MoreEvidence(TypedDict, total=False):
     surroundings: Surroundings
     rights: Rights
     times: Times  # missing where no VM was created
+    available_kb: int  # of memory, where KVM_CREATE_VM answered ENOMEM; missing where unknown
     left_behind: LeftBehind  # missing where /dev/kvm could not be opened
 
 

@@ -16,6 +16,8 @@ REFUSED = ("EACCES", "EPERM", "ENOSYS")
 # Open files of the process and of the machine, memory, a signal, a limit of tasks or of locked memory.
 LIMITS = ("EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN")
 
+ENOUGH_KB = 64 * 1024  # With so much memory left, ENOMEM is the kernel's answer. A VM takes less than 1 MiB.
+
 _EVERY_CALL = (*REFUSED, *LIMITS)
 OWN_ERRORS = {
     "open": _EVERY_CALL,  # /dev/kvm. ENOENT, ENODEV, ENXIO: the kernel has no driver there.
@@ -35,8 +37,13 @@ OWN_ERRORS = {
 }
 
 
-def is_own_error(call: str | None, error: str | None) -> bool:
-    """Return whether `error` ("EPERM") of `call` is this process's own; False for no error."""
+def is_own_error(call: str | None, error: str | None, available_kb: int | None = None) -> bool:
+    """Return whether `error` ("EPERM") of `call` is this process's own; False for no error.
+
+    `available_kb`: how much memory was left; None: unknown.
+    """
+    if error == "ENOMEM" and available_kb is not None and available_kb >= ENOUGH_KB:
+        return False
     return error in OWN_ERRORS.get(call or "", _EVERY_CALL)
 
 

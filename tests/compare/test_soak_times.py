@@ -127,3 +127,15 @@ def one_vm(create: float = 9e3, close: float = 2e4, guest: float = 700.0) -> Any
 )
 def test_one_time_alone_is_never_worse(new: Any, expected: set[str]) -> None:
     assert ratings(one_vm(), new) == dict.fromkeys(expected, CHANGED)
+
+
+def test_the_vms_that_set_and_clear_svme_have_times_of_their_own() -> None:
+    """With several VMs at once, most of them neither set nor clear SVME, and hide what that costs in their median."""
+    old = soak(first_create=times(9e3), last_close=times(2e4))
+    assert ratings(old, soak(first_create=times(9e4), last_close=times(2e4))) == {
+        "the first KVM_CREATE_VM of a cycle": WORSE
+    }
+    assert ratings(old, soak(first_create=times(9e3), last_close=times(2e5))) == {
+        "closing the last VM of a cycle": WORSE
+    }
+    assert ratings(old, soak(first_create=times(9e4))) == {"the first KVM_CREATE_VM of a cycle": WORSE}

@@ -38,6 +38,11 @@ def in_user_namespace(value: Any) -> Callable[[Evidence], None]:
     return lambda evidence: evidence["rights"].update(user_namespace=value)
 
 
+def pids_of_the_host(evidence: Evidence) -> None:
+    with_rights_of_root(evidence)
+    evidence["rights"]["pid_namespace"] = False
+
+
 def destroyed_only(evidence: Evidence) -> None:
     evidence["uevents"]["events"] = [
         {"event": "destroy", "pid": 9, "comm": None, "ours": True, "count": 0, "created": 1, "phase": "closed"}
@@ -93,6 +98,11 @@ UEVENTS: tuple[Variant, ...] = (
     ("uevents: PID above the highest", BASE, each(in_a_container, both(pid=(1 << 22) + 1)), _BAD),
     ("uevents: PID unknown", BASE, each(in_a_container, both(pid=None)), _GOOD),
     ("uevents: another PID at the end", BASE, each(in_a_container, event(1, pid=7)), _GOOD),
+    ("uevents: PID of another process", BASE, each(pids_of_the_host, both(pid=1, ours=False)), _BAD),
+    ("uevents: PID of another process, container", BASE, both(pid=1, ours=False), _GOOD),
+    ("uevents: PID of another process and ours", BASE, each(pids_of_the_host, events_after_ours), _GOOD),
+    ("uevents: PID unknown, no container", BASE, each(pids_of_the_host, both(pid=None, ours=False)), _GOOD),
+    ("uevents: PID of another process, watched", _WATCHED, each(pids_of_the_host, both(pid=1, ours=False)), _GOOD),
     ("uevents: none of a cycle that failed", SOAK, each(no_events, soak(failed=1, failures=[NOT_SET])), "svme-not-set"),
     ("uevents: none of a soak", SOAK, no_events, _BAD),
 )

@@ -150,6 +150,10 @@ def create_fails(error: str) -> Callable[[Evidence], None]:
     return lambda evidence: no_vm(evidence, {"error": error})
 
 
+def memory_left(kilobytes: int) -> Callable[[Evidence], None]:
+    return lambda evidence: evidence.update(available_kb=kilobytes)
+
+
 def svme_not_set(evidence: Evidence) -> None:
     set_register(evidence, "created", "EFER", "0xd01", ("1",))
     evidence["guest"][1] = {"cpu": 1, "result": "skipped", "detail": "EFER.SVME is not 1 there", "error": None}
@@ -337,6 +341,14 @@ VARIANTS: tuple[Variant, ...] = (
     ("API version 11", BASE, api_version(11), "api-version"),
     ("API version ENOTTY", BASE, api_version({"error": "ENOTTY"}), "api-version"),
     ("create ENOMEM", BASE, create_fails("ENOMEM"), "kvm-not-permitted"),
+    ("create ENOMEM, memory left", BASE, each(create_fails("ENOMEM"), memory_left(1 << 20)), "create-vm-failed"),
+    ("create ENOMEM, 64 MiB", BASE, each(create_fails("ENOMEM"), memory_left(1 << 16)), "create-vm-failed"),
+    (
+        "create ENOMEM, little memory",
+        BASE,
+        each(create_fails("ENOMEM"), memory_left((1 << 16) - 1)),
+        "kvm-not-permitted",
+    ),
     ("create EPERM", BASE, create_fails("EPERM"), "kvm-not-permitted"),
     ("create EBUSY, SVME 0", BASE, create_fails("EBUSY"), "create-vm-failed"),
     ("SVME 0 on cpu1", BASE, svme_not_set, "svme-not-set"),

@@ -77,11 +77,14 @@ def test_rights_of_a_process(tmp_path: Path) -> None:
         "etc/group": "root:x:0:\nkvm:x:104:alice\nalice:x:1000:\nbroken\n",
     }
     root = write(tmp_path, files)
+    (tmp_path / "proc/self/ns").mkdir()
+    (tmp_path / "proc/self/ns/pid").symlink_to("pid:[4026532001]")
     assert read_rights(root, with_mounts=True) == {
         "groups": ["alice", "4", "kvm"],
         "capabilities": "0000000000000000",
         "seccomp": "2",
         "user_namespace": True,
+        "pid_namespace": True,
         "lsm": "lockdown,capability,landlock,apparmor",
         "dev_mounts": [
             {"path": "/dev", "type": "devtmpfs", "options": "rw,nosuid"},
@@ -89,6 +92,9 @@ def test_rights_of_a_process(tmp_path: Path) -> None:
         ],
     }
     assert read_rights(root, with_mounts=False)["dev_mounts"] is None
+    (tmp_path / "proc/self/ns/pid").unlink()
+    (tmp_path / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
+    assert read_rights(root, with_mounts=False)["pid_namespace"] is False
 
 
 def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -98,6 +104,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         "capabilities": error,
         "seccomp": error,
         "user_namespace": error,
+        "pid_namespace": error,
         "lsm": None,
         "dev_mounts": error,
     }

@@ -13,6 +13,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak import open_msrs
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
+from kvmprobe.collect.vm_probe import memory_after
 from kvmprobe.host import guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names, few_groups, group
@@ -55,18 +56,19 @@ def check_registers(raw: RawRegisters, first: RawRegisters, when: str) -> None:
         raise CycleFailed(f"{what} {when}", "register-corrupted")
 
 
-def _reason(call: str | None, error: str | None, reason: str) -> str:
+def _reason(call: str | None, error: str | None, reason: str, available_kb: int | None = None) -> str:
     """The reason of a failure, where the error is not one of what this process may do or has."""
-    return "kvm-not-permitted" if is_own_error(call, error) else reason
+    return "kvm-not-permitted" if is_own_error(call, error, available_kb) else reason
 
 
 class Cycle:
     """Runs cycles with `vms` VMs at once. `virt_at_load`: SVME stays 1 when the last VM is gone.
 
     After `run`: `raw` has the registers by phase, `guest_runs` the results of the guest, `created` the answer of
-    KVM_CREATE_VM. `busy_cpus`: where the guest could not run for real-time work; later cycles leave them out.
-    `create_times`, `close_times` and, by CPU, `guest_times` collect the times of all cycles; `exit_times`: see
-    time_exits().
+    KVM_CREATE_VM, `available_kb` the memory in KiB that was left where it answered ENOMEM. `busy_cpus`: where the guest could not run for real-time work; later cycles leave them out.
+    `create_times`, `close_times` and, by CPU, `guest_times` collect the times of all cycles. Of these,
+    `first_create_times` and `last_close_times` have those of the VMs with which KVM sets and clears SVME. `exit_times`:
+    see time_exits().
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class Cycle:
         self._backwards = False
         self.create_times = TimeHistogram()
         self.close_times = TimeHistogram()
+        self.first_create_times = TimeHistogram()
+        self.last_close_times = TimeHistogram()
         self.guest_times: dict[int, TimeHistogram] = defaultdict(TimeHistogram)
         self.exit_times: dict[int, TimeHistogram] = defaultdict(TimeHistogram)
         self.raw: dict[str, RawRegisters] = {}
@@ -98,6 +102,7 @@ class Cycle:
         self.guest_runs: list[GuestRun] = []
         self.busy_cpus: set[int] = set()
         self.created: Answer = None
+        self.available_kb: int | None = None
         self.while_vms_live: Callable[[], None] | None = None
 
     def run(self) -> None:
@@ -112,7 +117,7 @@ class Cycle:
         self._read("before")
         try:
             for _ in range(self._vm_count):
-                vms.append(self._create_vm())
+                vms.append(self._create_vm(is_first=not vms))
             self._check_created()
             for vm in vms:
                 self._run_guest(vm)
@@ -124,7 +129,7 @@ class Cycle:
                 self._check_created()
         finally:
             while vms:
-                self._close_vm(vms.pop())
+                self._close_vm(vms.pop(), is_last=not vms)
         self.check_released("closed")
 
     def reopen_device(self, path: str) -> None:
@@ -136,10 +141,13 @@ class Cycle:
             what = f"{path} cannot be opened again: {answer}"
             raise CycleFailed(what, _reason("open", answer, "kvm-device-missing")) from error
 
-    def _create_vm(self) -> kvm.Vm:
+    def _create_vm(self, is_first: bool) -> kvm.Vm:
         started = time.perf_counter_ns()
         vm = self._open_vm()
-        self.create_times.add(time.perf_counter_ns() - started)
+        took = time.perf_counter_ns() - started
+        self.create_times.add(took)
+        if is_first:
+            self.first_create_times.add(took)
         return vm
 
     def _open_vm(self) -> kvm.Vm:
@@ -151,15 +159,19 @@ class Cycle:
             self._read("created")
             has_other_owner = self.began_with_svme() and answer["error"] in HELD_ERRORS
             reason = "svm-held-by-another-owner" if has_other_owner else "create-vm-failed"
-            reason = _reason("KVM_CREATE_VM", answer["error"], reason)
+            self.available_kb = memory_after(self._root, error)
+            reason = _reason("KVM_CREATE_VM", answer["error"], reason, self.available_kb)
             raise CycleFailed(f"KVM_CREATE_VM failed: {answer['error']}", reason) from error
         self.created = 0
         return vm
 
-    def _close_vm(self, vm: kvm.Vm) -> None:
+    def _close_vm(self, vm: kvm.Vm, is_last: bool = False) -> None:
         started = time.perf_counter_ns()
         vm.close()
-        self.close_times.add(time.perf_counter_ns() - started)
+        took = time.perf_counter_ns() - started
+        self.close_times.add(took)
+        if is_last:
+            self.last_close_times.add(took)
 
     def _read(self, phase: str) -> RawRegisters:
         """The registers now, or {} where they could not be read from the beginning. Raises CycleFailed."""

@@ -7,6 +7,7 @@ import time
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import processes, vm_resources
+from kvmprobe.host.available_memory import meminfo
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model import leak_rules
 from kvmprobe.model.values import as_count
@@ -57,7 +58,7 @@ class ResourceSamples:
 
     def _sample(self, cycles: int) -> SoakSample:
         descriptors = vm_resources.own_descriptors()
-        memory = _meminfo(self._root)
+        memory = meminfo(self._root)
         vmalloc, stacks = memory.get("VmallocUsed"), memory.get("KernelStack")
         return {
             "cycles": cycles,
@@ -76,17 +77,6 @@ def resident_kb() -> int:
     """Return the resident memory of this process in KiB, by /proc/self/statm; 0 where it cannot be read."""
     pages = (Sysroot().read_text_or_none("/proc/self/statm") or "0 0").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE") // 1024
-
-
-def _meminfo(root: Sysroot) -> dict[str, int]:
-    """/proc/meminfo in KiB by name (meminfo_proc_show() in fs/proc/meminfo.c)."""
-    found = {}
-    for line in (root.read_text_or_none("/proc/meminfo") or "").split("\n"):
-        name, _, rest = line.partition(":")
-        number = as_count(rest.split()[0] if rest.split() else "")
-        if number is not None:
-            found[name] = number
-    return found
 
 
 def _slab_kb(root: Sysroot) -> int | None:

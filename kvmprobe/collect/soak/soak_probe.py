@@ -101,6 +101,8 @@ class SoakProbe(VmProbe):
                 self._limits.append("the registers cannot be read: only KVM's answers were checked")
             elif not all(svme(registers[EFER.name]) for registers in self.snapshots[1]["cpus"].values()):
                 return  # The guest may not run, and the verdict of this probe states why.
+            elif not virt_at_load and self._left_svme_set():
+                return  # The next KVM_CREATE_VM fails for it, and the verdict of this probe states why.
             excluded = set(cpus.online_cpus(self.root)) - os.sched_getaffinity(0)
             if excluded:
                 self._limits.append(f"the guest may not run on {cpu_names(excluded)} (CPU affinity, cpuset)")
@@ -113,6 +115,14 @@ class SoakProbe(VmProbe):
             self._limits.append(f"SIGINT ended it after {self.cycles:,}{wanted} cycles")
         if hotplug:
             self._limits += hotplug.limits.values()
+
+    def _left_svme_set(self) -> bool:
+        """Whether SVME is 1 on some CPU after the first VM where it was 0 before, and no other process has a VM."""
+        before, closed = (snapshot["cpus"] for snapshot in (self.snapshots[0], self.snapshots[-1]))
+        left = (
+            svme(closed[cpu][EFER.name]) and svme(before[cpu][EFER.name]) is False for cpu in closed if cpu in before
+        )
+        return any(left) and self.vm_users == []
 
     def _run_cycles(
         self,
@@ -202,6 +212,7 @@ class SoakProbe(VmProbe):
             self.snapshots = cycle.snapshots()
         self.guest = cycle.guest_runs
         self.ioctls["KVM_CREATE_VM"] = cycle.created
+        self.available_kb = cycle.available_kb
         self.udev.set_evidence(uevents)
 
     def _reload_and_reopen(self, cycle: Cycle, path: str) -> bool:
@@ -253,6 +264,9 @@ class SoakProbe(VmProbe):
             "samples": self._samples.samples,
             "pause": self._samples.pause,
         }
+        if cycle and self.plan.vms > 1:
+            soak["first_create"] = cycle.first_create_times.percentiles()
+            soak["last_close"] = cycle.last_close_times.percentiles()
         if "kill" in self._steps and self._killer:
             soak["kills"] = self._killer.kills
         return {"soak": soak}

@@ -7,7 +7,6 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.other_owner import svm_is_held
 from kvmprobe.judge.svme_unowned import left_by_failed_create
 from kvmprobe.model.cpu_lists import cpu_names, fold
-from kvmprobe.model.own_errors import is_own_error
 from kvmprobe.model.values import HELD_ERRORS, error_of
 
 _PASSIVE = "--passive: no VM created"
@@ -35,8 +34,10 @@ def create_vm(facts: Facts) -> Result:
     if set_before and error in HELD_ERRORS and not facts.kvm_holds_svm():
         message += f"; EFER.SVME was 1 on {cpu_names(set_before)} before it, and KVM had not set it"
         return svm_is_held(facts, message, answer)
-    if is_own_error("KVM_CREATE_VM", error):
+    if facts.is_own_create_error():
         return Result(UNKNOWN, message, "kvm-not-permitted", because=[answer])
+    if error == "ENOMEM":
+        message += f"; {facts.evidence['available_kb'] // 1024} MiB of memory were available"
     because = [answer, *quote(facts.register_texts("before", "EFER"), "EFER")]
     return Result(FAIL, message, "create-vm-failed", because=because)
 

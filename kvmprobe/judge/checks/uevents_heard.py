@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Uevent
 
 _NOT_DESTROYED = "no uevent of the VM that was closed"
+_ALL_KEPT = 100  # So many uevents of a phase are in the evidence.
 _MOST_PIDS = 1 << 22  # PID_MAX_LIMIT (include/linux/threads.h)
 
 
@@ -71,6 +72,25 @@ def _impossible(facts: Facts) -> Iterator[str]:
             yield f"{event['event']}: COUNT = {_text(count)}, CREATED = {_text(total)}"
         if pid is not None and not 0 < pid <= _MOST_PIDS:
             yield f"{event['event']}: PID = {pid}"
+    if _has_no_pid_of_ours(facts):
+        pids = ", ".join(str(event["pid"]) for event in _created(facts))
+        yield f"create: PID = {pids}, and none of them is kvmprobe's"
+
+
+def _created(facts: Facts) -> list[Uevent]:
+    return [event for event in facts.evidence["uevents"]["events"] if event["event"] == "create"]
+
+
+def _has_no_pid_of_ours(facts: Facts) -> bool:
+    """Whether uevents of new VMs came, none of them with the PID of this process, which the kernel knows by this PID.
+
+    A kernel before 4.13 sends no PID. Of many uevents some are left out.
+    """
+    rights = facts.evidence.get("rights", {})
+    created = _created(facts)
+    if facts.watch or not facts.vm_created or rights.get("pid_namespace") is not False:
+        return False
+    return 0 < len(created) < _ALL_KEPT and all(event["pid"] and not event["ours"] for event in created)
 
 
 def _counts(facts: Facts) -> Iterator[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvmprobe.cli import lab_options, report_arguments
 from kvmprobe.formats import FORMATS, SUITE_FORMATS
-from kvmprobe.lab import cache, kernels, lab_cases
+from kvmprobe.lab import cache, kernels, lab_cases, userspace
 from kvmprobe.lab.boot_result import ANSWERED, console_lines
-from kvmprobe.lab.booted_probe import GUEST, GUEST_WITHOUT_MODULES, BootedReport, probe
+from kvmprobe.lab.booted_probe import GUEST, GUEST_WITHOUT_MODULES, BootedReport, Guest, probe
 from kvmprobe.lab.kernels import Kernel
 from kvmprobe.lab.qemu import DEADLINE_S, MACHINE, Machine
 from kvmprobe.model.errors import EXIT_CONFIRMED, EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_NOT_APPLICABLE, UsageProblem
@@ -90,6 +91,7 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
     machine = Machine(options.cpu, options.cpus, options.memory, options.append)
     folder = options.cache or cache.default()
     in_suites = options.format in SUITE_FORMATS
+    arguments = options.guest_arguments or command.arguments
     results: list[tuple[Kernel, BootedReport]] = []
     rendered: list[str] = []
     for kernel in lab_options.chosen_kernels(options, options.kernels or command.kernels, folder):
@@ -98,8 +100,8 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
         booted = probe(
             kernel,
             folder,
-            options.guest_arguments or command.arguments,
-            GUEST if kernel.loads_modules else GUEST_WITHOUT_MODULES,
+            arguments,
+            _guest(kernel, arguments, folder),
             machine=machine,
             deadline=options.deadline,
             keep_console=options.keep_console,
@@ -119,6 +121,15 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
     elif options.output is not None:
         output.write_result("".join(rendered), options)
     return worst([_status(booted, options.expect) for _, booted in results])
+
+
+def _guest(kernel: Kernel, arguments: Sequence[str], folder: Path) -> Guest:
+    """The software for the guest: that of this machine, or an image, because a root over 9p does not survive suspend."""
+    guest = GUEST if kernel.loads_modules else GUEST_WITHOUT_MODULES
+    if "--suspend" not in arguments:
+        return guest
+    programs = userspace.fetch(kernel.userspace, folder, say)
+    return dataclasses.replace(guest, root=programs.root, image=programs.image, suspends=True)
 
 
 def _status(booted: BootedReport, expected: str | None) -> int:

@@ -34,6 +34,7 @@ _CYCLES = 1000
 _STEPS = {
     "hotplug": "take each CPU except the first offline and online while a VM exists (root)",
     "reload": "unload kvm_amd and load it again after each cycle, if it is unused (root)",
+    "suspend": "suspend and resume while a VM exists, in the kernel's test mode, which takes some 5 s (root)",
     "kill": "after each cycle, end a child process that has a VM by SIGKILL at a random moment",
 }
 _TERMINAL_S, _ELSEWHERE_S = 0.2, 60.0  # between two lines of progress
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         if value is not None and not 0 < value < 1e12:
             raise UsageProblem(f"--{name} {value}: is not a number above 0", "Give a larger number.")
     steps = tuple(step for step in _STEPS if getattr(options, step))
-    for step in ("hotplug", "reload"):
+    for step in ("hotplug", "reload", "suspend"):
         if step in steps and os.geteuid() != 0:
             raise UsageProblem(f"--{step} needs root", "Run kvmprobe as root, or omit it.")
     progress = _Progress(options.quiet)

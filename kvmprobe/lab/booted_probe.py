@@ -43,6 +43,7 @@ class Guest:
 
     `image` has the same content as an image to boot from. `prepare` are lines of sh that run before kvmprobe, `user` is
     the UID that runs it. `folders` are those of this machine that the guest can read, too, at the same paths.
+    `suspends`: kvmprobe suspends the guest, which has to have an image.
     """
 
     root: Path = Path("/")
@@ -50,6 +51,7 @@ class Guest:
     prepare: Sequence[str] = ("modprobe kvm_amd",)  # as udev does on a machine with SVM
     user: int = 0
     folders: Sequence[Path] = ()
+    suspends: bool = False
 
 
 GUEST = Guest()
@@ -85,7 +87,8 @@ def boot(
         user = str(guest.user)
         command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", *command]
     python = guest_program.python(guest.root)
-    added = guest_program.archive(python, payload.LAB, folder, say) + payload.archive(guest.prepare, command)
+    added = guest_program.archive(python, payload.LAB, folder, say)
+    added += payload.archive(guest.prepare, command, suspends=guest.suspends)
     plan = Boot(kernel, added, machine, guest.image or guest.root, deadline, (*python.folders, *guest.folders))
     if machine.vm_cr is None:
         return qemu.boot(plan, folder / "logs")

@@ -11,6 +11,9 @@
 #
 # If /lab/init exists, it contains the path of another process 1, which takes over after the preparation. That one has the
 # share in /kvmprobe-lab-results. It runs the command, leaves the command's three files and powers off.
+#
+# If /lab/suspends exists, the guest is going to suspend: the driver of 9p over virtio does not survive that. Then it is
+# loaded only after the command, and the files are in memory until then. The root has to be an image.
 
 export PATH=/bin
 results=/results
@@ -60,12 +63,18 @@ echo kvmprobe-lab >/proc/sys/kernel/hostname
 echo "kvmprobe-lab: init" >/dev/console
 
 # modprobe fails for what is built in, so /proc/filesystems decides. A missing virtio makes the mount of 9p fail.
-modprobe -a virtio_pci 9pnet_virtio 9p overlay 2>/modprobe-errors
+share_modules="9pnet_virtio 9p"
+[ -e /lab/suspends ] && share_modules=
+modprobe -a virtio_pci $share_modules overlay 2>/modprobe-errors
 modprobe -a virtio_blk squashfs 2>>/modprobe-errors
-need 9p CONFIG_9P_FS CONFIG_NET_9P CONFIG_NET_9P_VIRTIO
+[ -e /lab/suspends ] || need 9p CONFIG_9P_FS CONFIG_NET_9P CONFIG_NET_9P_VIRTIO
 need overlay CONFIG_OVERLAY_FS
 
-attach 9p results $results "$share,cache=none"
+if [ -e /lab/suspends ]; then
+	attach tmpfs tmpfs $results defaults
+else
+	attach 9p results $results "$share,cache=none"
+fi
 mark init
 
 attach tmpfs tmpfs /rw defaults
@@ -114,6 +123,13 @@ if [ -e /lab/init ]; then
 fi
 chroot /newroot /bin/sh /kvmprobe-lab/command </dev/null >$results/stdout 2>$results/stderr
 echo $? >$results/status.new
+if [ -e /lab/suspends ]; then
+	modprobe -a 9pnet_virtio 9p 2>>/modprobe-errors
+	need 9p CONFIG_9P_FS CONFIG_NET_9P CONFIG_NET_9P_VIRTIO
+	attach 9p results /share "$share,cache=none"
+	busybox cp $results/* /share/
+	results=/share
+fi
 sync
 mv $results/status.new $results/status || note "cannot leave the status"
 poweroff -f

@@ -103,12 +103,12 @@ class Cycle:
         self.busy_cpus: set[int] = set()
         self.created: Answer = None
         self.available_kb: int | None = None
-        self.while_vms_live: Callable[[], None] | None = None
+        self.while_vms_live: list[Callable[[], None]] = []
 
     def run(self) -> None:
         """Run one cycle, within `alarm`. Raises CycleFailed. All VMs are closed in any case.
 
-        `while_vms_live` is called once while the VMs are open.
+        The steps of `while_vms_live` are called once while the VMs are open.
         """
         vms: list[kvm.Vm] = []
         self.raw = {}
@@ -121,8 +121,8 @@ class Cycle:
             self._check_created()
             for vm in vms:
                 self._run_guest(vm)
-            if self.while_vms_live:
-                self.while_vms_live()
+            for step in self.while_vms_live:
+                step()
             while len(vms) > 1:
                 self._close_vm(vms.pop())
             if self._vm_count > 1:

@@ -12,6 +12,7 @@ from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
 from kvmprobe.collect.soak.killed_child import ChildKiller
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.resource_samples import ResourceSamples, resident_kb
+from kvmprobe.collect.soak.suspend_test import SuspendTest
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.collect.soak.waiting_interrupt import WaitingInterrupt
 from kvmprobe.collect.vm_probe import VmProbe
@@ -37,7 +38,7 @@ class SoakPlan:
     """What to do.
 
     `cycles` or `seconds`: how many cycles, or for how long; the other is None. `vms`: at once. `steps`: "hotplug",
-    "reload", "kill". `keep_going`: go on after a failure. `progress`: called with the probe after each cycle.
+    "reload", "kill", "suspend". `keep_going`: go on after a failure. `progress`: called with the probe after each cycle.
     """
 
     def __init__(
@@ -107,14 +108,17 @@ class SoakProbe(VmProbe):
             if excluded:
                 self._limits.append(f"the guest may not run on {cpu_names(excluded)} (CPU affinity, cpuset)")
             hotplug = stack.enter_context(CpuHotplug(self.root, msrs)) if "hotplug" in self._steps else None
+            suspend = stack.enter_context(SuspendTest(self.root, msrs)) if "suspend" in self._steps else None
             interrupt = stack.enter_context(WaitingInterrupt())
-            self._run_cycles(msrs, hotplug, virt_at_load, alarm, interrupt)
+            self._run_cycles(msrs, hotplug, suspend, virt_at_load, alarm, interrupt)
         if interrupt.came:
             self.interrupted = True
             wanted = f" of {self.plan.cycles:,}" if self.plan.cycles is not None else ""
             self._limits.append(f"SIGINT ended it after {self.cycles:,}{wanted} cycles")
         if hotplug:
             self._limits += hotplug.limits.values()
+        if suspend and suspend.limit:
+            self._limits.append(suspend.limit)
 
     def _left_svme_set(self) -> bool:
         """Whether SVME is 1 on some CPU after the first VM where it was 0 before, and no other process has a VM."""
@@ -128,6 +132,7 @@ class SoakProbe(VmProbe):
         self,
         msrs: OpenMsrs,
         hotplug: CpuHotplug | None,
+        suspend: SuspendTest | None,
         virt_at_load: bool,
         alarm: guest.GuestAlarm,
         interrupt: WaitingInterrupt,
@@ -135,7 +140,7 @@ class SoakProbe(VmProbe):
         path = self.root.path(self.device["path"])
         cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), msrs, self.udev, virt_at_load, self.plan.vms, alarm)
         try:
-            cycle.while_vms_live = hotplug.run if hotplug else None
+            cycle.while_vms_live = [step.run for step in (hotplug, suspend) if step]
             started = time.monotonic()
             self._memory_kb[0] = resident_kb()
             killer = self._killer = ChildKiller(path, msrs, cycle, self._set_child)
@@ -146,6 +151,8 @@ class SoakProbe(VmProbe):
                     started += self._time_exits(cycle)
                 if hotplug:
                     self._steps["hotplug"] = hotplug.done
+                if suspend:
+                    self._steps["suspend"] = suspend.done
                 if "kill" in self._steps and self._may_go_on():
                     self._try(cycle, "kill", killer.kill)
                     self._steps["kill"] = killer.hits()

@@ -1,0 +1,139 @@
+"""The host suspends and resumes while VMs live. Each CPU must come back with SVME and its own VM_HSAVE_PA.
+
+The kernel's test mode "core" does all of a suspend but the last step: it freezes processes, suspends devices, switches
+all CPUs but one off, has KVM switch SVM off on that one, waits some seconds, and undoes all of that by itself
+(Documentation/power/basic-pm-debugging.rst; suspend_enter() in kernel/power/suspend.c; kvm_suspend() and kvm_resume()
+in virt/kvm/kvm_main.c). Without the test mode nothing is suspended.
+"""
+
+from __future__ import annotations
+
+import os
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.collect.soak import open_msrs
+from kvmprobe.collect.soak.cycle import CycleFailed, check_registers, reopen_and_read
+from kvmprobe.collect.soak.open_msrs import OpenMsrs
+from kvmprobe.host.revert_child import RevertChild
+from kvmprobe.host.sysroot import Sysroot, close_fd
+from kvmprobe.model.cpu_lists import cpu_names
+from kvmprobe.model.values import failure
+
+if TYPE_CHECKING:
+    from typing import Any
+
+_TEST_MODE, _SLEEP_KIND, _STATE = "/sys/power/pm_test", "/sys/power/mem_sleep", "/sys/power/state"
+_CORE = "core"
+_IDLE = "s2idle"  # It leaves the CPUs on, so that KVM has nothing to do. The kernel refuses to test it with "core".
+_MEMORY = "mem"
+_NEEDS_HOST = ("9p",)  # of virtio: the driver has no freeze() and restore(), so the filesystem hangs afterwards
+
+
+class SuspendTest:
+    """Suspends the host in the kernel's test mode. The mode is as before after exit, however kvmprobe ends.
+
+    `done`: how often. `limit`: why the host cannot be suspended in this way, or could not once; None where it can.
+    """
+
+    def __init__(self, root: Sysroot, msrs: OpenMsrs) -> None:
+        self._root = root
+        self._msrs = msrs
+        self._reads_registers = msrs.readable
+        self._first = msrs.read() if msrs.readable else {}
+        self._before: dict[str, str] = {}  # by file, its value on entry
+        self._child: RevertChild | None = None
+        self.limit: str | None = None
+        self.done = 0
+
+    def __enter__(self) -> SuspendTest:
+        self.limit = self._find_limit()
+        if self.limit is None:
+            self._child = RevertChild(self._set, self._reset)
+            refused: str | None = self._child.changed
+            self.limit = refused or self._not_in_test_mode()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child:
+            self._child.revert()
+
+    def run(self) -> None:
+        """Suspend and resume once, while VMs live. Raises CycleFailed."""
+        self.limit = self.limit or self._not_in_test_mode()
+        if self.limit:
+            return
+        self._msrs.close()  # An open device would belong to the CPU before it went offline.
+        error = self._write(_STATE, _MEMORY)
+        if error:
+            self.limit = f"the host did not suspend: writing {_MEMORY} to {_STATE} failed: {error}; see 'dmesg'"
+            self._msrs.open()
+            return
+        self.done += 1
+        if not self._reads_registers:
+            return
+        raw = reopen_and_read(self._msrs)
+        clear = open_msrs.cpus_without_svme(raw)
+        if clear:
+            what = f"the host resumed while a VM was alive: EFER.SVME is 0 on {cpu_names(clear)}"
+            raise CycleFailed(what, "svme-not-set")
+        check_registers(raw, self._first, "when the host resumed while a VM was alive")
+
+    def _find_limit(self) -> str | None:
+        modes, states = self._words(_TEST_MODE), self._words(_STATE)
+        if _CORE not in modes:
+            return f"this kernel cannot test suspend: {_TEST_MODE} has no '{_CORE}' (CONFIG_PM_DEBUG)"
+        if _MEMORY not in states:
+            return f"this host cannot suspend to memory: {_STATE} has no '{_MEMORY}'"
+        kinds = self._words(_SLEEP_KIND)
+        deep = [kind for kind in kinds if kind != _IDLE]
+        if kinds and not deep:
+            return f"this host suspends to idle only ({_SLEEP_KIND}), which leaves the CPUs on"
+        mounted = [line.split(" ") for line in (self._root.read_text_or_none("/proc/self/mounts") or "").split("\n")]
+        for fields in mounted:
+            if len(fields) > 2 and fields[2] in _NEEDS_HOST:
+                return f"{fields[1]} is a filesystem of type {fields[2]}, which does not survive suspend"
+        self._before[_TEST_MODE] = self._chosen(_TEST_MODE)
+        if self._chosen(_SLEEP_KIND) == _IDLE:
+            self._before[_SLEEP_KIND] = _IDLE
+        return None
+
+    def _set(self) -> str | None:
+        """In the child. Return why the test mode could not be set."""
+        wanted = {_TEST_MODE: _CORE}
+        if _SLEEP_KIND in self._before:
+            wanted[_SLEEP_KIND] = next(kind for kind in self._words(_SLEEP_KIND) if kind != _IDLE)
+        for name, value in wanted.items():
+            error = self._write(name, value)
+            if error:
+                return f"{value} cannot be written to {name}: {error}"
+        return None
+
+    def _reset(self, _: Any) -> None:
+        """In the child."""
+        for name, value in self._before.items():
+            self._write(name, value)
+
+    def _not_in_test_mode(self) -> str | None:
+        """Why suspending now would not be a test; None where it is one. Another program may change the mode."""
+        mode = self._chosen(_TEST_MODE)
+        return None if mode == _CORE else f"{_TEST_MODE} is '{mode}' in place of '{_CORE}': another program changed it"
+
+    def _words(self, name: str) -> list[str]:
+        return [word.strip("[]") for word in (self._root.read_text_or_none(name) or "").split()]
+
+    def _chosen(self, name: str) -> str:
+        """The value that is in use: "none [core] processors"."""
+        words = (self._root.read_text_or_none(name) or "").split()
+        return next((word.strip("[]") for word in words if word.startswith("[")), "")
+
+    def _write(self, name: str, value: str) -> str | None:
+        """Write to a file of /sys; None where the kernel took it, else the errno name."""
+        try:
+            fd = os.open(self._root.path(name), os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                close_fd(fd)
+        except OSError as error:
+            return failure(error)["error"]
+        return None

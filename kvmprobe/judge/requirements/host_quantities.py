@@ -100,7 +100,7 @@ HOST_QUANTITIES = (
         _patch_level,
         _microcode,
         "Install the newest firmware and microcode package of the distribution, and reboot.",
-        "Give a patch level of the same CPU model, which `grep microcode /proc/cpuinfo` shows.",
+        "Give a patch level of the same CPU model; /proc/cpuinfo shows the present one.",
     ),
     Quantity(
         "kernel",

@@ -6,7 +6,14 @@ import os
 import sys
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import add_exit_status, add_expect, add_no_load, add_report_arguments
+from kvmprobe.cli.report_arguments import (
+    add_exit_status,
+    add_expect,
+    add_no_load,
+    add_report_arguments,
+    add_require,
+    requirements_of,
+)
 from kvmprobe.model.errors import Problem, UsageProblem
 
 if TYPE_CHECKING:
@@ -41,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpus", metavar="LIST", type=cpu_list, help=text)
     add_report_arguments(parser)
     add_expect(parser)
+    add_require(parser)
     add_exit_status(parser)
 
 
@@ -77,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
     if not sys.platform.startswith("linux"):
         raise Problem(f"KVM is part of Linux, and this is {sys.platform}", "Run kvmprobe on the Linux host itself.")
     write_report.check_targets(options)
+    requirements = requirements_of(options)
     if options.passive and options.cpus:
         raise UsageProblem("--passive runs no guest, --cpus says where it runs", "Omit one of them.")
     missing = set(options.cpus).difference(online_cpus(Sysroot(options.sysroot))) if options.cpus else ()
@@ -86,4 +95,4 @@ def run(options: argparse.Namespace) -> int:
         )
     allowed = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
     evidence = take_evidence(allowed, PassiveProbe if options.passive else lambda root: VmProbe(root, options.cpus))
-    return write_report.write_host_report(evidence, options)
+    return write_report.write_host_report(evidence, options, requirements)

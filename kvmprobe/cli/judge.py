@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.cli.report_arguments import add_exit_status, add_expect, add_report_arguments, duration
+from kvmprobe.cli.report_arguments import (
+    add_exit_status,
+    add_expect,
+    add_report_arguments,
+    add_require,
+    duration,
+    requirements_of,
+)
 from kvmprobe.formats import FORMATS
 from kvmprobe.model.times import format_duration
 
@@ -37,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_report_arguments(parser)
     add_expect(parser)
+    add_require(parser)
     add_exit_status(parser)
 
 
@@ -46,8 +54,9 @@ def run(options: argparse.Namespace) -> int:
     from kvmprobe.report.stored_report import load
 
     write_report.check_targets(options)
+    requirements = requirements_of(options)
     evidence = load(options.file)
     max_age = FORMATS[options.format].max_age_s if options.max_age is None else options.max_age
     if max_age is not None:
         write_report.check_age(evidence, max_age, options.file)
-    return write_report.write_report(evidence, options)
+    return write_report.write_report(evidence, options, requirements)

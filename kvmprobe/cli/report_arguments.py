@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     import argparse
 
     from kvmprobe.formats import Format
+    from kvmprobe.judge.requirements.requirement import Requirement
 
 _DEFAULT = "text"
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a command that writes one report. Not every one has --expect and --exit-status."""
-    parser.set_defaults(expect=None, exit_status="verdict")
+    parser.set_defaults(expect=None, exit_status="verdict", require=[])
     add_arguments(parser, names=REPORT_FORMATS)
     parser.add_argument(
         "--also",
@@ -75,6 +76,34 @@ def add_expect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expect", metavar="REASON", type=_reason, help="exit status 0 for this reason, 1 for another that is known"
     )
+
+
+def add_require(parser: argparse.ArgumentParser, what: str = "exit status 0 only if the host also has this") -> None:
+    """Add --require, of every command that judges. requirements_of() completes what it parses."""
+    text = f"{what}, such as cpus>=64; @FILE: one per line; help: list all (repeatable)"
+    parser.add_argument("--require", metavar="NAME,...", action="append", default=[], type=_requirements, help=text)
+
+
+def _requirements(text: str) -> list[Requirement]:
+    """Return what one --require asks. For "help", write the list of requirements and end, as --help does.
+
+    Raises UsageProblem, DataProblem.
+    """
+    from kvmprobe.cli import require_option
+
+    if text == "help":
+        require_option.write_list()
+        raise SystemExit(0)
+    return require_option.parse(text)
+
+
+def requirements_of(options: argparse.Namespace) -> list[Requirement]:
+    """Return what all --require together ask. Raises UsageProblem where no host can meet them all."""
+    if not options.require:
+        return []
+    from kvmprobe.cli import require_option
+
+    return require_option.combined(options.require)
 
 
 def _reason(name: str) -> str:

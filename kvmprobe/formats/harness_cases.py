@@ -89,7 +89,8 @@ def flat(cases: Sequence[Case], prefix: str = "") -> Iterator[tuple[str, Case]]:
 
 
 def of_report(report: Report, name: str = "kvmprobe") -> Suite:
-    """One case for each check, named by its id; for a verdict "not applicable", a suite that was skipped.
+    """One case for each check, named by its id, and for each requirement; for a verdict "not applicable", a suite that
+    was skipped.
 
     A case fails, or is an error, if and only if the verdict is "failed" or "inconclusive".
     """
@@ -105,7 +106,8 @@ def of_report(report: Report, name: str = "kvmprobe") -> Suite:
     seconds = evidence["duration_ms"] / 1000
     if verdict["status"] == "not applicable":
         return Suite(name, skip=verdict["reason"], properties=properties, seconds=seconds)
-    return Suite(name, list(_cases(report)), properties=properties, seconds=seconds)
+    cases = [*_cases(report), *_requirements(report)]
+    return Suite(name, cases, properties=properties, seconds=seconds)
 
 
 def _cases(report: Report) -> Iterator[Case]:
@@ -121,6 +123,21 @@ def _cases(report: Report) -> Iterator[Case]:
         more = [f"hint: {one_line(found.hint, ' ')}"] if found.hint and status in (FAIL, ERROR) else []
         cpus = [_of_cpu(cpu, part, status) for cpu, part in found.by_cpu.items()]
         yield Case(outcome.check.id, status, one_line(found.message), skip, cases=cpus, more=more)
+
+
+def _requirements(report: Report) -> Iterator[Case]:
+    """A case for each requirement. One that is unknown is an error where that decided the verdict."""
+    if "requirements" not in report:
+        return
+    from kvmprobe.judge.requirements.requirement import CHECK_STATUS
+
+    decides = report["verdict"]["reason"] == "requirement-unknown"
+    for row in report["requirements"]:
+        status, skip = _STATUS[CHECK_STATUS[row["status"]]]
+        if row["status"] == UNKNOWN and decides:
+            status, skip = ERROR, None
+        more = [f"hint: {one_line(row['hint'], ' ')}"] if row["hint"] and status in (FAIL, ERROR) else []
+        yield Case(f"require.{row['name']}", status, one_line(row["message"]), skip, more=more)
 
 
 def _of_cpu(cpu: int, result: CpuResult, whole: str) -> Case:

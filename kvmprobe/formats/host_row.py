@@ -13,8 +13,8 @@ from kvmprobe.judge.check_table import CHECKS
 if TYPE_CHECKING:
     from typing import Any
 
-    # Summary and hint of the verdict; with all details the messages of the checks, one for each of CHECK_IDS, and the
-    # registers (see HostRow).
+    # Summary and hint of the verdict; with all details the messages of the checks, one for each of CHECK_IDS, those of
+    # the requirements, and the registers (see HostRow).
     Details = tuple[str, str, tuple[str, ...], tuple[tuple[str | None, ...], ...]]
     # Host name, time, the arguments of Profile, details: a row as plain values, which processes pass on to each other.
     RowValues = tuple[str, str, tuple[Any, ...], Details]
@@ -31,7 +31,8 @@ class Profile:
     """The values of a report that many hosts share.
 
     `marks`: a letter of MARKS for each of CHECK_IDS. `version`: of the kvmprobe that made the report. `cpus`: how many
-    were online; None where that is unknown. `parameters`: ("kvm_amd.npt=Y", …).
+    were online; None where that is unknown. `parameters`: ("kvm_amd.npt=Y", …). `requirements`: the name and the status
+    of each ("cpus>=64", "met"), in the order of the question.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Profile:
         lockdown: str,
         parameters: tuple[str, ...],
         marks: str,
+        requirements: tuple[tuple[str, str], ...],
     ) -> None:
         self.status = status
         self.reason = reason
@@ -57,14 +59,15 @@ class Profile:
         self.lockdown = lockdown
         self.parameters = parameters
         self.marks = marks
+        self.requirements = requirements
 
 
 class HostRow:
     """A host as one report describes it, which is in `file` (at `line`, where the file has several reports; else 0).
 
-    `messages`: of the checks, in the order of CHECK_IDS. `registers`: one row for each group of equal CPUs, with the
-    list of the CPUs ("0-3") and then each of SNAPSHOT_REGISTERS in each of SNAPSHOT_PHASES: "0xd01", "!EPERM" where it
-    could not be read, None where it is unknown.
+    `messages`: of the checks, in the order of CHECK_IDS, then of the requirements. `registers`: one row for each group
+    of equal CPUs, with the list of the CPUs ("0-3") and then each of SNAPSHOT_REGISTERS in each of SNAPSHOT_PHASES:
+    "0xd01", "!EPERM" where it could not be read, None where it is unknown.
     """
 
     __slots__ = ("file", "hint", "line", "messages", "name", "profile", "registers", "summary", "taken_at")

@@ -57,7 +57,7 @@ def table(hosts: Iterable[HostRow], outliers: Iterable[HostRow] = ()) -> dict[st
     rows = []
     for host in hosts:
         p = host.profile
-        fields = (p.status, p.reason, p.kernel, p.model, p.microcode, p.version, p.cpus, p.lockdown, p.parameters)
+        shared = (p.status, p.reason, p.kernel, p.model, p.microcode, p.version, p.cpus, p.lockdown, p.parameters)
         messages = tuple(strings.number(message) for message in host.messages)
         texts = (strings.number(host.summary), strings.number(host.hint))
         rows.append(
@@ -65,7 +65,7 @@ def table(hosts: Iterable[HostRow], outliers: Iterable[HostRow] = ()) -> dict[st
                 host.name,
                 host.taken_at,
                 host.file + (f", line {host.line}" if host.line else ""),
-                profiles.number((*fields, p.marks)),
+                profiles.number((*shared, p.marks, p.requirements)),
                 details.number((*texts, messages, registers.number(host.registers))),
                 int(host in marked),
             )

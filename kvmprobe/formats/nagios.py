@@ -23,13 +23,20 @@ _STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 EXIT_UNKNOWN = 3
 # A host without SVM is OK: an operator gives the same check to all hosts, and there is nothing to do on this one.
 _STATUSES = {"confirmed": 0, "usable": 0, "failed": 2, "inconclusive": EXIT_UNKNOWN, "not applicable": 0}
+_OF_REQUIREMENT = {"met": 0, "not-met": 2, "unknown": EXIT_UNKNOWN}
+_WORST_LAST = (0, EXIT_UNKNOWN, 2)
 _MAY_WARN = ("confirmed", "usable")
 _LONGEST = 480  # characters of a line: NRPE before version 3 transfers 1,024 bytes in all
 
 
 def exit_status(report: Report) -> int:
-    """0 OK, 1 WARNING: confirmed or usable, and a check warns; 2 CRITICAL: failed, 3 UNKNOWN: inconclusive."""
+    """0 OK, 1 WARNING: confirmed or usable, and a check warns; 2 CRITICAL: failed, 3 UNKNOWN: inconclusive.
+
+    A host that is not applicable is OK only where it has what --require asked.
+    """
     verdict = report["verdict"]["status"]
+    if verdict == "not applicable" and "requirements" in report:
+        return max((_OF_REQUIREMENT[row["status"]] for row in report["requirements"]), key=_WORST_LAST.index, default=0)
     warns = any(check["status"] == WARN for check in report["checks"])
     return 1 if verdict in _MAY_WARN and warns else _STATUSES[verdict]
 
@@ -61,6 +68,8 @@ def _details(report: Report) -> Iterator[str]:
         yield f"KVM backend: {backend(facts)}"
     else:
         yield from _unpassed(report)
+    for row in report.get("requirements", ()):
+        yield f"{row['status']} {row['name']}: {one_line(row['message'])}"
     yield f"what to do: {one_line(verdict['hint'], ' ')}"
 
 

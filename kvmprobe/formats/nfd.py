@@ -35,6 +35,7 @@ PREFIX = "feature.node.kubernetes.io/kvmprobe."
 VALID_H = 26
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_PLAIN_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 _LONGEST = 200  # characters of a comment; NFD ignores a file larger than 64 KiB
 _READY = {"confirmed": True, "usable": True, "failed": False}  # by verdict; others are left to other sources
 
@@ -84,9 +85,16 @@ def _labels(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     yield "verdict", verdict["status"].replace(" ", "-")
     yield "reason", verdict["reason"]
     yield "ready", _READY.get(verdict["status"])
+    yield "requirements", _requirements(report)
     yield "svm", _all(facts.svm())
     for name, (parameter, bit) in _KVM_AMD.items():
         yield name, _works(facts, parameter, bit)
+
+
+def _requirements(report: Report) -> str | None:
+    """The worst answer to what --require asked: "met", "not-met" or "unknown"; None where nothing was asked."""
+    statuses = {row["status"] for row in report.get("requirements", ())}
+    return next((status for status in ("not-met", "unknown", "met") if status in statuses), None)
 
 
 def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
@@ -99,6 +107,9 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     yield "cpus.online", len(facts.cpus) if facts.online_is_known else None
     yield "cpus.svme", _count(facts.svme("created"))
     yield "cpus.svmdis", _count(facts.svmdis())
+    for row in report.get("requirements", ()):
+        if _PLAIN_NAME.fullmatch(row["name"]):  # comparisons have signs that no name of a feature has
+            yield f"require.{row['name']}", row["status"]
     statuses = [check["status"] for check in report["checks"]]
     for status in (PASS, WARN, FAIL, SKIP, UNKNOWN):
         yield f"checks.{status}", statuses.count(status)

@@ -3,7 +3,8 @@
 Source: Prometheus' documentation, "Exposition formats", text format 0.0.4. Samples have no timestamps, because the
 textfile collector refuses them.
 
-Every label except those of kvmprobe_host_info has its values from a closed list, and no series is of a single CPU. What
+Every label except those of kvmprobe_host_info has its values from a closed list (requirements: from that of the command
+line), and no series is of a single CPU. What
 is unknown has no series, an empty label, or a state of its own; it is never 0.
 """
 
@@ -58,6 +59,11 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
         "kvmprobe_check_info",
         "The status of each check of the last run: pass, fail, warn, skip or unknown.",
         [({"check": check["id"], "status": check["status"]}, 1) for check in report["checks"]],
+    )
+    yield (
+        "kvmprobe_requirement_info",
+        "The answer to each requirement of the last run: met, not-met or unknown.",
+        [({"requirement": row["name"], "status": row["status"]}, 1) for row in report.get("requirements", ())],
     )
     yield (
         "kvmprobe_cpus",

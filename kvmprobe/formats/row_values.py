@@ -27,6 +27,8 @@ _MODULES = ("kvm", "kvm_amd")  # whose parameters are kept
 _LONGEST_NAME, _LONGEST_TEXT, _LONGEST_MESSAGE = 255, 200, 2000  # characters
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of x86 allows no more
 _MOST_PARAMETERS = 200
+_MOST_REQUIREMENTS = 1000
+REQUIREMENT_STATUSES = {"met", "not-met", "unknown"}
 _HEX = re.compile("0x[0-9a-f]{1,16}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
@@ -42,6 +44,7 @@ def row_values(report: object, with_details: bool) -> RowValues:
         raise Malformed("verdict: this version has no such reason with this status")
     evidence = _at(report, "evidence")
     marks, messages = _checks(_at(report, "checks"))
+    requirements, answers = _requirements(report)
     profile = (
         status,
         reason,
@@ -52,6 +55,7 @@ def row_values(report: object, with_details: bool) -> RowValues:
         _setting(_at(evidence, "kernel", "lockdown")) or UNKNOWN,
         _parameters(_at(evidence, "modules")),
         marks,
+        requirements,
     )
     name, taken_at = _name(evidence, "host", "name"), _name(evidence, "taken_at")
     if not _TIME.fullmatch(taken_at):
@@ -59,7 +63,7 @@ def row_values(report: object, with_details: bool) -> RowValues:
     verdict = _message(report, "verdict", "summary"), _message(report, "verdict", "hint")
     if not with_details:
         return name, taken_at, profile, (*verdict, (), ())
-    return name, taken_at, profile, (*verdict, messages, _registers(_at(evidence, "snapshots")))
+    return name, taken_at, profile, (*verdict, (*messages, *answers), _registers(_at(evidence, "snapshots")))
 
 
 def _at(data: object, *path: str) -> Any:
@@ -145,6 +149,17 @@ def _checks(checks: object) -> tuple[str, tuple[str, ...]]:
         marks[_INDEX[id]] = MARKS[status]
         messages[_INDEX[id]] = _message(check, "message")
     return "".join(marks), tuple(messages)
+
+
+def _requirements(report: Any) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Name and status of each requirement; their messages."""
+    rows = report.get("requirements", ())
+    if not isinstance(rows, (list, tuple)) or len(rows) > _MOST_REQUIREMENTS:
+        raise Malformed(f"requirements is not a list of at most {_MOST_REQUIREMENTS}")
+    found = tuple((_name(row, "name"), _string(row, "status")) for row in rows)
+    if not {status for _, status in found} <= REQUIREMENT_STATUSES:
+        raise Malformed("requirements: this version has no such status")
+    return found, tuple(_message(row, "message") for row in rows)
 
 
 def _registers(snapshots: object) -> tuple[tuple[str | None, ...], ...]:

@@ -49,10 +49,12 @@ def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
     registers = text_registers.brief if brief else text_registers.table
     host = [*_host(facts), *(registers(facts, every_cpu) if applicable or every_cpu else ())]
     if brief:
-        yield iter([*host, *(text_checks.unpassed(report) if applicable else _without_svm(facts))])
+        checks = text_checks.unpassed(report) if applicable else _without_svm(facts)
+        yield iter([*host, *checks, *_requirements(report, brief)])
         return
     yield iter(host)
     yield text_checks.tree(report, facts)
+    yield _requirements(report, brief)
     if every_cpu:
         from kvmprobe.formats import text_evidence
 
@@ -109,6 +111,14 @@ def _without_svm(facts: Facts) -> Iterator[Line]:
 
     yield from map(Line, columns([["CPU vendor", vendor(facts)], ["KVM backend", backend(facts)]]))
     yield Line("All checks of SVM are skipped; -v shows each.")
+
+
+def _requirements(report: Report, brief: bool) -> Iterator[Line]:
+    """What --require asked, where it was given."""
+    if "requirements" in report:
+        from kvmprobe.formats import text_requirements
+
+        yield from text_requirements.brief(report) if brief else text_requirements.every(report)
 
 
 def _observers(evidence: Evidence, brief: bool, every_cpu: bool) -> Iterator[Iterator[Line]]:

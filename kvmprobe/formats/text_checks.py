@@ -28,7 +28,7 @@ def unpassed(report: Report) -> Iterator[Line]:
     for check in report["checks"]:
         by_status.setdefault(check["status"], []).append(_title(check["id"]))
         if check["status"] == WARN or (check["status"] == FAIL and check["message"] != summary):
-            yield _line(check["status"], 0, f"{_title(check['id'])}: {one_line(check['message'])}")
+            yield check_line(check["status"], 0, f"{_title(check['id'])}: {one_line(check['message'])}")
     counts = f"{len(by_status.get(PASS, ()))} of {counted(len(report['checks']), 'check')} passed"
     counts += f", {len(by_status[SKIP])} skipped" if SKIP in by_status else ""
     for status, name in ((FAIL, "failed"), (UNKNOWN, "unknown")):
@@ -48,7 +48,7 @@ def tree(report: Report, facts: Facts) -> Iterator[Line]:
         message = _why_blocked(report, found["blocked_by"]) or one_line(found["message"])
         function = _function(found["id"], facts)
         text = f"{_title(found['id'])}: {message}" + (f" ({function})" if function else "")
-        yield _line(status, depths.get(found["id"], 0), text)
+        yield check_line(status, depths.get(found["id"], 0), text)
 
 
 def _title(id: str) -> str:
@@ -63,7 +63,8 @@ def _function(id: str, facts: Facts) -> str:
     return check.function if facts.enables_at_load() is None else check.since_at_load
 
 
-def _line(status: str, depth: int, text: str) -> Line:
+def check_line(status: str, depth: int, text: str) -> Line:
+    """A line with the status of a check as its mark, indented by `depth` levels."""
     return Line(f"[{status.upper():^7}] {'  ' * depth}{text}", _MARK + 2 * depth + 2, _MARK - 1, COLOURS[status])
 
 

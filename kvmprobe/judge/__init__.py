@@ -8,6 +8,9 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.model.reasons import REASONS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvmprobe.judge.requirements.requirement import Requirement
     from kvmprobe.model.evidence import Evidence
     from kvmprobe.model.judgement import Report, Verdict
 
@@ -17,10 +20,14 @@ SCHEMA = "kvmprobe.report/1"
 _VENDOR = "vendor"  # the check that decides whether the checks about SVM are made
 
 
-def judge(evidence: Evidence) -> Report:
-    """The report for evidence (of evidence.py), which it contains: see judgement.py and report.schema.json."""
+def judge(evidence: Evidence, requirements: Sequence[Requirement] = ()) -> Report:
+    """The report for evidence (of evidence.py), which it contains: see judgement.py and report.schema.json.
+
+    `requirements`: what else the host must have. Each has a row in the report, and the verdict is good only where all
+    are met.
+    """
     outcomes = examine(evidence)
-    return {
+    report: Report = {
         "schema": SCHEMA,
         "tool": {"name": "kvmprobe", "version": __version__},
         "verdict": _verdict(outcomes),
@@ -36,6 +43,13 @@ def judge(evidence: Evidence) -> Report:
         ],
         "evidence": evidence,
     }
+    if requirements:
+        from kvmprobe.judge.requirements import requirements_verdict
+
+        rows = requirements_verdict.answers(Facts(evidence), requirements)
+        report["requirements"] = rows
+        report["verdict"] = requirements_verdict.verdict_with(report["verdict"], rows)
+    return report
 
 
 def examine(evidence: Evidence) -> list[Outcome]:

@@ -29,12 +29,27 @@ class CheckReport(TypedDict):
     blocked_by: str | None  # the check without which this one was skipped
 
 
+class RequirementReport(TypedDict):
+    """The answer to something that --require asked."""
+
+    name: str  # as it was asked: "registers", "cpus>=64"
+    status: str  # "met", "not-met", "unknown"
+    message: str
+    hint: str | None  # as in Verdict
+
+
 class Tool(TypedDict):
     name: str
     version: str
 
 
-class Report(TypedDict):
+class MoreOfReport(TypedDict, total=False):
+    """Missing in reports of older versions, and where nobody asked for it."""
+
+    requirements: list[RequirementReport]  # of --require, in the order of the question
+
+
+class Report(MoreOfReport):
     schema: str  # judge.SCHEMA
     tool: Tool
     verdict: Verdict

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from kvmprobe.model.requirement_reasons import REQUIREMENT_REASONS
 from kvmprobe.model.verdict_status import Reason
 
 _NO_LOG = "No line."
@@ -245,14 +246,7 @@ _TABLE = (
         "No observer is reliable here. See which CPU and which observer differ, and find what else uses SVM "
         "on this host (`lsmod`).",
     ),
-    Reason(
-        "requirement-not-met",
-        "failed",
-        "The host works, and something named with --require does not. The report names the requirement.",
-        "Each requirement is a feature of its own: CPU, firmware and kernel must all provide it.",
-        "The lines of kvm_amd when it was loaded.",
-        "See the check of the requirement: it names what is missing.",
-    ),
+    *REQUIREMENT_REASONS,
     Reason(
         "msr-unreadable",
         "inconclusive",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from kvmprobe.formats import Format
+    from kvmprobe.judge.requirements.requirement import Requirement
     from kvmprobe.model.evidence import Evidence
     from kvmprobe.model.judgement import Report
 
@@ -65,24 +66,25 @@ def check_age(evidence: Evidence, max_age: int, name: str) -> None:
     raise Problem(f"{name}: the evidence is {when}; {was}", hint)
 
 
-def write_host_report(evidence: Evidence, options: argparse.Namespace) -> int:
+def write_host_report(evidence: Evidence, options: argparse.Namespace, requirements: Sequence[Requirement] = ()) -> int:
     """As write_report(), for evidence just taken on this host: warns about what was left changed or unavailable."""
     if evidence["uevents"]["error"] and not options.quiet:
         messages.warn(f"KVM uevents unavailable: {evidence['uevents']['error']}")
     for load in evidence["loads"]:
         if load["unloaded"] is False:
             messages.warn(f"the module {load['module']} stays loaded: it is in use, or could not be unloaded")
-    return write_report(evidence, options)
+    return write_report(evidence, options, requirements)
 
 
-def write_report(evidence: Evidence, options: argparse.Namespace) -> int:
-    """Judge the evidence, write the report as `options` ask (add_report_arguments()), and return the exit status.
+def write_report(evidence: Evidence, options: argparse.Namespace, requirements: Sequence[Requirement] = ()) -> int:
+    """Judge the evidence by the rules and `requirements`, write the report as `options` ask (add_report_arguments()),
+    and return the exit status.
 
     --output comes first, then each file of --also. A file that cannot be written does not stop the others. It raises
     Problem in the end; where the verdict is "failed" it is only reported, and that verdict's exit status stays.
     A format for agents comes last instead: what an agent reads as the result must know of all problems.
     """
-    report = judge.judge(evidence)
+    report = judge.judge(evidence, requirements)
     main = FORMATS[options.format]
     main_target: list[Target] = [(main, options.output)]
     others = [_also(argument) for argument in options.also]

@@ -21,7 +21,8 @@ PROMISED = {
         "resource-leaked cpus-disagree guest-failed observers-disagree requirement-not-met"
     ),
     "inconclusive": (
-        "kvm-not-permitted msr-unreadable vm-not-created guest-not-run soak-step-not-done svme-owner-unknown interfered"
+        "kvm-not-permitted msr-unreadable vm-not-created guest-not-run soak-step-not-done svme-owner-unknown "
+        "interfered requirement-unknown"
     ),
 }
 

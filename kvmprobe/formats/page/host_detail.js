@@ -25,7 +25,8 @@ function detail(host) {
         make("p", { class: "verdict" }, make("span", { class: `badge b-${kind(host.status)}` }, host.status), ` ${host.reason}`),
         make("p", {}, host.summary),
         make("p", { class: "todo" }, host.hint)),
-      make("div", {}, make("h3", {}, "Checks, in the kernel's order"), make("ul", { class: "steps" }, ...steps(host)))),
+      make("div", {}, make("h3", {}, "Checks, in the kernel's order"), make("ul", { class: "steps" }, ...steps(host))),
+      ...requirements(host)),
     make("div", {},
       make("div", {}, make("h3", {}, "Registers before KVM_CREATE_VM, after it, and with the VM closed"), ...pictures(host)),
       make("div", {}, make("h3", {}, "Host"), facts(host))));
@@ -36,6 +37,16 @@ function steps(host) {
     badge(host.marks[check.index]),
     make("span", { class: "what", title: check.of }, check.title),
     make("span", { class: "message" }, data.strings[host.messages[check.index]] || "")));
+}
+
+/* What --require asked, where it was given: its messages come after those of the checks. */
+function requirements(host) {
+  if (!host.requirements.length) return [];
+  const answers = host.requirements.map(([name, status], index) => make("li", {},
+    badge({ met: "P", "not-met": "F", unknown: "U" }[status]),
+    make("span", { class: "what" }, name),
+    make("span", { class: "message" }, data.strings[host.messages[data.checks.length + index]] || "")));
+  return [make("div", {}, make("h3", {}, "Requirements"), make("ul", { class: "steps" }, ...answers))];
 }
 
 function facts(host) {

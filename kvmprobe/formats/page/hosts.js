@@ -1,10 +1,11 @@
 /* The hosts as objects, and the columns that show them. */
 
 const hosts = data.hosts.map(([name, taken, file, profile, details, outlier], index) => {
-  const [status, reason, kernel, model, microcode, version, cpus, lockdown, parameters, marks] = data.profiles[profile];
+  const [status, reason, kernel, model, microcode, version, cpus, lockdown, parameters, marks, requirements] = data.profiles[profile];
   const [summary, hint, messages, registers] = data.details[details];
   return {
     index, name, taken, file, status, reason, kernel, model, microcode, version, cpus, lockdown, parameters, marks,
+    requirements,
     outlier: outlier ? "yes" : "",
     summary: data.strings[summary],
     hint: data.strings[hint],
@@ -47,6 +48,10 @@ const hidden = [
   column("Outlier", "outlier"),
   column("File", "file"),
   column("Lockdown", "lockdown"),
+  {
+    key: "requirements", title: "Requirements",
+    value: (host) => host.requirements.map(([name, status]) => `${name} ${status}`).join("; "),
+  },
   { key: "parameters", title: "Parameters", value: (host) => host.parameters.join(" ") },
 ];
 

@@ -1,0 +1,9 @@
+"""All requirements by name, from the tables of the subjects."""
+
+from __future__ import annotations
+
+from kvmprobe.judge.requirements.host_quantities import HOST_QUANTITIES
+from kvmprobe.judge.requirements.svm_requirements import SVM_REQUIREMENTS
+
+REQUIREMENTS = {requirement.name: requirement for requirement in (*SVM_REQUIREMENTS,)}
+QUANTITIES = {quantity.name: quantity for quantity in (*HOST_QUANTITIES,)}

@@ -124,7 +124,7 @@ def run(options: argparse.Namespace, command: GuestCommand) -> int:
 
 
 def _guest(kernel: Kernel, arguments: Sequence[str], folder: Path) -> Guest:
-    """The software for the guest: that of this machine, or an image, because a root over 9p does not survive suspend."""
+    """The software for the guest: that of this machine, or an image. A root over 9p does not survive suspend."""
     guest = GUEST if kernel.loads_modules else GUEST_WITHOUT_MODULES
     if "--suspend" not in arguments:
         return guest

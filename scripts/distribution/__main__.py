@@ -1,19 +1,21 @@
-"""Builds the files that are installed on hosts, into the folder given as the only argument. `scripts/build` runs it."""
+"""Builds the files that are installed on hosts, into a folder: `scripts/build` runs it."""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import bz2
 import hashlib
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(PROJECT)  # not this folder: its modules are scripts.distribution.…
 
-from scripts.distribution import BuildError, wheels, zips  # noqa: E402
+from scripts.distribution import BuildError, compiled_code, wheels, zips  # noqa: E402
 from scripts.distribution.zips import Files  # noqa: E402
 
 PYZ = "kvmprobe.pyz"
@@ -32,13 +34,17 @@ _INSTALLER_METADATA = ("RECORD", "WHEEL", "top_level.txt", "entry_points.txt")
 
 def main() -> str | None:
     """Builds all files, then moves them into the folder at once. Returns an error message, or None."""
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--compile", metavar="PYTHON", action="append", default=[])
+    options = parser.parse_args()
+    folder = options.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as temp:
             work = Path(temp)
             (work / "done").mkdir()
-            share = _build(work, work / "done")
+            share = _build(work, work / "done", options.compile)
             for path in sorted((work / "done").iterdir()):
                 print(hashlib.sha256(path.read_bytes()).hexdigest(), f" {path.replace(folder / path.name)}")
         _unpack(share, folder)
@@ -47,8 +53,11 @@ def main() -> str | None:
     return None
 
 
-def _build(work: Path, done: Path) -> Files:
-    """Writes wheel, pyz and MAAS script into `done`. Returns the files of share/, by their paths."""
+def _build(work: Path, done: Path, pythons: Sequence[str]) -> Files:
+    """Writes wheel, pyz and MAAS script into `done`. Returns the files of share/, by their paths.
+
+    The pyz also has what `pythons` compiled; MAAS stores its script as text, where that would be too large.
+    """
     when = zips.time_of_files()
     found = wheels.pinned(work / "pinned")
     name, found["kvmprobe"] = wheels.own(PROJECT, found, work)
@@ -59,8 +68,11 @@ def _build(work: Path, done: Path) -> Files:
         if is_data
     }
     zips.write(done / name, found["kvmprobe"], when)
-    zips.write(done / PYZ, {**_pyz_files(found), **share}, when, _SHEBANG)
+    files = _pyz_files(found)
+    zips.write(done / PYZ, {**files, **share}, when, _SHEBANG)
     (done / MAAS).write_text(_maas_script((done / PYZ).read_bytes()), encoding="ascii")
+    if pythons:
+        zips.write(done / PYZ, {**files, **compiled_code.compiled(pythons, files), **share}, when, _SHEBANG)
     for path in done.iterdir():
         path.chmod(0o644 if path.suffix == ".whl" else 0o755)
     return share

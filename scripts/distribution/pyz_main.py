@@ -32,6 +32,9 @@ try:
         sys.path[0] = pinned
 except OSError:
     pass
+# Modules that `scripts/build --compile` compiled for this version of Python; without them it compiles the sources.
+magic = int.from_bytes(sys.modules["_frozen_importlib_external"].MAGIC_NUMBER[:2], "little")
+sys.path.insert(0, "%s/code/%d" % (sys.path[0], magic))
 
 from kvmprobe.cli.main import entry
 

@@ -121,14 +121,14 @@ def recap(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, int]]:
 
 
 @pytest.fixture(scope="module")
-def runs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def runs(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder = tmp_path_factory.mktemp("fleet")
     ansible = Ansible(folder / "ansible")
     ansible.collection.symlink_to(COLLECTION)
     with tempfile.TemporaryDirectory(prefix="kvmprobe-") as sockets:
         try:
             with lab_fleet.running(folder, HOSTS) as guests:
-                yield Runs(guests, ansible, built / "kvmprobe.pyz", folder, sockets)
+                yield Runs(guests, ansible, compiled / "kvmprobe.pyz", folder, sockets)
         except Problem as problem:
             real_kernels.unavailable(problem)
 

@@ -52,12 +52,12 @@ _OFF = "0xd01"  # EFER without SVME
 
 
 @pytest.fixture
-def booted(real_kernel: Callable[[str], Kernel], built: Path, tmp_path: Path) -> Booted:
+def booted(real_kernel: Callable[[str], Kernel], compiled: Path, tmp_path: Path) -> Booted:
     """A function that boots a kernel by its name and runs a script in it; see under_systemd.boot."""
 
     def run(script: str, kernel: str, prepare: tuple[str, ...] = ()) -> ScriptOutput:
         try:
-            return under_systemd.boot(real_kernel(kernel), built, f"{_STARTED}{script}", tmp_path, prepare)
+            return under_systemd.boot(real_kernel(kernel), compiled, f"{_STARTED}{script}", tmp_path, prepare)
         except Problem as problem:
             unavailable(problem)
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ kvmprobe: the standard library of {0} is incomplete (python3-minimal?): import o
 """
 
 
-def pyz(built: Path, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def pyz(
+    built: Path, *arguments: str | Path, python: str = "/usr/bin/python3", **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs kvmprobe.pyz like a host with nothing else installed: from / and without an environment."""
     done = subprocess.run(
-        ["/usr/bin/python3", "-I", str(built / "kvmprobe.pyz"), *map(str, arguments)],
+        [python, "-I", str(built / "kvmprobe.pyz"), *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
         timeout=DEADLINE_S,
@@ -153,10 +155,70 @@ def test_a_failed_build(env: dict[str, str], error: str, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["a", "b"]])
+@pytest.mark.parametrize(
+    ("python", "error"),
+    [
+        ("/nowhere/python3", "cannot be run: No such file or directory"),
+        ("/bin/true", "is no Python"),
+        ("/bin/false", "failed: "),
+        ("old", "is cpython 3.8, CPython 3.9 or later is needed"),
+    ],
+)
+def test_a_compiler_that_is_none(python: str, error: str, tmp_path: Path) -> None:
+    if python == "old":
+        python = str(tmp_path / "python3.8")
+        Path(python).write_text("#!/bin/sh\necho '[\"cpython\", [3, 8], 3413, {}]'\n")
+        Path(python).chmod(0o755)
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), "--compile", python, str(tmp_path / "to")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stderr) == (1, f"build: --compile {python}: {error}\n")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def _copied(source: Path, target: Path, name: Callable[[str], str | None]) -> Path:
+    """A folder with a copy of kvmprobe.pyz whose files have other names; None: it is left out."""
+    target.mkdir()
+    with zipfile.ZipFile(source / "kvmprobe.pyz") as old, zipfile.ZipFile(target / "kvmprobe.pyz", "w") as new:
+        for info in old.infolist():
+            renamed = name(info.filename)
+            if renamed is not None:
+                new.writestr(renamed, old.read(info))
+    return target
+
+
+def _without_sources(name: str) -> str | None:
+    is_source = name.endswith((".py", ".json", ".js", ".css")) and name != "__main__.py"
+    return None if is_source and not name.startswith("code/") else name
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="--compile takes CPython's code")
+def test_compiled_modules_serve_their_python_and_the_sources_all_others(
+    built: Path, compiled: Path, tmp_path: Path
+) -> None:
+    """The same bytes in each build; complete without the sources; no hindrance for another version."""
+    again = tmp_path / "again"
+    command = [sys.executable, str(PROJECT / "scripts/distribution"), "--compile", sys.executable, str(again)]
+    subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert contents(again) == contents(compiled)
+    assert (compiled / "kvmprobe-maas.py").read_bytes() == (built / "kvmprobe-maas.py").read_bytes()
+    for folder in (
+        compiled,
+        _copied(compiled, tmp_path / "no-sources", _without_sources),
+        _copied(compiled, tmp_path / "another", lambda name: re.sub("^code/[0-9]+/", "code/1/", name)),
+    ):
+        for arguments in (
+            ["judge", "--format", "html", GOOD],
+            ["judge", "--json", HELD],
+            ["explain", "firmware-disabled"],
+        ):
+            done, expected = (pyz(each, *arguments, python=sys.executable) for each in (folder, built))
+            assert (done.returncode, done.stdout) == (expected.returncode, expected.stdout), (folder, done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["a", "b"], ["--compile"], ["--compile", "a", "b", "c"]])
 def test_wrong_arguments(arguments: Sequence[str]) -> None:
     done = subprocess.run([PROJECT / "scripts/build", *arguments], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (64, "build: usage: scripts/build [DIR]\n")
+    assert (done.returncode, done.stderr) == (64, "build: usage: scripts/build [--compile PYTHON ...] [DIR]\n")
 
 
 @pytest.mark.parametrize("name", [WHEEL, "kvmprobe.pyz"])

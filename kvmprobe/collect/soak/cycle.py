@@ -65,7 +65,8 @@ class Cycle:
     """Runs cycles with `vms` VMs at once. `virt_at_load`: SVME stays 1 when the last VM is gone.
 
     After `run`: `raw` has the registers by phase, `guest_runs` the results of the guest, `created` the answer of
-    KVM_CREATE_VM, `available_kb` the memory in KiB that was left where it answered ENOMEM. `busy_cpus`: where the guest could not run for real-time work; later cycles leave them out.
+    KVM_CREATE_VM, `available_kb` the memory in KiB that was left where it answered ENOMEM. `busy_cpus`: where the guest
+    could not run for real-time work; later cycles leave them out.
     `create_times`, `close_times` and, by CPU, `guest_times` collect the times of all cycles. Of these,
     `first_create_times` and `last_close_times` have those of the VMs with which KVM sets and clears SVME. `exit_times`:
     see time_exits().

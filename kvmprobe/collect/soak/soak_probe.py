@@ -38,7 +38,8 @@ class SoakPlan:
     """What to do.
 
     `cycles` or `seconds`: how many cycles, or for how long; the other is None. `vms`: at once. `steps`: "hotplug",
-    "reload", "kill", "suspend". `keep_going`: go on after a failure. `progress`: called with the probe after each cycle.
+    "reload", "kill", "suspend". `keep_going`: go on after a failure. `progress`: called with the probe after each
+    cycle.
     """
 
     def __init__(

@@ -31,6 +31,7 @@ def main() -> int:
     suites = [row.suite for row in kernels.DEBIAN if module_build.table_path(row).exists()]
     parser.add_argument("--kernel", choices=suites, default="bookworm", help="a kernel of the lab (%(default)s)")
     parser.add_argument("--only", metavar="NAME,...", help="only these mutants, and docs/regression.md stays")
+    parser.add_argument("--named", action="store_true", help="run only the command that the table names; with --only")
     parser.add_argument("--good", metavar="N", type=int, default=2, help="runs of the good kernel (%(default)s)")
     parser.add_argument("--answers", metavar="DIR", type=Path, help="where the reports are (the lab's cache)")
     parser.add_argument("--missing", action="store_true", help="run only what has no stored answer: to continue a run")
@@ -42,9 +43,11 @@ def main() -> int:
     unknown = set(only).difference(mutant.name for mutant in mutants)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if options.named and not options.only:
+        parser.error("--named needs --only: docs/regression.md has all commands")
     chosen = [mutant for mutant in mutants if mutant.name in only]
     answers = options.answers or cache.default() / "mutant-answers" / row.series
-    tasks = _tasks(chosen, options.good)
+    tasks = _named_tasks(chosen) if options.named else _tasks(chosen, options.good)
     if not options.no_boot:
         stored = stored_runs.load(answers, mutants, tasks) if options.missing else {}
         _run(row, mutants, [task for task in tasks if task not in stored], answers)
@@ -72,6 +75,15 @@ def _tasks(mutants: Sequence[Mutant], good: int) -> list[Task]:
         tasks += [Task(number, name, mutant.before, mutant.cpu) for number in (0, mutant.number) for name in names]
     order = list(COMMANDS)
     tasks.sort(key=lambda task: (named.get(task.number, task.command) != task.command, order.index(task.command)))
+    return list(dict.fromkeys(tasks))
+
+
+def _named_tasks(mutants: Sequence[Mutant]) -> list[Task]:
+    """The command that should catch each mutant, with it and with the good kernel."""
+    tasks = []
+    for mutant in mutants:
+        name = COMPARISONS.get(mutant.command, mutant.command)
+        tasks += [Task(number, name, mutant.before, mutant.cpu) for number in (0, mutant.number) if name in COMMANDS]
     return list(dict.fromkeys(tasks))
 
 

@@ -13,6 +13,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.cause_evidence import take_cause_evidence
 from kvmprobe.collect.vm_probe import VmProbe
 from kvmprobe.host import cpuid, cpus, kernel_log, modules, msr
+from kvmprobe.host.host_context import read_context
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.temporary_modules import TemporaryModules
 from kvmprobe.model import times
@@ -72,6 +73,7 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         "uevents": probe.udev.evidence(),
         "vm_users": probe.vm_users,
         "log": kernel_log.read_log(root, during),
+        "context": read_context(root, kernel["release"]),
         **take_cause_evidence(root, kernel["release"], module_evidence, probe.device),
         **probe.extra_evidence(),
     }

@@ -8,7 +8,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpuid, msr
 from kvmprobe.host.sysroot import Sysroot, close_fd
 from kvmprobe.model.cpu_lists import format_cpulist, parse_cpulist
-from kvmprobe.model.registers import CPUID_HYPERVISOR, CPUID_SEV, CPUINFO_FLAGS, SEV_STATUS, has_bit
+from kvmprobe.model.registers import CLOCK_FLAGS, CPUID_HYPERVISOR, CPUID_SEV, CPUINFO_FLAGS, SEV_STATUS, has_bit
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def read_cpus(root: Sysroot) -> Cpus:
 def read_cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
     """Return /proc/cpuinfo by CPU number, or {"error": errno name}.
 
-    Of each CPU it keeps the fields that identify it and those flags that are in registers.CPUINFO_FLAGS.
+    Of each CPU it keeps the fields that identify it and those flags that are in CPUINFO_FLAGS and CLOCK_FLAGS
+    of registers.py.
     """
     try:
         text = root.read_text("/proc/cpuinfo")
@@ -133,7 +134,8 @@ def read_cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
         if not (number.isascii() and number.isdigit()):
             continue
         info: dict[str, object] = {ours: fields.get(theirs) for theirs, ours in _CPUINFO_FIELDS.items()}
-        flags = fields.get("flags")
-        info["flags"] = None if flags is None else sorted(CPUINFO_FLAGS.intersection(flags.split()))
+        flags = fields["flags"].split() if "flags" in fields else None
+        info["flags"] = None if flags is None else sorted(CPUINFO_FLAGS.intersection(flags))
+        info["clock_flags"] = None if flags is None else sorted(CLOCK_FLAGS.intersection(flags))
         infos[str(int(number))] = info  # type: ignore[assignment]
     return infos

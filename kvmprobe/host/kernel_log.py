@@ -31,6 +31,7 @@ _PRINTERS = (
     *("SEV enabled", "SEV disabled", "SEV unusable", "SEV-ES supported", "SEV-ES enabled", "SEV-ES disabled"),
     *("SEV-ES unusable", "SEV-SNP enabled", "SEV-SNP disabled", "SEV-SNP unusable", "ccp ", "RT requires X86_FEATURE"),
     *("SVM disabled", "Clearing CPUID bits", "Hypervisor detected", "Hyper-V: Isolation Config"),
+    *("tsc: Detected", "tsc: Refined", "iommu: Default domain type"),
     *("Kernel is locked down", "vboxdrv", "VBoxDrv", "vmmon", "/dev/vmmon"),
 )
 _KVM_MODULES = ("kvm", "kvm-pvm", "ccp", "irqbypass")  # besides those whose names begin with kvm_
@@ -45,6 +46,8 @@ _STATEMENTS = (
     ("Secure Encrypted Virtualization (",),
     ("Secure Memory Encryption (",),
     ("AMD-Vi: ", "SNP"),
+    ("Marking TSC unstable",),
+    ("Marking clocksource 'tsc' as unstable",),
     ("Lockdown: ", "module"),
     ("Lockdown: ", "MSR"),
     ("Loading of ", "is rejected"),
@@ -60,7 +63,7 @@ _STATEMENTS = (
 # plain text, the search skips to their first characters: it takes half the time.
 _PERHAPS = re.compile(
     rb"kvm|svm|SVM|SEV|sev:|SNP|snp|ccp|irqbypass|CPUID|0xc0|Hyper|ncrypt|is locked|Lockdown|reject|signature|vbox|VBox"
-    rb"|vmmon|RT req"
+    rb"|vmmon|RT req|tsc: D|tsc: R|TSC unstable|'tsc' as unstable|iommu: Def"
 )
 
 

@@ -16,6 +16,7 @@ from kvmprobe import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import Soak, Trace, Watch
+    from kvmprobe.model.context_evidence import Context
 
 
 class Failure(TypedDict):
@@ -42,7 +43,13 @@ class KernelInfo(TypedDict):
     lockdown: Reading  # "none", "integrity", "confidentiality"
 
 
-class CpuInfo(TypedDict):
+class MoreOfCpuInfo(TypedDict, total=False):
+    """Missing in evidence of older versions."""
+
+    clock_flags: list[str] | None  # only those about the TSC: "constant_tsc", "nonstop_tsc"
+
+
+class CpuInfo(MoreOfCpuInfo):
     """A CPU's entry in /proc/cpuinfo."""
 
     vendor_id: str | None
@@ -253,6 +260,7 @@ class MoreEvidence(TypedDict, total=False):
     module_files: ModuleFiles
     surroundings: Surroundings
     rights: Rights
+    context: Context
     times: Times  # missing where no VM was created
     available_kb: int  # of memory, where KVM_CREATE_VM answered ENOMEM; missing where unknown
     left_behind: LeftBehind  # missing where /dev/kvm could not be opened

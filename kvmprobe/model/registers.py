@@ -141,6 +141,9 @@ CPUINFO_FLAGS = frozenset(
     "svm vmx hypervisor npt lbrv svm_lock nrip_save avic vgif vnmi x2avic sme sev sev_es sev_snp ept".split()
 )
 
+# Those about the TSC: it ticks at one rate (constant_tsc), also in deep sleep (nonstop_tsc).
+CLOCK_FLAGS = frozenset(("constant_tsc", "nonstop_tsc"))
+
 
 # Signatures in CPUID 0x40000000 that people do not read at once (Documentation/virt/kvm/x86/cpuid.rst). "Microsoft Hv"
 # stays as it is: KVM can show it, too.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PROBE_AGAIN = "Run `kvmprobe` of this version on the host again, with root's rights."
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     """A number of things: digits. Raises ValueError."""
     if not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError("the limit is not a number such as 64")
@@ -88,7 +88,7 @@ HOST_QUANTITIES = (
         "cpus",
         "how many CPUs are online",
         "cpus>=64",
-        _count,
+        count,
         _cpus,
         "Choose another host, or see which CPUs are offline: `cat /sys/devices/system/cpu/offline`.",
         _PROBE_AGAIN,

@@ -95,4 +95,4 @@ def run(options: argparse.Namespace) -> int:
         )
     allowed = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
     evidence = take_evidence(allowed, PassiveProbe if options.passive else lambda root: VmProbe(root, options.cpus))
-    return write_report.write_host_report(evidence, options, requirements)
+    return write_report.write_host_report(evidence, options, requirements or ())

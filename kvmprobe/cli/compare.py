@@ -6,7 +6,7 @@ import json
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import add_arguments as add_result_arguments
-from kvmprobe.cli.report_arguments import add_exit_status
+from kvmprobe.cli.report_arguments import add_exit_status, add_require, requirements_of
 
 if TYPE_CHECKING:
     import argparse
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", help="a report (kvmprobe --json), or a folder of reports")
     parser.add_argument("new", metavar="NEW", help="the report or folder to compare with OLD; - is standard input")
     parser.add_argument("--strict", action="store_true", help="what changed counts as worse")
+    add_require(parser, "also compare whether both hosts have this")
     add_result_arguments(parser, "also show what is the same, and each report of a folder", "show the last line only")
     add_exit_status(parser, "comparison")
 
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         targets.check_target(options.output)
-    comparison = report_pairs.read(options.old, options.new, strict=options.strict)
+    requirements = requirements_of(options) or ()
+    comparison = report_pairs.read(options.old, options.new, strict=options.strict, requirements=requirements)
     for path, error in comparison.bad.items():
         messages.say(f"kvmprobe: {path}: {error}")
     output.write_result(_render(comparison, options), options)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Judges the evidence in FILE by the rules of this version, and reports. It reads
-nothing of this host, so the evidence may come from another one.
+nothing of this host, so the evidence may come from another one. What --require
+asked in the report is asked again, unless --require is given here: none asks
+nothing.
 """
 EPILOG = """\
 exit status: that of the verdict, see 'kvmprobe --help'; 3 also where --max-age
@@ -55,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
 
     write_report.check_targets(options)
     requirements = requirements_of(options)
-    evidence = load(options.file)
+    evidence, stored = load(options.file)
     max_age = FORMATS[options.format].max_age_s if options.max_age is None else options.max_age
     if max_age is not None:
         write_report.check_age(evidence, max_age, options.file)
-    return write_report.write_report(evidence, options, requirements)
+    return write_report.write_report(evidence, options, stored if requirements is None else requirements)

@@ -97,10 +97,10 @@ def _requirements(text: str) -> list[Requirement]:
     return require_option.parse(text)
 
 
-def requirements_of(options: argparse.Namespace) -> list[Requirement]:
-    """Return what all --require together ask. Raises UsageProblem where no host can meet them all."""
+def requirements_of(options: argparse.Namespace) -> list[Requirement] | None:
+    """Return what all --require together ask, None without one. Raises UsageProblem where no host can meet them all."""
     if not options.require:
-        return []
+        return None
     from kvmprobe.cli import require_option
 
     return require_option.combined(options.require)

@@ -16,10 +16,12 @@ _FILE_HINT = "Give a file with one requirement per line."
 
 
 def parse(text: str) -> list[Requirement]:
-    """Return the requirements in "NAME,NAME>=N", or in the file of "@FILE".
+    """Return the requirements in "NAME,NAME>=N", or in the file of "@FILE"; none for "none".
 
     Raises UsageProblem where the text is wrong, DataProblem where the file is.
     """
+    if text == "none":
+        return []
     if text.startswith("@"):
         return _parse_file(text[1:])
     try:

@@ -9,12 +9,15 @@ import re
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import add_arguments as add_result_arguments
-from kvmprobe.cli.report_arguments import duration
+from kvmprobe.cli.report_arguments import add_require, duration, requirements_of
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvmprobe.judge.requirements.requirement import Requirement
     from kvmprobe.summary.fleet import Fleet
     from kvmprobe.summary.fleet_summary import Summary
 
@@ -32,7 +35,7 @@ per line. Only the newest report per host is counted.
 EPILOG = """\
 All verdicts are those of this version: reports by other versions are judged
 again, which takes longer. The verdicts in reports by this version are used as
-they are, unless --judge is given.
+they are, unless --judge or --require is given.
 
 exit status:
   0   all hosts are confirmed or usable; some may be not applicable
@@ -67,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="list the hosts whose report is older, or from the future: 90m, 26h, 7d",
     )
     parser.add_argument("--expect", metavar="FILE", help="list the hosts in FILE, one per line, that have no report")
+    add_require(parser, "ask all hosts, and list those that meet it")
     parser.add_argument("--jobs", metavar="N", type=_jobs, help="read with N processes (default: one per CPU)")
     add_result_arguments(
         parser,
@@ -97,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         targets.check_target(options.output)
     expected = _names(options.expect) if options.expect is not None else []
-    summary = _read(options, expected)
+    summary = _read(options, expected, requirements_of(options))
     fleet = summary.fleet
     if options.format != "text" or options.output or options.quiet or options.only or not fleet.reports:
         _report_bad_files(fleet, options.verbose > 0)  # otherwise the result lists them
@@ -107,8 +111,8 @@ def run(options: argparse.Namespace) -> int:
     return summary.exit_status()
 
 
-def _read(options: argparse.Namespace, expected: list[str]) -> Summary:
-    """Return the summary of the reports in `options.reports`."""
+def _read(options: argparse.Namespace, expected: list[str], requirements: Sequence[Requirement] | None) -> Summary:
+    """Return the summary of the reports in `options.reports`, of whose hosts `requirements` are asked."""
     from kvmprobe.summary.fleet import Fleet
     from kvmprobe.summary.fleet_summary import Summary
     from kvmprobe.summary.parallel import run_parallel
@@ -117,7 +121,7 @@ def _read(options: argparse.Namespace, expected: list[str]) -> Summary:
 
     inputs = Inputs(options.reports)
     fleet = Fleet(options.all)
-    reader = Reader(options.judge, options.format == "html")
+    reader = Reader(options.judge, options.format == "html", requirements)
     for found, bad, judged in run_parallel(inputs.tasks(), reader, options.jobs or len(os.sched_getaffinity(0))):
         for file, line, values in found:
             fleet.add(file, line, values)

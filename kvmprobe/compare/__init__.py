@@ -5,8 +5,10 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.difference import Difference, Side
 from kvmprobe.compare.feature_changes import features
+from kvmprobe.compare.host_changes import host
 from kvmprobe.compare.parameter_changes import parameters
 from kvmprobe.compare.register_changes import registers
+from kvmprobe.compare.requirement_changes import requirements
 from kvmprobe.compare.time_changes import timing
 from kvmprobe.compare.trace_changes import traces
 from kvmprobe.compare.verdict_changes import checks, verdict
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
 AREAS = {
     "verdict": verdict,
     "checks": checks,
+    "requirements": requirements,
     "registers": registers,
     "features": features,
     "parameters": parameters,
+    "host": host,
     "trace": traces,
     "timing": timing,
 }

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.comparison import Comparison, Pair, Single
 from kvmprobe.judge import judge
 from kvmprobe.model.errors import DataProblem, UsageProblem
 from kvmprobe.report.reading import LIMIT, MATRIX_SUMMARY, ReportFiles, open_in_folder, read_all
 from kvmprobe.report.stored_report import load
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvmprobe.judge.requirements.requirement import Requirement
+
 _SUFFIX = ".json"
 
 
-def read(old: str, new: str, *, strict: bool = False) -> Comparison:
-    """Compares OLD with NEW; `strict`: what changed counts as worse.
+def read(old: str, new: str, *, strict: bool = False, requirements: Sequence[Requirement] = ()) -> Comparison:
+    """Compares OLD with NEW; `strict`: what changed counts as worse. `requirements` are asked of both; what the reports
+    asked when they were written does not count.
 
     Raises UsageProblem for a file and a folder, DataProblem where nothing can be compared.
     """
@@ -27,8 +34,8 @@ def read(old: str, new: str, *, strict: bool = False) -> Comparison:
     if old == new == "-":
         raise UsageProblem("standard input cannot be both OLD and NEW", "Give a file for one of them.")
     if kinds[0] == "folder":
-        return _compare_folders(_Folder(old), _Folder(new), strict)
-    before, after = ((_name(path), judge(load(path))) for path in (old, new))
+        return _compare_folders(_Folder(old), _Folder(new), strict, requirements)
+    before, after = ((_name(path), judge(load(path)[0], requirements)) for path in (old, new))
     pair = Pair("", before, after, strict)
     return Comparison([pair], [], {}, are_folders=False)
 
@@ -83,7 +90,7 @@ def _matrix_results(folder: str) -> dict[tuple[str, str], str]:
         return {}
 
 
-def _compare_folders(old: _Folder, new: _Folder, strict: bool) -> Comparison:
+def _compare_folders(old: _Folder, new: _Folder, strict: bool, requirements: Sequence[Requirement]) -> Comparison:
     for folder in (old, new):
         if not folder.reports and not folder.ended:
             raise DataProblem(f"{folder.path}: there is no report in it", "Give a folder of 'kvmprobe lab matrix'.")
@@ -97,7 +104,7 @@ def _compare_folders(old: _Folder, new: _Folder, strict: bool) -> Comparison:
         for folder in (old, new):
             path = folder.reports[name]
             try:
-                sides.append((path, judge(load(path, in_folder=True))))
+                sides.append((path, judge(load(path, in_folder=True)[0], requirements)))
             except DataProblem as problem:
                 bad[path] = problem.message[len(path) + 2 :]
         if len(sides) == 2:

@@ -31,7 +31,8 @@ class Profile:
     """The values of a report that many hosts share.
 
     `marks`: a letter of MARKS for each of CHECK_IDS. `version`: of the kvmprobe that made the report. `cpus`: how many
-    were online; None where that is unknown. `parameters`: ("kvm_amd.npt=Y", …). `requirements`: the name and the status
+    were online; None where that is unknown. `parameters`: ("kvm_amd.npt=Y", …), then
+    the settings of the host around KVM ("smt.active=1", …). `requirements`: the name and the status
     of each ("cpus>=64", "met"), in the order of the question.
     """
 

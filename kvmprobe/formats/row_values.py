@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.formats.context_settings import context_settings
 from kvmprobe.formats.host_row import CHECK_IDS, MARKS, PAGE, UNKNOWN
 from kvmprobe.model.cpu_lists import format_cpulist, parse_cpulist
 from kvmprobe.model.printable import cut
@@ -53,7 +54,7 @@ def row_values(report: object, with_details: bool) -> RowValues:
         _name(report, "tool", "version"),
         _online(_at(evidence, "cpus")),
         _setting(_at(evidence, "kernel", "lockdown")) or UNKNOWN,
-        _parameters(_at(evidence, "modules")),
+        (*_parameters(_at(evidence, "modules")), *context_settings(evidence.get("context"))),
         marks,
         requirements,
     )

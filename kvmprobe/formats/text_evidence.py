@@ -10,6 +10,7 @@ from kvmprobe.model.printable import counted, one_line
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
+    from kvmprobe.model.context_evidence import Context
     from kvmprobe.model.evidence import Evidence, Module
 
 
@@ -21,6 +22,8 @@ def everything(evidence: Evidence) -> Iterator[Line]:
         "VMs, in KVM's uevents and of other processes:": _vms(evidence),
         "Kernel log:": _log(evidence),
     }
+    if "context" in evidence:  # of older versions it is not
+        sections["Host around KVM:"] = _context(evidence["context"])
     for title, entries in sections.items():
         yield heading(title)
         for entry in entries:
@@ -62,6 +65,30 @@ def _log(evidence: Evidence) -> Iterator[str]:
         yield f"unavailable: {log['error']}"
     for line in log["lines"]:
         yield f"[{line['seconds']:12.6f}] {line['text']}"
+
+
+def _context(context: Context) -> Iterator[str]:
+    for name, value in (context["vulnerabilities"] or {}).items():
+        yield f"vulnerability {name}: {_text(value)}"
+    yield f"SMT: active {_text(context['smt']['active'])}, control {_text(context['smt']['control'])}"
+    yield f"clock source: {_text(context['clock']['current'])} of {_text(context['clock']['available'])}"
+    yield f"memory: {_text(context['memory_kb'])} KiB"
+    for size, pages in (context["huge_pages"] or {}).items():
+        yield f"huge pages of {size}: {_text(pages['total'])}, {_text(pages['free'])} of them free"
+    yield f"transparent huge pages: {_text(context['transparent_huge_pages'])}"
+    iommu = context["iommu"]
+    types = ", ".join(f"{number} {name}" for name, number in iommu["types"].items())
+    yield f"IOMMU: {_list(iommu['devices'])}; groups: {_text(iommu['groups'])}{f' ({types})' if types else ''}"
+    yield f"IOMMU tables of the firmware: {_list(iommu['tables'])}"
+    for device in context["devices"].values():
+        driver = {True: "with a driver", False: "without a driver", None: "driver unknown"}[device["registered"]]
+        yield f"{device['path']}: {device['type'] or 'missing'}, {driver}"
+    unified, mounted = context["cgroups"]["unified"], context["cgroups"]["mounted"]
+    yield f"cgroup controllers: v2 {_text(unified)}; v1 {_list(mounted)}"
+
+
+def _list(names: list[str] | None) -> str:
+    return "unknown" if names is None else ", ".join(names) or "none"
 
 
 def _module(module: Module) -> str:

@@ -14,6 +14,7 @@ from kvmprobe.model.json_schema import first_error, report_schema
 from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
 
 if TYPE_CHECKING:
+    from kvmprobe.judge.requirements.requirement import Requirement
     from kvmprobe.model.compiled_schema import Follows
     from kvmprobe.model.evidence import Evidence
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 _LIMIT = 256 << 20  # bytes of a file that the user named; a trace may be long
 # Values in a file, which cost up to 100 bytes each. A report of 8,192 CPUs has half a million.
 _MOST_VALUES, _MOST_IN_NAMED = 1 << 20, 4 << 20
+_MOST_REQUIREMENTS, _LONGEST_NAME = 1000, 255  # characters of the name of one
 _MAX_DEPTH = 32  # levels; a report has 8
 _HINT = "Give a file made by 'kvmprobe --json'."
 
 
-def load(path: str, in_folder: bool = False) -> Evidence:
-    """Return the evidence in a report or in a file of bare evidence; "-" is standard input.
+def load(path: str, in_folder: bool = False) -> tuple[Evidence, list[Requirement]]:
+    """Return the evidence in a report or in a file of bare evidence, and what the report required; "-" is standard
+    input.
 
     `in_folder`: the file was found in a folder, so others may have put it there. Raises DataProblem where the file
     cannot be read, is not JSON, or is not evidence of this schema.
@@ -38,7 +41,8 @@ def load(path: str, in_folder: bool = False) -> Evidence:
         raise DataProblem(f"{name}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataProblem(f"{name}: {error}", _HINT) from error
-    return evidence_of(parse(text, name, _MOST_VALUES if in_folder else _MOST_IN_NAMED), name)
+    data = parse(text, name, _MOST_VALUES if in_folder else _MOST_IN_NAMED)
+    return evidence_of(data, name), requirements_of(data, name)
 
 
 def evidence_of(data: object, name: str) -> Evidence:
@@ -60,6 +64,20 @@ def evidence_of(data: object, name: str) -> Evidence:
     if error:
         raise DataProblem(f"{name}: not evidence of {SCHEMA}: {error}", _HINT)
     return cast("Evidence", evidence)
+
+
+def requirements_of(data: object, name: str) -> list[Requirement]:
+    """Return what the report in parsed JSON required, to be asked again. Raises DataProblem, which calls the file
+    `name`."""
+    rows = data.get("requirements", []) if isinstance(data, dict) else []
+    if not rows:
+        return []
+    from kvmprobe.judge.requirements.demands import stored
+
+    names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else [None]
+    if len(names) > _MOST_REQUIREMENTS or not all(isinstance(one, str) and len(one) <= _LONGEST_NAME for one in names):
+        raise DataProblem(f"{name}: not a report: requirements is not a list of what --require asks", _HINT)
+    return [stored(str(one)) for one in names]
 
 
 _compiled: Follows | None = None

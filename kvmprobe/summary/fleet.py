@@ -132,6 +132,7 @@ def _rank(kept: Kept) -> tuple[object, ...]:
         profile.kernel,
         profile.version,
         profile.marks,
+        profile.requirements,
         repr(details),
     )
 

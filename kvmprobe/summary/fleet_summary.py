@@ -51,6 +51,14 @@ class Summary:
         oldest, newest = format_time(now - max_age), format_time(now + SKEW_S)
         return [host for host in self.hosts if not oldest <= host.taken_at <= newest]
 
+    def answers(self) -> dict[str, dict[str, list[HostRow]]]:
+        """By requirement, as it was asked, and by answer ("met", "not-met", "unknown"): the hosts."""
+        found: dict[str, dict[str, list[HostRow]]] = {}
+        for host in self.hosts:
+            for name, status in host.profile.requirements:
+                found.setdefault(name, {"met": [], "not-met": [], "unknown": []})[status].append(host)
+        return found
+
     def older(self) -> int:
         """How many reports do not count because their hosts have newer ones."""
         return self.fleet.reports - len(self.hosts)
@@ -85,6 +93,10 @@ class Summary:
                     for field, values in self.counts.items()
                 },
             },
+            "requirements": [
+                {"name": name, **{status: [self.label(host) for host in hosts] for status, hosts in by_status.items()}}
+                for name, by_status in self.answers().items()
+            ],
             "outliers": [_outlier_data(group) for group in self.outliers],
             "stale": [{"host": host.name, "taken_at": host.taken_at} for host in self.stale],
             "missing": self.missing,

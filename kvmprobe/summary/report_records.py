@@ -14,12 +14,21 @@ from kvmprobe.formats.row_values import Malformed, row_values
 from kvmprobe.judge import SCHEMA, judge
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.report.reading import LIMIT, open_in_folder, open_named, read_all
-from kvmprobe.report.stored_report import contradiction, evidence_of, follows_schema, is_too_deep, parse
+from kvmprobe.report.stored_report import (
+    contradiction,
+    evidence_of,
+    follows_schema,
+    is_too_deep,
+    parse,
+    requirements_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from kvmprobe.formats.host_row import RowValues
+    from kvmprobe.judge.requirements.requirement import Requirement
 
     # Files, and whether they were found in a folder; or a block of one file: its name, the number of the first line,
     # whether the file has several records.
@@ -37,10 +46,12 @@ START = b"\n{"  # where the next record begins: only the first "{" of an indente
 
 class Reader:
     """Reads the records of a task. `judge_all`: also those with a verdict of this version. `with_details`: keep the
-    messages of the checks and the registers, too."""
+    messages of the checks and the registers, too. `requirements`: what is asked of all; None: what each report asked.
+    """
 
-    def __init__(self, judge_all: bool, with_details: bool) -> None:
-        self._judge_all = judge_all
+    def __init__(self, judge_all: bool, with_details: bool, requirements: Sequence[Requirement] | None = None) -> None:
+        self._judge_all = judge_all or requirements is not None
+        self._requirements = requirements
         self._with_details = with_details
         self._same: dict[Any, Any] = {}
 
@@ -71,7 +82,8 @@ class Reader:
         is_new = row is None
         if row is None:
             tool = data["tool"] if isinstance(data, dict) and "tool" in data else {"version": "unknown"}
-            judged = {**judge(evidence_of(data, "")), "tool": tool}
+            requirements = requirements_of(data, "") if self._requirements is None else self._requirements
+            judged = {**judge(evidence_of(data, ""), requirements), "tool": tool}
             row = row_values(judged, self._with_details)
         name, taken_at, profile, details = row
         # Equal values are passed on, and kept, once.

@@ -58,6 +58,7 @@ class _Text:
             self._head,
             self._failed,
             self._inconclusive,
+            self._requirements,
             self._outliers,
             self._reasons,
             self._counts,
@@ -168,6 +169,16 @@ class _Text:
 
     def _what_to_do(self, host: HostRow) -> list[str]:
         return self._wrap(f"what to do: {hint(host)}", "  ")
+
+    def _requirements(self) -> Iterator[str]:
+        """Of each requirement the number of the hosts that meet it, then the hosts by answer."""
+        for name, by_status in self._summary.answers().items():
+            asked = sum(map(len, by_status.values()))
+            met = len(by_status["met"])
+            yield self._title(f"Requirement {clean(name)}: met by {met:,} of {counted(asked, 'host')}")
+            for status, hosts in by_status.items():
+                if hosts:
+                    yield from self._wrap(f"{status} ({len(hosts):,}): {self._names(hosts)}", "  ")
 
     def _outliers(self) -> Iterator[str]:
         """What is unusual beyond the verdicts above."""

@@ -34,7 +34,7 @@ def test_an_old_report_is_read_and_its_evidence_judged(reason: str, check: str, 
     jsonschema.validate(report, schema)
     assert first_error(report, schema, schema) is None
     (tmp_path / "report.json").write_text(json.dumps(report))
-    assert judge(load(str(tmp_path / "report.json")))["verdict"]["reason"] == "svme-set-by-create-vm"
+    assert judge(*load(str(tmp_path / "report.json")))["verdict"]["reason"] == "svme-set-by-create-vm"
 
 
 def test_a_reason_that_never_was_is_an_error() -> None:

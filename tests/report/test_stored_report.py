@@ -108,7 +108,7 @@ def test_mutated_report_is_judged_or_refused(place: tuple[Any, Any], value: Any,
     assert (ours is None) == (theirs is None) == COMPILED(mutated), (ours, theirs)
     report = refused = None
     try:
-        report = judge(load(str(file)))
+        report = judge(*load(str(file)))
     except DataProblem as problem:
         refused = problem.message
     MUTATED["judged" if report else "refused"] += 1

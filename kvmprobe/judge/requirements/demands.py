@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.judge.check_result import UNKNOWN
 from kvmprobe.judge.requirements.quantity import OPERATORS, Quantity, QuantityRequirement
+from kvmprobe.judge.requirements.requirement import Requirement, RequirementAnswer
 from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
 from kvmprobe.model.printable import clean, cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from kvmprobe.judge.requirements.requirement import Requirement
 
 # The name, then the first sign of a comparison and what follows it.
 _DEMAND = re.compile(r"([A-Za-z0-9_.-]*)\s*(?:([<>=!~]+)\s*(.*))?", re.DOTALL)
@@ -70,6 +70,15 @@ def parse(text: str) -> Requirement:
     if sign is not None:
         raise WrongDemand(f"{_short(demand)}: {name} is no quantity", f"Write {name} alone.")
     return REQUIREMENTS[name]
+
+
+def stored(name: str) -> Requirement:
+    """The requirement of a stored report by its name. One that this version does not know is unknown, never met."""
+    try:
+        return parse(name)
+    except WrongDemand as wrong:
+        message, hint = f"this version cannot ask it: {wrong.message}", wrong.hint
+        return Requirement(name, message, lambda _: RequirementAnswer(UNKNOWN, message, hint))
 
 
 def _comparison(quantity: Quantity, sign: str | None, limit: str) -> Requirement:

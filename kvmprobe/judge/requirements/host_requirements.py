@@ -8,6 +8,7 @@ from kvmprobe.judge.requirements.device_requirements import DEVICE_REQUIREMENTS
 from kvmprobe.judge.requirements.requirement import MET, NOT_MET, Requirement, RequirementAnswer
 from kvmprobe.model.cpu_lists import cpu_names
 from kvmprobe.model.values import error_of, is_failure
+from kvmprobe.model.vulnerabilities import is_vulnerable
 
 if TYPE_CHECKING:
     from kvmprobe.judge.facts import Facts
@@ -90,22 +91,18 @@ def _clock_flags(facts: Facts) -> dict[int, list[str] | None]:
     return {cpu: info.get("clock_flags") if info else None for cpu, info in found.items()}
 
 
-_OPEN = ("Vulnerable", "KVM: Vulnerable", "Processor vulnerable")
-_CLOSED = ("Not affected", "Mitigation", "KVM: Mitigation")
-
-
 def _mitigated(facts: Facts) -> RequirementAnswer:
     """By /sys/devices/system/cpu/vulnerabilities (arch/x86/kernel/cpu/bugs.c)."""
     context = context_of(facts)
     found = context["vulnerabilities"] if context else None
     if not found:
         return not_read("which vulnerabilities of the CPU are mitigated")
-    vulnerable = [name for name, value in found.items() if isinstance(value, str) and value.startswith(_OPEN)]
+    vulnerable = [name for name, value in found.items() if is_vulnerable(value)]
     if vulnerable:
         text = "; ".join(f"{name}: {_text(found[name])}" for name in vulnerable)
         hint = "Install the newest microcode and kernel, and see whether mitigations=off is on the kernel command line."
         return RequirementAnswer(NOT_MET, text, hint)
-    unclear = [name for name, value in found.items() if not (isinstance(value, str) and value.startswith(_CLOSED))]
+    unclear = [name for name, value in found.items() if is_vulnerable(value) is None]
     if unclear:
         text = "; ".join(f"{name}: {_text(found[name])}" for name in unclear)
         return RequirementAnswer(UNKNOWN, text, "In a VM, the host below decides: ask its operator.")

@@ -74,7 +74,7 @@ def requirements_of(data: object, name: str) -> list[Requirement]:
         return []
     from kvmprobe.judge.requirements.demands import stored
 
-    names = [row.get("name") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else [None]
+    names = [row.get("name") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else [None]
     if len(names) > _MOST_REQUIREMENTS or not all(isinstance(one, str) and len(one) <= _LONGEST_NAME for one in names):
         raise DataProblem(f"{name}: not a report: requirements is not a list of what --require asks", _HINT)
     return [stored(str(one)) for one in names]

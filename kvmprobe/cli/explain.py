@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Explains a reason (what was found): when a verdict has it, what the kernel does
 in that case, what its log shows, and what to do. Explains a cause (why it was
-found): when a verdict has it, and what to do. Without a name it lists all.
+found): when a verdict has it, and what to do. Explains what --require can ask.
+Without a name it lists all reasons and causes.
 """
 EPILOG = ""
 
@@ -20,7 +21,7 @@ EPILOG = ""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe explain`."""
     parser.add_argument(
-        "names", metavar="REASON|CAUSE", nargs="*", help="explain this one; a part of its name is enough"
+        "names", metavar="REASON|CAUSE|REQUIREMENT", nargs="*", help="explain this one; a part of its name is enough"
     )
 
 
@@ -36,12 +37,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def matching(part: str) -> list[str]:
-    """Return `part` alone where it is a reason or a cause, else all that contain it. UsageProblem where none does."""
+    """Return `part` alone where it is a reason, a cause or a requirement, else all that contain it. UsageProblem where
+    none does."""
     if part in REASONS:
         return [part]
     from kvmprobe.judge.causes import CAUSES  # many modules
 
-    names = [*REASONS, *CAUSES]
+    from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
+
+    names = list(dict.fromkeys((*REASONS, *CAUSES, *REQUIREMENTS, *QUANTITIES)))
     if part in names:
         return [part]
     found = [name for name in names if part and part.lower() in name]
@@ -51,4 +55,4 @@ def matching(part: str) -> list[str]:
 
     close = difflib.get_close_matches(part.lower(), names, 1)
     hint = f"Did you mean {close[0]}?" if close else "'kvmprobe explain' lists them all."
-    raise UsageProblem(f"no reason or cause is called {part!r}, and none contains it", hint)
+    raise UsageProblem(f"no reason, cause or requirement is called {part!r}, and none contains it", hint)

@@ -48,7 +48,7 @@ and why not.
 _EPILOG = """\
 exit status:
   0    confirmed or usable: KVM can use SVM on this host
-  1    failed: KVM cannot use SVM, or used it wrongly
+  1    failed: KVM cannot use SVM, or used it wrongly, or a --require is not met
   3    inconclusive: the evidence does not decide (rights, module msr, ...)
   4    not applicable: another CPU vendor, or KVM with another backend
   64   wrong arguments

@@ -13,7 +13,7 @@ _WIDTH = 80
 
 
 def render(name: str | None) -> str:
-    """One reason or cause in full, by its name; without a name, all reasons with their verdicts, then all causes with
+    """One reason, cause or requirement in full, by its name; without a name, all reasons with their verdicts, then all causes with
     the first reason of each."""
     if name is None:
         from kvmprobe.judge.causes import CAUSES  # many modules, which a reason alone does not need
@@ -33,9 +33,21 @@ def render(name: str | None) -> str:
 def _cause(name: str) -> str:
     from kvmprobe.judge.causes import CAUSES
 
+    if name not in CAUSES:
+        return _requirement(name)
     cause = CAUSES[name]
     head = wrap(f"{name}: a cause of {', '.join(cause.reasons)}", _WIDTH, "", "    ")
     return joined([*head, *_sections({"When:": cause.when}), *_what_to_do(cause.what_to_do(), True)])
+
+
+def _requirement(name: str) -> str:
+    """What a requirement asks, and how to ask it."""
+    from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
+
+    quantity = QUANTITIES.get(name)
+    description = quantity.description if quantity else REQUIREMENTS[name].description
+    ask = f"--require '{quantity.example}'" if quantity else f"--require {name}"
+    return joined([f"{name}: a requirement, kvmprobe check {ask}", *_sections({"What it asks:": description})])
 
 
 def _sections(texts: dict[str, str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from kvmprobe.formats import FORMATS
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.judge.check_table import CHECKS
+from kvmprobe.judge.requirements.demands import listing
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
@@ -33,13 +34,15 @@ _FORMATS = """
 _JSON = """\
 ## The report in JSON
 
-`kvmprobe --json` writes `schema` (`kvmprobe.report/1`), `tool`, `verdict`, `checks` and `evidence`.
+`kvmprobe --json` writes `schema` (`kvmprobe.report/1`), `tool`, `verdict`, `checks`, `requirements` and `evidence`.
 `kvmprobe/model/report.schema.json` describes every field.
 
 - `verdict`: `status`, `reason`, `cause` (null where the evidence does not show one), `summary`, `because` (values and
   log lines from the evidence, quoted), `hint` (what to do).
 - `checks`: in the kernel's order, each with `id`, `status` (pass, fail, warn, skip, unknown), `message`, `hint`,
   `blocked_by`.
+- `requirements`: what `--require` asked, where it was given, each with `name`, `status` (met, not-met, unknown),
+  `message`, `hint`.
 - `evidence`: what was read. A register is a hexadecimal string, `{"error": "EPERM"}` where it could not be read, null
   where it is unknown. A field that an older version did not write is unknown.
 
@@ -67,6 +70,12 @@ def lines() -> Iterator[str]:
     for check in CHECKS:
         functions = dict.fromkeys((check.function, check.since_at_load))
         yield f"| `{check.id}` | {check.title} | {', '.join(f'`{name}`' for name in functions)} |"
+    yield "\n## Requirements\n"
+    yield "What `--require` can ask. `kvmprobe check --require help` lists it, too.\n"
+    yield "| requirement | what it asks |"
+    yield "| --- | --- |"
+    for name, description in listing():
+        yield f"| `{name}` | {_cell(description)} |"
     yield _FORMATS
     yield "| format | suffixes |"
     yield "| --- | --- |"

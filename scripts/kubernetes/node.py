@@ -4,7 +4,8 @@
     node.py run       checks the node at once and then periodically, and writes the features; SIGTERM ends it at once
     node.py alive     exit status 0 while `run` writes the features (the kubelet's probes)
 
-The environment variables KVMPROBE_PROGRAM and KVMPROBE_FEATURES name files; KVMPROBE_PERIOD is in seconds.
+The environment variables KVMPROBE_PROGRAM and KVMPROBE_FEATURES name files; KVMPROBE_PERIOD is in seconds;
+KVMPROBE_REQUIRE, where it is set, is what `kvmprobe check --require` asks.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ def _probe() -> int | None:
     The verdict goes to the pod's log.
     """
     arguments = ("check", "-q", "--no-load", "--also", f"nfd:{_named('KVMPROBE_FEATURES')}")
-    command = [sys.executable, "-I", "-B", _named("KVMPROBE_PROGRAM"), *arguments]
+    demands = os.environ.get("KVMPROBE_REQUIRE")
+    required = ("--require", demands) if demands else ()
+    command = [sys.executable, "-I", "-B", _named("KVMPROBE_PROGRAM"), *arguments, *required]
     pid = os.posix_spawn(command[0], command, {"LC_ALL": "C.UTF-8"}, setsigmask=())
     ended, status = _await(pid, DEADLINE_S, _SIGNALS)
     if status is None:

@@ -56,6 +56,9 @@ STATUS = {
     "failed": ("failed", 1),
 }
 BY_EXIT_STATUS = {3: "inconclusive"}  # kvmprobe could not start
+# What else the machine must have, such as "iommu,cpus>=64": `kvmprobe check --require help` lists it. Edit it before
+# the upload.
+REQUIRE = ""
 DEADLINE_S = 240  # less than MAAS's own timeout
 
 
@@ -67,7 +70,8 @@ def main():
         kvmprobe = [sys.executable, "-I", pyz.name]
         try:
             # Where udev has not loaded kvm_amd, the kernel's answer to modprobe shows why.
-            done = run(kvmprobe + ["check", "--load-kvm", "--json"], b"")
+            required = ["--require", REQUIRE] if REQUIRE else []
+            done = run(kvmprobe + ["check", "--load-kvm", "--json"] + required, b"")
         except subprocess.TimeoutExpired:
             summary = "kvmprobe did not end within %d s" % DEADLINE_S
             return end("timedout", 1, {"summary": summary})

@@ -24,6 +24,14 @@ options:
     description: Load C(kvm_amd) if it is missing, and leave it loaded.
     type: bool
     default: false
+  require:
+    description:
+      - What else the host must have, such as V(iommu) or V(cpus>=64). C(kvmprobe check --require help) lists it.
+      - If it lacks something, the verdict is V(failed); if that cannot be found out, V(inconclusive).
+      - The answers are in RV(requirements).
+    type: list
+    elements: str
+    default: []
   report:
     description:
       - Store the whole report in this file on the host, for C(kvmprobe judge) and other commands.
@@ -60,6 +68,11 @@ author:
 EXAMPLES = r"""
 - name: Fail if KVM cannot use SVM
   kvmprobe.host.kvmprobe_check:
+  become: true
+
+- name: Fail if the host also lacks an IOMMU or has fewer than 64 CPUs
+  kvmprobe.host.kvmprobe_check:
+    require: [iommu, "cpus>=64"]
   become: true
 
 - name: Never fail, and keep the report on the host
@@ -115,6 +128,27 @@ checks:
       type: str
     blocked_by:
       description: The failed check because of which this one was skipped, or null.
+      type: str
+requirements:
+  description: The answer to each of O(require).
+  returned: when kvmprobe ran
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: What was asked.
+      type: str
+      sample: cpus>=64
+    status:
+      description: V(met), V(not-met) or V(unknown).
+      type: str
+      sample: met
+    message:
+      description: What was read.
+      type: str
+      sample: 128 CPUs online
+    hint:
+      description: What to do, or null.
       type: str
 vm_created:
   description: Whether a VM was created.
@@ -172,6 +206,7 @@ def main():
                 "default": ["failed", "inconclusive"],
             },
             load_kvm={"type": "bool", "default": False},
+            require={"type": "list", "elements": "str", "default": []},
             report={"type": "path"},
             fact={"type": "path"},
             return_report={"type": "bool", "default": False},
@@ -181,10 +216,11 @@ def main():
     if module.check_mode and not os.path.exists(module.params["path"]):
         text = f"no VM was created (check mode), and kvmprobe did not run: {module.params['path']} does not exist yet"
         module.exit_json(changed=False, skipped=True, vm_created=False, msg=text)
+    required = [part for demand in module.params["require"] for part in ("--require", demand)]
     if module.check_mode:
-        report = program.check(module, "--passive", "--no-load")
+        report = program.check(module, "--passive", "--no-load", *required)
     else:
-        report = program.check(module, *(["--load-kvm"] if module.params["load_kvm"] else []))
+        report = program.check(module, *(["--load-kvm"] if module.params["load_kvm"] else []), *required)
     result = _result(report, module.params["return_report"])
     if not module.check_mode:
         result["changed"] |= _store(module, report, result)
@@ -197,6 +233,7 @@ def _result(report, whole):
     result = dict(
         program.verdict(report),
         checks=report["checks"],
+        requirements=report.get("requirements", []),
         vm_created=evidence["ioctls"]["KVM_CREATE_VM"] == 0,
         boot_id=(_text("/proc/sys/kernel/random/boot_id") or "").strip() or None,
         changed=loaded and "kvm_amd" in (evidence["modules"] or {}),

@@ -42,7 +42,6 @@ def matching(part: str) -> list[str]:
     if part in REASONS:
         return [part]
     from kvmprobe.judge.causes import CAUSES  # many modules
-
     from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
 
     names = list(dict.fromkeys((*REASONS, *CAUSES, *REQUIREMENTS, *QUANTITIES)))

@@ -13,8 +13,8 @@ _WIDTH = 80
 
 
 def render(name: str | None) -> str:
-    """One reason, cause or requirement in full, by its name; without a name, all reasons with their verdicts, then all causes with
-    the first reason of each."""
+    """One reason, cause or requirement in full, by its name; without a name, all reasons with their verdicts, then all
+    causes with the first reason of each."""
     if name is None:
         from kvmprobe.judge.causes import CAUSES  # many modules, which a reason alone does not need
 

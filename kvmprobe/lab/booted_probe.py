@@ -122,6 +122,8 @@ def probe(
     command = guest_program.python(guest.root).command("-m", "kvmprobe", name, "--json", *arguments)
     result = boot(kernel, folder, command, guest, machine, deadline, outer, say)
     report = judged_report(result.stdout) if result.outcome == ANSWERED else None
+    if report and "requirements" not in report and any(one.startswith("--require") for one in arguments):
+        report = None  # the kernel under test does not decide what is asked
     if result.status in _VERDICTS:
         if report is None:
             result = _without_report(result)
@@ -142,10 +144,15 @@ def _without_report(result: BootResult) -> BootResult:
 
 
 def judged_report(stdout: bytes) -> Report | None:
-    """Returns the report on the evidence in `stdout`, None if that is not evidence: a guest may write anything."""
+    """Returns the report on the evidence in `stdout`, None if that is not evidence: a guest may write anything.
+
+    What --require asked in the guest is asked again.
+    """
     try:
         stdout.decode()  # json.loads would also accept UTF-16, but readers of reports do not
-        evidence = stored_report.evidence_of(stored_report.parse(stdout, _NAME), _NAME)
+        data = stored_report.parse(stdout, _NAME)
+        evidence = stored_report.evidence_of(data, _NAME)
+        requirements = stored_report.requirements_of(data, _NAME)
     except (DataProblem, UnicodeDecodeError):
         return None
-    return judge.judge(evidence)
+    return judge.judge(evidence, requirements)

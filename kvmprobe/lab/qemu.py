@@ -44,6 +44,7 @@ class Machine:
 
     `vm_cr`: the value that the firmware writes to VM_CR; None: it writes nothing. `ssh_port`: QEMU forwards this port
     of 127.0.0.1 to the guest's port 22, and the guest (virtio_net, 10.0.2.15) reaches only QEMU; None: no network.
+    `devices`: more devices, as QEMU's -device takes them.
     """
 
     cpu: str = "EPYC,+svm"
@@ -52,6 +53,7 @@ class Machine:
     parameters: str = ""
     vm_cr: int | None = None
     ssh_port: int | None = None
+    devices: Sequence[str] = ()
 
 
 MACHINE = Machine()
@@ -112,6 +114,7 @@ def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path
     return [
         *("-nodefaults", "-display", "none", "-no-reboot", *_network(machine.ssh_port)),
         *("-accel", accel, "-machine", "q35"),
+        *(part for device in machine.devices for part in ("-device", device)),
         *("-cpu", machine.cpu, "-smp", str(machine.cpus), "-m", machine.memory),
         *("-kernel", str(plan.kernel.image), "-initrd", str(initrd)),
         *("-append", f"{_PARAMETERS} {machine.parameters}".strip()),

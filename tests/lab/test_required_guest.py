@@ -25,10 +25,10 @@ _ANSWERS = {
 def test_a_guest_with_an_iommu_has_it(guest: Guest) -> None:
     script = """
 $kvmprobe check --json --require 'iommu,cpus>=2,registers,kernel<6.2' >/report 2>/messages; echo $?; cat /report
-for demand in 'cpus>=64' smt iomu; do $kvmprobe judge -q /report --require $demand >/messages 2>&1; echo $?; done
+$kvmprobe judge -q /report --require 'cpus>=64' >/messages 2>&1; echo $?
 """
     first, *rest = guest(script, devices=("amd-iommu",), parameters="mitigations=off").splitlines()
-    report = json.loads("\n".join(rest[:-3]))
+    report = json.loads("\n".join(rest[:-1]))
     context = report["evidence"]["context"]
     assert context["iommu"]["tables"] == ["IVRS"]
     assert context["iommu"]["devices"] == ["ivhd0"]
@@ -38,4 +38,4 @@ for demand in 'cpus>=64' smt iomu; do $kvmprobe judge -q /report --require $dema
     again = judge(report["evidence"], parse_list(",".join(_ANSWERS)))
     assert {row["name"]: row["status"] for row in again["requirements"]} == _ANSWERS
     assert first == "0", report["verdict"]
-    assert rest[-3:] == ["1", "1", "64"]
+    assert rest[-1] == "1"

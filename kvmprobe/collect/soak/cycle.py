@@ -14,7 +14,7 @@ from kvmprobe.collect.soak import open_msrs
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
 from kvmprobe.collect.vm_probe import memory_after
-from kvmprobe.host import guest, kvm, udev
+from kvmprobe.host import exit_times, guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names, few_groups, group
 from kvmprobe.model.own_errors import is_own_error, was_refused
@@ -242,7 +242,7 @@ class Cycle:
         with self._open_vm() as vm:
             self._check_created()  # Where SVME is 0, VMRUN raises #UD in the kernel.
             cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus)
-            self.guest_runs = guest.time_exits(
+            self.guest_runs = exit_times.time_exits(
                 self.device, vm, cpus, self._alarm, lambda cpu, took: self.exit_times[cpu].add(took)
             )
             self._check_runs()

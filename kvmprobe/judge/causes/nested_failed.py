@@ -21,23 +21,30 @@ _LOAD_WITH_NESTED = (
     "End all VMs, and load kvm_amd again with nested=1:",
     "# modprobe -r kvm_amd",
     "# modprobe kvm_amd nested=1",
-    "To keep it, remove 'nested=0' from the files in /etc/modprobe.d and kvm_amd.nested=0 from the kernel's command "
-    "line.",
+    (
+        "To keep it so, remove nested=0 from the files in /etc/modprobe.d, and kvm_amd.nested=0 from the kernel's "
+        "command line."
+    ),
 )
 _BOOT_WITH_NESTED = (
-    "kvm_amd is built into the kernel: remove kvm_amd.nested=0 from the kernel's command line, and reboot:",
+    "kvm_amd is built into the kernel. Remove kvm_amd.nested=0 from the kernel's command line, and reboot:",
     "# systemctl reboot",
 )
+_SEND = "# kvmprobe --nested -o report.json"
 _REPORT = (
-    "Do not run VMs in VMs on this host. Install the newest kernel and microcode, and reboot. If that does not help, "
-    "send this file to your distribution or kvm@vger.kernel.org:",
-    "# kvmprobe --nested -o report.json",
+    (
+        "Do not run VMs in VMs on this host. Install the newest kernel and microcode, and reboot. If that does not "
+        "help, send this file to your distribution or kvm@vger.kernel.org:"
+    ),
+    _SEND,
 )
 _IN_VM = (
-    f"The host is a VM: the hypervisor outside carries out each VMRUN. {OUTSIDE} to update it, and ask whether it "
-    "supports nested virtualization on AMD more than one level deep. Until then, do not run VMs in VMs on this host.",
+    (
+        f"The host is a VM: the hypervisor outside carries out each VMRUN. {OUTSIDE} to update it, and ask whether it "
+        "supports nested virtualization on AMD more than one level deep. Until then, do not run VMs in VMs here."
+    ),
     "Report a defect of that hypervisor to its developers, with this file:",
-    "# kvmprobe --nested -o report.json",
+    _SEND,
 )
 
 
@@ -92,8 +99,10 @@ CAUSES = (
         "KVM_GET_SUPPORTED_CPUID has no SVM bit, and kvm_amd.nested does not show why.",
         not_offered,
         (
-            "This kernel does not offer SVM to guests. Install the newest kernel of your distribution, whose kvm_amd has "
-            "nested=1 by default, and reboot.",
+            (
+                "This kernel does not offer SVM to guests. Install the newest kernel of your distribution, whose "
+                "kvm_amd has nested=1 by default, and reboot."
+            ),
         ),
     ),
     Cause(

@@ -36,17 +36,16 @@ def nested_svm(facts: Facts) -> Result:
     bad = _texts(runs, lambda kind: kind not in (WORKS, NOT_RUN))
     if bad:
         because = [line for paging, texts in bad.items() for line in quote(texts, PAGING[paging], ": ")]
-        where = {paging: f"{PAGING[paging]} on {cpu_names(texts)}" for paging, texts in bad.items()}
-        failed = "; ".join(f"with {where[paging]}: {fold(texts)}" for paging, texts in bad.items())
-        message = f"the guest in the guest failed {failed}"
+        failed = _grouped({paging: f"on {cpu_names(texts)}: {fold(texts)}" for paging, texts in bad.items()})
+        message = f"the guest in the guest failed {'; '.join(failed)}"
         return Result(FAIL, message, "nested-guest-failed", because=because, by_cpu=parts)
     good = _texts(runs, lambda kind: kind == WORKS)
     not_run = _texts(runs, lambda kind: kind == NOT_RUN)
     if not good:
         why = _why_nowhere(facts, not_run)
         return Result(UNKNOWN, f"no guest ran in a guest: {why}", "nested-guest-not-run", because=[why], by_cpu=parts)
-    message = "; ".join(f"with {PAGING[paging]} on {cpu_names(texts)}" for paging, texts in good.items())
-    message = f"the guest in the guest computed, and left by VMMCALL and HLT, {message}"
+    ran = _grouped({paging: f"on {cpu_names(texts)}" for paging, texts in good.items()})
+    message = f"the guest in the guest computed, and left by VMMCALL and HLT, {'; '.join(ran)}"
     message += "; KVM offers no nested paging to guests" if "nested" not in runs else ""
     left_out = [f"{cpu_names(cpus)} ({why})" for why, cpus in group(facts.guest_left_out()).items()]
     for paging, texts in not_run.items():
@@ -62,6 +61,14 @@ def _texts(runs: dict[str, dict[int, GuestRun]], wanted: Callable[[str], bool]) 
         for paging, of_paging in runs.items()
     }
     return {paging: of_paging for paging, of_paging in texts.items() if of_paging}
+
+
+def _grouped(texts: dict[str, str]) -> list[str]:
+    """["with nested paging and shadow paging on cpu0-1"]: each text once, after the kinds of paging that have it."""
+    groups: dict[str, list[str]] = {}
+    for paging, text in texts.items():
+        groups.setdefault(text, []).append(PAGING[paging])
+    return [f"with {' and '.join(pagings)} {text}" for text, pagings in groups.items()]
 
 
 def _by_cpu(runs: dict[str, dict[int, GuestRun]]) -> dict[int, tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.difference import Difference, Side
 from kvmprobe.compare.feature_changes import features
+from kvmprobe.compare.nested_changes import nested_guests
 from kvmprobe.compare.parameter_changes import parameters
 from kvmprobe.compare.register_changes import registers
 from kvmprobe.compare.time_changes import timing
@@ -21,6 +22,7 @@ AREAS = {
     "checks": checks,
     "registers": registers,
     "features": features,
+    "nested": nested_guests,
     "parameters": parameters,
     "trace": traces,
     "timing": timing,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host import cpus, guest, kvm, kvm_node, msr, processes, udev
+from kvmprobe.host import cpus, guest, kvm, kvm_node, modules, msr, processes, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.vm_resources import VmResources
 from kvmprobe.model import kernel_steps
@@ -40,7 +40,7 @@ class VmProbe:
     """Creates one VM, runs the guest in it and closes it. After `run` the attributes are the evidence.
 
     `guest_cpus`: the CPUs on which the guest is to run; None: those that need it, see cpus_to_leave_out(). `nested`:
-    run the guest in the guest, too, where the guest ran to its end.
+    run the guest in the guest, too, where the guest ran to its end and kvm_amd is there.
     The other commands derive from it: they override `prepare`, `begin_phase`, `run` and `extra_evidence`.
     """
 
@@ -141,7 +141,7 @@ class VmProbe:
                 self.guest_left_out = cpus_to_leave_out(self._guest_cpus, isolated, before, created)
                 run_on = [int(cpu) for cpu in created["cpus"] if int(cpu) not in self.guest_left_out]
                 self.guest = guest.run_on_cpus(device, vm, run_on, cpus_for_guest(created), alarm)
-                if self.nested is not None:
+                if self.nested is not None and modules.is_present(self.root, "kvm_amd"):
                     self.nested = run_nested(device, vm, self.guest, alarm)
                 self.begin_phase(kernel_steps.CLOSE)
                 started = time.perf_counter_ns()

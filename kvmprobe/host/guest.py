@@ -99,10 +99,11 @@ def on_cpus(
     allowed: Collection[int],
     alarm: GuestAlarm,
     runs: Collection[Callable[[_G, int], GuestRun]],
+    not_allowed: str = "EFER.SVME is not 1 there",
 ) -> list[GuestRun]:
     """Make a Guest and call the first of `runs` with it and each of `cpus`, pinned to that CPU, then the next.
 
-    Return the results in this order. Otherwise as run_on_cpus().
+    Return the results in this order. `not_allowed`: why a CPU is not in `allowed`. Otherwise as run_on_cpus().
     """
     cpus = list(cpus)
     turns = [(run, cpu) for run in runs for cpu in cpus]
@@ -112,9 +113,7 @@ def on_cpus(
     try:
         with make(watcher) as guest:
             return [
-                _run_pinned(guest, cpu, run)
-                if cpu in allowed
-                else result_of_run(cpu, "skipped", "EFER.SVME is not 1 there")
+                _run_pinned(guest, cpu, run) if cpu in allowed else result_of_run(cpu, "skipped", not_allowed)
                 for run, cpu in turns
             ]
     except OSError as error:  # The guest could not be set up.

@@ -58,6 +58,7 @@ def run_on_cpus(
         allowed,
         alarm,
         [partial(_Outer.run, paging=paging) for paging in kinds],
+        "the guest did not run to its end there",
     )
     count = len(cpus)
     runs = {paging: found[index * count : (index + 1) * count] for index, paging in enumerate(kinds)}

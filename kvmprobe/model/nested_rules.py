@@ -58,7 +58,7 @@ def text_of(run: GuestRun) -> str:
         return why or run["result"]
     at = f" at {report['step']}" if report["step"] else ""
     if _is_exception(run):
-        return f"{_exception(report)}{at}"
+        return f"{_exception(run, report)}{at}"
     if kind == REGISTERS:
         return f"EFER = {report['efer'] or 'unknown'} after SVME was set"
     if kind in (DEADLINE, STOPPED):
@@ -80,9 +80,11 @@ def _is_exception(run: GuestRun) -> bool:
     return run["result"] == "exception" or (run["result"] == "failed" and _SHUTDOWN in (run["detail"] or ""))
 
 
-def _exception(report: NestedReport) -> str:
+def _exception(run: GuestRun, report: NestedReport) -> str:
     vector = report["exception"]
-    return f"a triple fault ({_SHUTDOWN})" if vector is None else _EXCEPTIONS.get(vector, f"exception {vector}")
+    if vector is None:
+        return "an exception" if run["result"] == "exception" else f"a triple fault ({_SHUTDOWN})"
+    return _EXCEPTIONS.get(vector, f"exception {vector}")
 
 
 def _difference(report: NestedReport, kind: str) -> str:

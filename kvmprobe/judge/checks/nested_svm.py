@@ -47,10 +47,9 @@ def nested_svm(facts: Facts) -> Result:
     ran = _grouped({paging: f"on {cpu_names(texts)}" for paging, texts in good.items()})
     message = f"the guest in the guest computed, and left by VMMCALL and HLT, {'; '.join(ran)}"
     message += "; KVM offers no nested paging to guests" if "nested" not in runs else ""
-    left_out = [f"{cpu_names(cpus)} ({why})" for why, cpus in group(facts.guest_left_out()).items()]
-    for paging, texts in not_run.items():
-        left_out += [f"{cpu_names(cpus)} with {PAGING[paging]} ({why})" for why, cpus in group(texts).items()]
-    message += f"; not run on {', '.join(left_out)}" if left_out else ""
+    left_out = [f"on {cpu_names(cpus)} ({why})" for why, cpus in group(facts.guest_left_out()).items()]
+    left_out += _grouped({paging: f"on {cpu_names(texts)} ({fold(texts)})" for paging, texts in not_run.items()})
+    message += "".join(f"; not run {text}" for text in left_out)
     return Result(WARN if not_run else PASS, message, by_cpu=parts)
 
 
@@ -106,5 +105,7 @@ def _why_nowhere(facts: Facts, not_run: dict[str, dict[int, str]]) -> str:
     error = error_of(supported)
     if error:
         return f"{_CALL}: {error}"
+    if offers_svm(facts.evidence["nested"]) is None:
+        return f"{_CALL} has no leaf 0x80000001"
     whys = {why: None for texts in not_run.values() for why in texts.values()} or group(facts.guest_left_out())
     return ", ".join(whys) or "the guest itself was not run"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import kvm
-from kvmprobe.host.guest import PORT, Guest, GuestAlarm, on_cpus, result_of_run
+from kvmprobe.host.guest import PORT, GuestAlarm, GuestVcpu, on_cpus, result_of_run
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -34,7 +34,7 @@ def time_exits(
     ends = time.monotonic() + _ALL_DEADLINE_S
     cpus = list(cpus)
     return on_cpus(
-        lambda watcher: Guest(device, vm, watcher, _LOOP, _ADDRESS),
+        lambda watcher: GuestVcpu(device, vm, watcher, _LOOP, _ADDRESS),
         cpus,
         cpus,
         alarm,
@@ -42,7 +42,7 @@ def time_exits(
     )
 
 
-def _time_on_cpu(guest: Guest, cpu: int, ends: float, add: Callable[[int, int], None]) -> GuestRun:
+def _time_on_cpu(guest: GuestVcpu, cpu: int, ends: float, add: Callable[[int, int], None]) -> GuestRun:
     """Run the loop for EXITS exits, or until `ends` (time.monotonic()). Raises OSError."""
     guest.start_in_real_mode(rdx=PORT, rip=_ADDRESS)
     ends = min(ends, time.monotonic() + _DEADLINE_S)

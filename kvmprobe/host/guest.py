@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from kvmprobe.model.evidence import GuestRun
 
-    _G = TypeVar("_G", bound="Guest")
-    _Self = TypeVar("_Self", bound="Guest")
+    _G = TypeVar("_G", bound="GuestVcpu")
+    _Self = TypeVar("_Self", bound="GuestVcpu")
 
 
 PORT = 0xE9
@@ -101,7 +101,7 @@ def on_cpus(
     runs: Collection[Callable[[_G, int], GuestRun]],
     not_allowed: str = "EFER.SVME is not 1 there",
 ) -> list[GuestRun]:
-    """Make a Guest and call the first of `runs` with it and each of `cpus`, pinned to that CPU, then the next.
+    """Make a GuestVcpu and call the first of `runs` with it and each of `cpus`, pinned to that CPU, then the next.
 
     Return the results in this order. `not_allowed`: why a CPU is not in `allowed`. Otherwise as run_on_cpus().
     """
@@ -150,7 +150,7 @@ def _run_pinned(guest: _G, cpu: int, run: Callable[[_G, int], GuestRun]) -> Gues
     return result
 
 
-class Guest:
+class GuestVcpu:
     """A vCPU of a VM, with memory of its own. `seconds`: how long it ran so far, in ticks of the alarm.
 
     The memory has `image` at the guest's physical `address`. `number`: of the vCPU and of the memory's slot.
@@ -217,7 +217,7 @@ class Guest:
         self.vcpu.set_regs(kvm_regs(rflags=2, **registers))  # Bit 1 is always 1.
 
 
-class _Adding(Guest):
+class _Adding(GuestVcpu):
     """The guest of CODE."""
 
     def __init__(self, device: kvm.Kvm, vm: kvm.Vm, watcher: PinWatcher) -> None:

@@ -70,7 +70,7 @@ def _offers(leaves: dict[str, Leaf], feature: str) -> bool:
     return bool((word(leaves, bit.leaf, bit.register) or 0) >> bit.bit & 1)
 
 
-class _Outer(guest.Guest):
+class _Outer(guest.GuestVcpu):
     """The outer guest."""
 
     def __init__(self, device: kvm.Kvm, vm: kvm.Vm, watcher: PinWatcher, cpuid: bytes) -> None:

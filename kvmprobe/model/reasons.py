@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from kvmprobe.model.requirement_reasons import REQUIREMENT_REASONS
 from kvmprobe.model.nested_reasons import NESTED_GUEST_FAILED, NESTED_GUEST_NOT_RUN
+from kvmprobe.model.requirement_reasons import REQUIREMENT_REASONS
 from kvmprobe.model.verdict_status import Reason
 
 _NO_LOG = "No line."

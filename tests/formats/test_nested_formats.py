@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from kvmprobe.formats import render
 from tests.helpers.judged_variants import variant
-from tests.helpers.nested_variants import FAULT, GOOD, OFF, SHADOW, as_recorded, not_run, supported
+from tests.helpers.nested_variants import FAULT, GOOD, OFF, SHADOW, as_recorded, asked_for, not_run, supported
 
 LABEL = "feature.node.kubernetes.io/kvmprobe.nested-guest"
 METRIC = "kvmprobe_nested_guest_cpus"
@@ -67,6 +68,23 @@ def test_text_shows_each_run_and_what_kvm_offers() -> None:
     refused = render(variant(GOOD, supported({"error": "EPERM"})), "text", 2)
     assert "KVM_GET_SUPPORTED_CPUID: EPERM" in refused
     assert "at VMRUN" in render(variant(FAILED, as_recorded), "text", 2)
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "line"),
+    [
+        (GOOD, as_recorded, r"\[ PASS  \] guest in a guest: the guest in the guest computed"),
+        (GOOD, not_run("busy", cpus=(1,)), r"\[ WARN  \] guest in a guest: the guest in the guest computed"),
+        (FAILED, as_recorded, r"FAILED nested-guest-failed: the guest in the guest failed with nested paging"),
+        (GOOD, not_run("busy"), r"INCONCLUSIVE nested-guest-not-run: no guest ran in a guest: busy"),
+        ("hosts/kvm-pvm-without-svm", asked_for, r"\[ SKIP  \] guest in a guest: does not apply"),
+    ],
+)
+def test_the_short_text_answers_who_asked(base: str, change: Any, line: str) -> None:
+    """Once: in the verdict, or in a line of its own."""
+    lines = render(variant(base, change), "text", 0).splitlines()
+    assert len([one for one in lines if re.match(line, one)]) == 1
+    assert len([one for one in lines if "the guest in the guest" in one and "Because" not in one]) <= 1
 
 
 def test_nagios_names_the_check_that_failed() -> None:

@@ -38,7 +38,7 @@ def kind_of(run: GuestRun) -> str:
     if _is_exception(run):
         step = report["step"] or ""
         return VMRUN if step.startswith("VMRUN") else REGISTERS if step else STOPPED
-    if run["result"] != "ended":
+    if run["result"] != "ended" or report["efer"] is None:
         return STOPPED
     if not svme(report["efer"]):
         return REGISTERS
@@ -60,9 +60,9 @@ def text_of(run: GuestRun) -> str:
     if _is_exception(run):
         return f"{_exception(run, report)}{at}"
     if kind == REGISTERS:
-        return f"EFER = {report['efer'] or 'unknown'} after SVME was set"
+        return f"EFER = {report['efer']} after SVME was set"
     if kind in (DEADLINE, STOPPED):
-        return f"{why or run['result']}{at}"
+        return f"{why or 'the outer guest halted before its end'}{at}"
     return _difference(report, kind)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.helpers.cause_changes import Caused, all_of, bare_metal, command_line, surroundings
 from tests.helpers.near_changes import Near, near
+from tests.helpers.recorded_evidence import recorded
 from tests.helpers.variants import Evidence, Variant
 
 GOOD, SHADOW, OFF = (f"nested/bookworm-{name}" for name in ("nested-paging", "shadow-paging", "nested-off"))
@@ -89,6 +90,21 @@ def no_paging_left_out(evidence: Evidence) -> None:
     evidence["guest_left_out"] = {"1": "isolated"}
 
 
+def soak_failed(evidence: Evidence) -> None:
+    """A guest in a guest failed in a cycle of a soak; the evidence is of that cycle."""
+    second_sum(evidence)
+    failure = {"cycle": 3, "step": "cycle", "what": "the guest in the guest failed", "reason": FAILED}
+    soak = recorded("soak/bookworm")["soak"]
+    evidence["soak"] = {**soak, "failed": 1, "failures": [failure], "steps": {"nested": 2}}
+
+
+def soak_could_not(evidence: Evidence) -> None:
+    """A soak was to run a guest in each guest, and no guest ran in a guest."""
+    not_run("the CPU is busy")(evidence)
+    limits = ["no guest ran in a guest, see its check"]
+    evidence["soak"] = {**recorded("soak/bookworm")["soak"], "steps": {"nested": 0}, "limits": limits}
+
+
 def asked_for(evidence: Evidence) -> None:
     """--nested was given, and no VM was created."""
     evidence["nested"] = {"supported_cpuid": None, "runs": {}}
@@ -118,6 +134,8 @@ NESTED: tuple[Variant, ...] = (
     ),
     ("nested: an exception before the first step", GOOD, all_of(run(result="exception"), report(step=None)), FAILED),
     ("nested: the guest failed", GOOD, guest_failed, "guest-failed"),
+    ("nested: failed in a cycle", GOOD, soak_failed, FAILED),
+    ("nested: never run in a soak", GOOD, soak_could_not, "soak-step-not-done"),
     ("nested: no VM", "matrix/bookworm/not-loaded", asked_for, "kvm-amd-not-loaded"),
     ("nested: Intel", "matrix/bookworm/intel", asked_for, "vendor-not-amd"),
     ("nested: another backend", "hosts/kvm-pvm-without-svm", asked_for, "kvm-without-svm"),

@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
+from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.host import guest, kvm, kvm_cpuid, nested_guest
 from kvmprobe.host import nested_guest_image as image
 from kvmprobe.host.kvm_structures import kvm_cpuid2, kvm_run
+from kvmprobe.host.sysroot import Sysroot
+from kvmprobe.host.udev import Udev
 from kvmprobe.model.nested_rules import EXIT_CODE, NOT_RUN, STOPPED, VMRUN, WORKS, kind_of
 
 if TYPE_CHECKING:
@@ -122,6 +126,31 @@ def test_an_answer_that_the_program_does_not_give(
     assert found[0] == first
     assert found[1:] == ([VMRUN] * 3 if first == VMRUN else [NOT_RUN] * 3)
     assert nested["runs"]["nested"][0]["detail"] == detail
+
+
+def test_a_guest_in_a_guest_that_fails_ends_a_cycle_of_a_soak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cycle runs it where the guest ran to its end, and keeps its evidence."""
+    monkeypatch.setattr(kvm_cpuid, "supported_cpuid", _claiming_svm)
+    root = Sysroot("/")
+    with guest.GuestAlarm() as alarm, kvm.Kvm("/dev/kvm") as device, OpenMsrs(root) as msrs:
+        cycle = Cycle(root, device, msrs, Udev(root), True, 1, alarm)
+        true_run = kvm.Vcpu.run
+
+        def run(vcpu: kvm.Vcpu) -> kvm_run:
+            """The outer guest's vCPU halts at once, which is not its program."""
+            is_outer = os.readlink(f"/proc/self/fd/{vcpu.fd}").endswith(":1")
+            return kvm_run(exit_reason=kvm.KVM_EXIT_HLT) if is_outer else true_run(vcpu)
+
+        monkeypatch.setattr(kvm.Vcpu, "run", run)
+        cycle.run()
+        assert (cycle.nested, cycle.nested_done) == (None, 0)
+        cycle.runs_nested = True
+        with pytest.raises(CycleFailed, match="the guest in the guest failed with nested paging on cpu") as raised:
+            cycle.run()
+    assert raised.value.reason == "nested-guest-failed"
+    assert cycle.nested is not None
+    assert kind_of(cycle.nested["runs"]["nested"][0]) == STOPPED
+    assert cycle.nested_done == 0
 
 
 def test_more_entries_than_there_is_place_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

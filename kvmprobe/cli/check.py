@@ -9,6 +9,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import (
     add_exit_status,
     add_expect,
+    add_nested,
     add_no_load,
     add_report_arguments,
     add_require,
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "run the guest on these CPUs only, like 0-3,8 (default: all, except isolated ones where KVM set EFER.SVME)"
     parser.add_argument("--cpus", metavar="LIST", type=cpu_list, help=text)
+    add_nested(parser)
     add_report_arguments(parser)
     add_expect(parser)
     add_require(parser)
@@ -88,11 +90,15 @@ def run(options: argparse.Namespace) -> int:
     requirements = requirements_of(options)
     if options.passive and options.cpus:
         raise UsageProblem("--passive runs no guest, --cpus says where it runs", "Omit one of them.")
+    if options.passive and options.nested:
+        raise UsageProblem("--passive runs no guest, --nested runs a guest in a guest", "Omit one of them.")
     missing = set(options.cpus).difference(online_cpus(Sysroot(options.sysroot))) if options.cpus else ()
     if missing:
         raise UsageProblem(
             f"--cpus: {cpu_names(missing)} is not online", "Name CPUs of /sys/devices/system/cpu/online."
         )
     allowed = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
-    evidence = take_evidence(allowed, PassiveProbe if options.passive else lambda root: VmProbe(root, options.cpus))
+    evidence = take_evidence(
+        allowed, PassiveProbe if options.passive else lambda root: VmProbe(root, options.cpus, options.nested)
+    )
     return write_report.write_host_report(evidence, options, requirements or ())

@@ -126,6 +126,12 @@ def add_no_load(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-load", action="store_true", help="do not load the modules msr and cpuid")
 
 
+def add_nested(parser: argparse.ArgumentParser) -> None:
+    """Add --nested, of every command that runs the guest."""
+    text = "run a guest in the guest, too, which tests nested virtualization; a defect of it can crash the host"
+    parser.add_argument("--nested", action="store_true", help=text)
+
+
 def choose_format(options: argparse.Namespace) -> None:
     """Set options.format where no argument did: by the name of --output, else text. Raises UsageProblem.
 

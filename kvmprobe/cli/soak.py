@@ -36,6 +36,7 @@ _STEPS = {
     "reload": "unload kvm_amd and load it again after each cycle, if it is unused (root)",
     "suspend": "suspend and resume while a VM exists, in the kernel's test mode, which takes some 5 s (root)",
     "kill": "after each cycle, end a child process that has a VM by SIGKILL at a random moment",
+    "nested": "run a guest in each guest, too; a defect of nested virtualization can crash the host",
 }
 _TERMINAL_S, _ELSEWHERE_S = 0.2, 60.0  # between two lines of progress
 

@@ -83,6 +83,8 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         evidence["available_kb"] = probe.available_kb
     if probe.times is not None:
         evidence["times"] = probe.times
+    if probe.nested is not None:
+        evidence["nested"] = probe.nested
     return evidence
 
 

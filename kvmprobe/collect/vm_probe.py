@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host import cpus, guest, kvm, kvm_node, msr, processes, udev
+from kvmprobe.host import cpus, guest, kvm, kvm_node, modules, msr, processes, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.vm_resources import VmResources
 from kvmprobe.model import kernel_steps
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         LeftBehind,
         LoadAttempt,
         MoreEvidence,
+        Nested,
         Snapshot,
         Times,
         VmUser,
@@ -38,16 +39,18 @@ _SETTLE_S = 0.02
 class VmProbe:
     """Creates one VM, runs the guest in it and closes it. After `run` the attributes are the evidence.
 
-    `guest_cpus`: the CPUs on which the guest is to run; None: those that need it, see cpus_to_leave_out().
+    `guest_cpus`: the CPUs on which the guest is to run; None: those that need it, see cpus_to_leave_out(). `nested`:
+    run the guest in the guest, too, where the guest ran to its end and kvm_amd is there.
     The other commands derive from it: they override `prepare`, `begin_phase`, `run` and `extra_evidence`.
     """
 
-    def __init__(self, root: Sysroot, guest_cpus: Collection[int] | None = None) -> None:
+    def __init__(self, root: Sysroot, guest_cpus: Collection[int] | None = None, nested: bool = False) -> None:
         self.root = root
         self._guest_cpus = guest_cpus
         self.snapshots: list[Snapshot] = []
         self.guest: list[GuestRun] = []
         self.guest_left_out: dict[int, str] = {}
+        self.nested: Nested | None = {"supported_cpuid": None, "runs": {}} if nested else None
         self.vm_users: list[VmUser] | None = None
         self.left_behind: LeftBehind | None = None
         self.times: Times | None = None
@@ -138,6 +141,8 @@ class VmProbe:
                 self.guest_left_out = cpus_to_leave_out(self._guest_cpus, isolated, before, created)
                 run_on = [int(cpu) for cpu in created["cpus"] if int(cpu) not in self.guest_left_out]
                 self.guest = guest.run_on_cpus(device, vm, run_on, cpus_for_guest(created), alarm)
+                if self.nested is not None and modules.is_present(self.root, "kvm_amd"):
+                    self.nested = run_nested(device, vm, self.guest, alarm)
                 self.begin_phase(kernel_steps.CLOSE)
                 started = time.perf_counter_ns()
                 vm.close()
@@ -185,6 +190,14 @@ class PassiveProbe(VmProbe):
     def extra_evidence(self) -> MoreEvidence:
         """Return that the probe was passive."""
         return {"passive": True}
+
+
+def run_nested(device: kvm.Kvm, vm: kvm.Vm, runs: list[GuestRun], alarm: guest.GuestAlarm) -> Nested:
+    """Run the guest in the guest on each CPU of `runs`, the guest's own, where these ended well."""
+    from kvmprobe.host import nested_guest  # few probes ask for it
+
+    good = {run["cpu"] for run in runs if run["result"] == "ok"}
+    return nested_guest.run_on_cpus(device, vm, [run["cpu"] for run in runs], good, alarm)
 
 
 def cpus_for_guest(created: Snapshot) -> set[int]:

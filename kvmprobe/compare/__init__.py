@@ -6,6 +6,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.difference import Difference, Side
 from kvmprobe.compare.feature_changes import features
 from kvmprobe.compare.host_changes import host
+from kvmprobe.compare.nested_changes import nested_guests
 from kvmprobe.compare.parameter_changes import parameters
 from kvmprobe.compare.register_changes import registers
 from kvmprobe.compare.requirement_changes import requirements
@@ -24,6 +25,7 @@ AREAS = {
     "requirements": requirements,
     "registers": registers,
     "features": features,
+    "nested": nested_guests,
     "parameters": parameters,
     "host": host,
     "trace": traces,

@@ -37,6 +37,7 @@ VALID_H = 26
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _PLAIN_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 _LONGEST = 200  # characters of a comment; NFD ignores a file larger than 64 KiB
+_RAN = {PASS: True, WARN: True, FAIL: False}  # by the status of the check nested: a warning is of some CPUs only
 _READY = {"confirmed": True, "usable": True, "failed": False}  # by verdict; others are left to other sources
 
 
@@ -89,6 +90,10 @@ def _labels(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     yield "svm", _all(facts.svm())
     for name, (parameter, bit) in _KVM_AMD.items():
         yield name, _works(facts, parameter, bit)
+    yield (
+        "nested-guest",
+        next((_RAN.get(check["status"]) for check in report["checks"] if check["id"] == "nested"), None),
+    )
 
 
 def _requirements(report: Report) -> str | None:

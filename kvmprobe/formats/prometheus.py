@@ -21,6 +21,7 @@ from kvmprobe.model.values import SNAPSHOT_PHASES
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
 if TYPE_CHECKING:
+    from kvmprobe.model.evidence import Nested
     from kvmprobe.model.judgement import Report
 
     Sample = tuple[Mapping[str, object], float]
@@ -86,6 +87,11 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
         _count(facts.svmdis()),
     )
     yield (
+        "kvmprobe_nested_guest_cpus",
+        "CPUs by what the guest in the guest did there (--nested), and by its paging.",
+        _nested(report["evidence"].get("nested")),
+    )
+    yield (
         "kvmprobe_run_duration_seconds",
         "How long the last run took.",
         [({}, round(evidence["duration_ms"] / 1000, 4))],
@@ -118,6 +124,22 @@ def _count(values: Mapping[int, bool | None]) -> list[Sample]:
     """How many CPUs are in each state. All states are present, so that no series comes and goes."""
     states = list(values.values())
     return [({"state": name}, states.count(state)) for state, name in _STATES.items()]
+
+
+def _nested(nested: Nested | None) -> list[Sample]:
+    """How many CPUs there are in each state, by the kind of paging. Without --nested there are none."""
+    if nested is None:
+        return []
+    from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of
+
+    names = {WORKS: "works", NOT_RUN: "not_run"}
+    found = {paging: [names.get(kind_of(run), "failed") for run in nested["runs"].get(paging, ())] for paging in PAGING}
+    states = ("works", "failed", "not_run")
+    return [
+        ({"paging": paging, "state": state}, of_paging.count(state))
+        for paging, of_paging in found.items()
+        for state in states
+    ]
 
 
 def _host(facts: Facts) -> dict[str, object]:

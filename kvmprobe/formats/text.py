@@ -49,7 +49,7 @@ def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
     registers = text_registers.brief if brief else text_registers.table
     host = [*_host(facts), *(registers(facts, every_cpu) if applicable or every_cpu else ())]
     if brief:
-        checks = text_checks.unpassed(report) if applicable else _without_svm(facts)
+        checks = text_checks.unpassed(report) if applicable else _without_svm(report, facts)
         yield iter([*host, *checks, *_requirements(report, brief)])
         return
     yield iter(host)
@@ -105,11 +105,12 @@ def _host(facts: Facts) -> Iterator[Line]:
     yield Line("; ".join(about))
 
 
-def _without_svm(facts: Facts) -> Iterator[Line]:
+def _without_svm(report: Report, facts: Facts) -> Iterator[Line]:
     """Of a host without SVM all that matters: whose CPU it is, and what answers at /dev/kvm."""
     from kvmprobe.formats.vendor_and_backend import backend, vendor
 
     yield from map(Line, columns([["CPU vendor", vendor(facts)], ["KVM backend", backend(facts)]]))
+    yield from text_checks.asked_for(report)
     yield Line("All checks of SVM are skipped; -v shows each.")
 
 

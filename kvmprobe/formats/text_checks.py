@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from kvmprobe.model.judgement import CheckReport, Report
 
 _CHECKS = {check.id: check for check in CHECKS}
+_ASKED_FOR = ("nested",)  # the checks of an option: who gives it wants to see the answer, also a good one
 _MARK = 10  # columns of "[ FAIL  ] "
 
 
 def unpassed(report: Report) -> Iterator[Line]:
-    """A line for each check that failed or warns, and one that counts all and names the failed and unknown ones.
+    """A line for each check that failed, warns or was asked for by an option, and one that counts all checks.
 
     The check that decided has its message in the verdict, so it is only named.
     """
@@ -27,13 +28,25 @@ def unpassed(report: Report) -> Iterator[Line]:
     by_status: dict[str, list[str]] = {}
     for check in report["checks"]:
         by_status.setdefault(check["status"], []).append(_title(check["id"]))
-        if check["status"] == WARN or (check["status"] == FAIL and check["message"] != summary):
+        if check["status"] == WARN or (_matters(check) and check["message"] != summary):
             yield check_line(check["status"], 0, f"{_title(check['id'])}: {one_line(check['message'])}")
     counts = f"{len(by_status.get(PASS, ()))} of {counted(len(report['checks']), 'check')} passed"
     counts += f", {len(by_status[SKIP])} skipped" if SKIP in by_status else ""
     for status, name in ((FAIL, "failed"), (UNKNOWN, "unknown")):
         counts += f"; {name}: {', '.join(by_status[status])}" if status in by_status else ""
     yield Line(f"{counts}; -v shows each.")
+
+
+def asked_for(report: Report) -> Iterator[Line]:
+    """A line for each check that an option asked for, where no other check matters."""
+    for check in report["checks"]:
+        if check["id"] in _ASKED_FOR:
+            message = _why_blocked(report, check["blocked_by"]) or one_line(check["message"])
+            yield check_line(SKIP, 0, f"{_title(check['id'])}: {message}")
+
+
+def _matters(check: CheckReport) -> bool:
+    return check["status"] == FAIL or (check["id"] in _ASKED_FOR and check["blocked_by"] is None)
 
 
 def tree(report: Report, facts: Facts) -> Iterator[Line]:

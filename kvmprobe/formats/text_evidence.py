@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats.text_lines import Line, heading
 from kvmprobe.model.printable import counted, one_line
-from kvmprobe.model.values import error_of
+from kvmprobe.model.values import error_of, is_failure
 
 if TYPE_CHECKING:
     from kvmprobe.model.context_evidence import Context
-    from kvmprobe.model.evidence import Evidence, Module
+    from kvmprobe.model.evidence import Evidence, Module, Nested
 
 
 def everything(evidence: Evidence) -> Iterator[Line]:
@@ -37,6 +37,23 @@ def _answers(evidence: Evidence) -> Iterator[str]:
         detail = f", {run['detail']}" if run["detail"] else ""
         error = f" {run['error']}" if run["error"] else ""
         yield f"guest on cpu{run['cpu']}: {run['result']}{detail}{error}"
+    if "nested" in evidence:
+        yield from _nested(evidence["nested"])
+
+
+def _nested(nested: Nested) -> Iterator[str]:
+    from kvmprobe.model.nested_rules import PAGING, text_of
+
+    supported = nested["supported_cpuid"]
+    if supported is None or is_failure(supported):
+        yield f"KVM_GET_SUPPORTED_CPUID: {_text(supported)}"
+    else:
+        for leaf, words in supported.items():
+            shown = error_of(words) or " ".join(words)
+            yield f"KVM_GET_SUPPORTED_CPUID {leaf}: {shown}"
+    for paging, runs in nested["runs"].items():
+        for run in runs:
+            yield f"guest in a guest on cpu{run['cpu']} with {PAGING[paging]}: {text_of(run)}"
 
 
 def _modules(evidence: Evidence) -> Iterator[str]:

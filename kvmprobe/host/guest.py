@@ -18,9 +18,12 @@ from kvmprobe.host.pin_watcher import STARVED_S, TICK_S, PinWatcher
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
-    from typing import Callable
+    from typing import Callable, TypeVar
 
     from kvmprobe.model.evidence import GuestRun
+
+    _G = TypeVar("_G", bound="GuestVcpu")
+    _Self = TypeVar("_Self", bound="GuestVcpu")
 
 
 PORT = 0xE9
@@ -34,9 +37,6 @@ CODE = bytes((
 ))
 # fmt: on
 _ADDRESS = 0x1000
-# Another program, for time_exits(): "again: out dx, al; jmp again".
-_LOOP = bytes((0xEE, 0xEB, 0xFD))
-_LOOP_OFFSET = 0x100
 _FACTOR = 7
 _TSS_ADDRESS = 0xFFFBD000  # Below the BIOS, where every VMM puts it; only kvm_intel uses it.
 
@@ -44,10 +44,6 @@ _TSS_ADDRESS = 0xFFFBD000  # Below the BIOS, where every VMM puts it; only kvm_i
 # a frozen cgroup, a suspended host), no tick counts.
 RUN_DEADLINE_S = 10.0
 ALL_DEADLINE_S = 60.0
-
-# How many exits of KVM_RUN are timed on each CPU, and the seconds after which there are fewer: on a CPU, on all.
-EXITS = 10_000
-_EXITS_DEADLINE_S, _ALL_EXITS_DEADLINE_S = 0.5, 20.0
 
 BUSY = f"the CPU is busy with real-time work: this process could not run there for {STARVED_S:.0f} s"
 
@@ -94,174 +90,165 @@ def run_on_cpus(
     A CPU that is not in `allowed` is skipped: where EFER.SVME is 0, VMRUN raises #UD in the kernel, an oops. Call it
     within `alarm`. The CPU affinity of the thread is restored.
     """
-    return _on_cpus(device, vm, cpus, allowed, alarm, _Guest.run)
+    return on_cpus(lambda watcher: _Adding(device, vm, watcher), cpus, allowed, alarm, [_Adding.run])
 
 
-def time_exits(
-    device: kvm.Kvm, vm: kvm.Vm, cpus: Iterable[int], alarm: GuestAlarm, add: Callable[[int, int], None]
-) -> list[GuestRun]:
-    """Run a guest that does nothing but write to a port, pinned to each of `cpus`: EXITS exits on each, or fewer.
-
-    `add`: called for each exit with the CPU and the nanoseconds that KVM_RUN took. Otherwise as run_on_cpus().
-    """
-    ends = time.monotonic() + _ALL_EXITS_DEADLINE_S
-    cpus = list(cpus)
-    return _on_cpus(device, vm, cpus, cpus, alarm, lambda guest, cpu: guest.time_exits(cpu, ends, add))
-
-
-def _on_cpus(
-    device: kvm.Kvm,
-    vm: kvm.Vm,
+def on_cpus(
+    make: Callable[[PinWatcher], _G],
     cpus: Iterable[int],
     allowed: Collection[int],
     alarm: GuestAlarm,
-    run: Callable[[_Guest, int], GuestRun],
+    runs: Collection[Callable[[_G, int], GuestRun]],
+    not_allowed: str = "EFER.SVME is not 1 there",
 ) -> list[GuestRun]:
+    """Make a GuestVcpu and call the first of `runs` with it and each of `cpus`, pinned to that CPU, then the next.
+
+    Return the results in this order. `not_allowed`: why a CPU is not in `allowed`. Otherwise as run_on_cpus().
+    """
     cpus = list(cpus)
+    turns = [(run, cpu) for run in runs for cpu in cpus]
     watcher = alarm.watcher
     if watcher is None:
-        return [_result(cpu, "skipped", "fork", alarm.error) for cpu in cpus]
+        return [result_of_run(cpu, "skipped", "fork", alarm.error) for _, cpu in turns]
     try:
-        with _Guest(device, vm, watcher) as guest:
+        with make(watcher) as guest:
             return [
-                _run_pinned(guest, cpu, run) if cpu in allowed else _result(cpu, "skipped", "EFER.SVME is not 1 there")
-                for cpu in cpus
+                _run_pinned(guest, cpu, run) if cpu in allowed else result_of_run(cpu, "skipped", not_allowed)
+                for run, cpu in turns
             ]
     except OSError as error:  # The guest could not be set up.
-        return [_result(cpu, "failed", error.filename, failure(error)["error"]) for cpu in cpus]
+        return [result_of_run(cpu, "failed", error.filename, failure(error)["error"]) for _, cpu in turns]
     except WrongAnswer as wrong:
-        return [_result(cpu, "failed", wrong) for cpu in cpus]
+        return [result_of_run(cpu, "failed", wrong) for _, cpu in turns]
     finally:
         watcher.unpin()
 
 
-def _result(cpu: int, result: str, detail: object = None, error: str | None = None) -> GuestRun:
+def result_of_run(cpu: int, result: str, detail: object = None, error: str | None = None) -> GuestRun:
+    """The evidence of a run that ended with `result`; `error`: the errno of the call that `detail` names."""
     return {"cpu": cpu, "result": result, "detail": None if detail is None else str(detail), "error": error}
 
 
-def _run_pinned(guest: _Guest, cpu: int, run: Callable[[_Guest, int], GuestRun]) -> GuestRun:
+def _run_pinned(guest: _G, cpu: int, run: Callable[[_G, int], GuestRun]) -> GuestRun:
     if guest.seconds >= ALL_DEADLINE_S:
-        return _result(cpu, "skipped", f"the guests on the CPUs before took {ALL_DEADLINE_S:.0f} s")
+        return result_of_run(cpu, "skipped", f"the guests on the CPUs before took {ALL_DEADLINE_S:.0f} s")
     try:
         guest.watcher.pin(cpu)
     except OSError as error:  # The CPU is offline by now, or outside the cpuset of this container.
-        return _result(cpu, "skipped", "sched_setaffinity", failure(error)["error"])
+        return result_of_run(cpu, "skipped", "sched_setaffinity", failure(error)["error"])
     signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
     try:
         result = run(guest, cpu)
     except OSError as error:
-        result = _result(cpu, "failed", error.filename, failure(error)["error"])
+        result = result_of_run(cpu, "failed", error.filename, failure(error)["error"])
     except WrongAnswer as wrong:
-        result = _result(cpu, "failed", wrong)
+        result = result_of_run(cpu, "failed", wrong)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     if guest.watcher.was_freed():  # The guest ran elsewhere, if it did.
-        return _result(cpu, "skipped", BUSY)
+        return result_of_run(cpu, "skipped", BUSY)
     return result
 
 
-class _Guest:
-    """The VM's memory with CODE in it, and its vCPU. `seconds`: how long it ran so far, in ticks of the alarm."""
+class GuestVcpu:
+    """A vCPU of a VM, with memory of its own. `seconds`: how long it ran so far, in ticks of the alarm.
 
-    def __init__(self, device: kvm.Kvm, vm: kvm.Vm, watcher: PinWatcher) -> None:
+    The memory has `image` at the guest's physical `address`. `number`: of the vCPU and of the memory's slot.
+    """
+
+    def __init__(
+        self, device: kvm.Kvm, vm: kvm.Vm, watcher: PinWatcher, image: bytes, address: int, number: int = 0
+    ) -> None:
         self.watcher = watcher
         self.seconds = 0.0
-        self._memory = kvm.map_memory(-1, mmap.PAGESIZE)
+        self.memory = kvm.map_memory(-1, -(-len(image) // mmap.PAGESIZE) * mmap.PAGESIZE)
         try:
-            self._memory[: len(CODE)] = CODE
-            self._memory[_LOOP_OFFSET : _LOOP_OFFSET + len(_LOOP)] = _LOOP
-            vm.set_tss_addr(_TSS_ADDRESS)
-            vm.set_memory(self._memory, _ADDRESS)
+            self.memory[: len(image)] = image
+            vm.set_memory(self.memory, address, number)
             size = device.vcpu_mmap_size()
             if size < kvm.LEAST_MMAP_SIZE:
                 raise WrongAnswer(f"KVM_GET_VCPU_MMAP_SIZE = {size}, less than {kvm.LEAST_MMAP_SIZE}")
-            self._vcpu = vm.create_vcpu(size)
+            self.vcpu = vm.create_vcpu(size, number)
         except BaseException:
-            kvm.unmap_memory(self._memory)
+            kvm.unmap_memory(self.memory)
             raise
 
-    def __enter__(self) -> _Guest:
+    def __enter__(self: _Self) -> _Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._vcpu.close()
-        kvm.unmap_memory(self._memory)
+        self.vcpu.close()
+        kvm.unmap_memory(self.memory)
+
+    def deadline(self) -> float:
+        """Return the value of `seconds` at which a run that begins now has to end."""
+        return min(self.seconds + RUN_DEADLINE_S, ALL_DEADLINE_S)
+
+    def next_exit(self, ends: float) -> kvm_run | None:
+        """KVM_RUN: run until the guest's next exit; None where it did not exit until `ends`. Raises OSError."""
+        while True:
+            try:
+                return self.vcpu.run()
+            except OSError as error:
+                if error.errno != errno.EINTR:
+                    raise
+            self.watcher.step()
+            self.seconds += TICK_S
+            if self.seconds >= ends or self.watcher.was_freed():
+                return None
+
+    def written(self, run: kvm_run, port: int, size: int) -> int:
+        """The value of KVM_EXIT_IO. Raises WrongAnswer for another access than an OUT of `size` bytes to `port`."""
+        wanted = {"direction": kvm.KVM_EXIT_IO_OUT, "size": size, "port": port, "count": 1}
+        found = {name: getattr(run.io, name) for name in wanted}
+        if found != wanted:
+            texts = (f"{name} = {value:#x}" for name, value in found.items() if value != wanted[name])
+            raise WrongAnswer(f"KVM_EXIT_IO: {', '.join(texts)}")
+        try:
+            return self.vcpu.io_value(run, size)
+        except IndexError:
+            raise WrongAnswer(f"KVM_EXIT_IO: data_offset = {run.io.data_offset:#x} is outside of its page") from None
+
+    def start_in_real_mode(self, **registers: int) -> None:
+        """Set the registers with which the next KVM_RUN begins; those that are not named are 0."""
+        sregs = self.vcpu.get_sregs()
+        sregs.cs.base = sregs.cs.selector = 0
+        self.vcpu.set_sregs(sregs)
+        self.vcpu.set_regs(kvm_regs(rflags=2, **registers))  # Bit 1 is always 1.
+
+
+class _Adding(GuestVcpu):
+    """The guest of CODE."""
+
+    def __init__(self, device: kvm.Kvm, vm: kvm.Vm, watcher: PinWatcher) -> None:
+        vm.set_tss_addr(_TSS_ADDRESS)
+        super().__init__(device, vm, watcher, CODE, _ADDRESS)
 
     def run(self, cpu: int) -> GuestRun:
         """Run from reset to HLT on the CPU that this thread is pinned to. Raises OSError, WrongAnswer."""
         started = time.perf_counter_ns()
         operand = cpu & 0xFF
         wanted = registers_after(operand)
-        self._start(rax=operand, rbx=operand ^ 0x5A, rcx=_FACTOR, rip=_ADDRESS)
+        self.start_in_real_mode(rax=operand, rbx=operand ^ 0x5A, rcx=_FACTOR, rip=_ADDRESS)
         output: list[int] = []
-        ends = min(self.seconds + RUN_DEADLINE_S, ALL_DEADLINE_S)
+        ends = self.deadline()
         while True:
-            try:
-                run = self._vcpu.run()
-            except OSError as error:
-                if error.errno != errno.EINTR:
-                    raise
-                self.watcher.step()
-                self.seconds += TICK_S
-                if self.seconds >= ends or self.watcher.was_freed():
-                    return _result(cpu, "timeout", f"did not halt within its deadline of {RUN_DEADLINE_S:.0f} s")
-                continue
+            run = self.next_exit(ends)
+            if run is None:
+                return result_of_run(cpu, "timeout", f"did not halt within its deadline of {RUN_DEADLINE_S:.0f} s")
             if run.exit_reason == kvm.KVM_EXIT_HLT:
                 break
             if run.exit_reason != kvm.KVM_EXIT_IO or len(output) > 1:
-                return _result(cpu, "failed", f"KVM_RUN: unexpected exit {kvm.exit_name(run.exit_reason)}")
-            output.append(self._written_byte(run))
+                return result_of_run(cpu, "failed", f"KVM_RUN: unexpected exit {kvm.exit_name(run.exit_reason)}")
+            output.append(self.written(run, PORT, 1))
         if output != [wanted["rax"]]:
-            return _result(cpu, "wrong", f"wrote {output} instead of [{wanted['rax']}]")
-        differing = differing_registers(self._vcpu.get_regs(), wanted)
+            return result_of_run(cpu, "wrong", f"wrote {output} instead of [{wanted['rax']}]")
+        differing = differing_registers(self.vcpu.get_regs(), wanted)
         if differing:
-            return _result(cpu, "wrong", f"after HLT {differing}")
-        result = _result(cpu, "ok", f"wrote {wanted['rax']} and halted")
+            return result_of_run(cpu, "wrong", f"after HLT {differing}")
+        result = result_of_run(cpu, "ok", f"wrote {wanted['rax']} and halted")
         result["us"] = round((time.perf_counter_ns() - started) / 1000, 1)
         return result
-
-    def time_exits(self, cpu: int, ends: float, add: Callable[[int, int], None]) -> GuestRun:
-        """Run the loop for EXITS exits, or until `ends` (time.monotonic()). Raises OSError."""
-        self._start(rdx=PORT, rip=_ADDRESS + _LOOP_OFFSET)
-        ends = min(ends, time.monotonic() + _EXITS_DEADLINE_S)
-        done = 0
-        while done < EXITS and time.monotonic() < ends:
-            try:
-                took, reason = self._vcpu.time_run()
-            except OSError as error:
-                if error.errno != errno.EINTR:
-                    raise
-                self.watcher.step()
-                if self.watcher.was_freed():
-                    break
-                continue
-            if reason != kvm.KVM_EXIT_IO:
-                return _result(cpu, "failed", f"KVM_RUN: unexpected exit {kvm.exit_name(reason)}")
-            add(cpu, took)
-            done += 1
-        return _result(cpu, "ok" if done else "skipped", f"{done} exits")
-
-    def _start(self, **registers: int) -> None:
-        """Set the registers with which the next KVM_RUN begins; those that are not named are 0."""
-        sregs = self._vcpu.get_sregs()
-        sregs.cs.base = sregs.cs.selector = 0
-        self._vcpu.set_sregs(sregs)
-        self._vcpu.set_regs(kvm_regs(rflags=2, **registers))  # Bit 1 is always 1.
-
-    def _written_byte(self, run: kvm_run) -> int:
-        """The byte of KVM_EXIT_IO. Raises WrongAnswer where kvm_run describes another access than the guest's."""
-        found = {name: getattr(run.io, name) for name in _ACCESS}
-        if found != _ACCESS:
-            texts = (f"{name} = {value:#x}" for name, value in found.items() if value != _ACCESS[name])
-            raise WrongAnswer(f"KVM_EXIT_IO: {', '.join(texts)}")
-        try:
-            return self._vcpu.io_byte(run)
-        except IndexError:
-            raise WrongAnswer(f"KVM_EXIT_IO: data_offset = {run.io.data_offset:#x} is outside of its page") from None
-
-
-# The guest's access to its port, as kvm_run.io has it.
-_ACCESS = {"direction": kvm.KVM_EXIT_IO_OUT, "size": 1, "port": PORT, "count": 1}
 
 
 def registers_after(operand: int) -> dict[str, int]:

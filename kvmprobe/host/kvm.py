@@ -14,7 +14,7 @@ import os
 import time
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.kvm_structures import kvm_regs, kvm_run, kvm_sregs, kvm_userspace_memory_region
+from kvmprobe.host.kvm_structures import kvm_cpuid2, kvm_regs, kvm_run, kvm_sregs, kvm_userspace_memory_region
 from kvmprobe.host.sysroot import close_fd
 
 if TYPE_CHECKING:
@@ -74,11 +74,16 @@ def _IOR(nr: int, argument: type[ctypes.Structure]) -> int:
     return 2 << 30 | ctypes.sizeof(argument) << 16 | _IO(nr)
 
 
+def _IOWR(nr: int, argument: type[ctypes.Structure]) -> int:
+    return _IOW(nr, argument) | _IOR(nr, argument)
+
+
 REQUESTS = {
     "KVM_GET_API_VERSION": _IO(0x00),
     "KVM_CREATE_VM": _IO(0x01),
     "KVM_CHECK_EXTENSION": _IO(0x03),
     "KVM_GET_VCPU_MMAP_SIZE": _IO(0x04),
+    "KVM_GET_SUPPORTED_CPUID": _IOWR(0x05, kvm_cpuid2),
     "KVM_CREATE_VCPU": _IO(0x41),
     "KVM_SET_USER_MEMORY_REGION": _IOW(0x46, kvm_userspace_memory_region),
     "KVM_SET_TSS_ADDR": _IO(0x47),
@@ -87,6 +92,7 @@ REQUESTS = {
     "KVM_SET_REGS": _IOW(0x82, kvm_regs),
     "KVM_GET_SREGS": _IOR(0x83, kvm_sregs),
     "KVM_SET_SREGS": _IOW(0x84, kvm_sregs),
+    "KVM_SET_CPUID2": _IOW(0x90, kvm_cpuid2),
 }
 
 # The capabilities by which people choose hosts. KVM_CHECK_EXTENSION answers 0 (no), 1 (yes) or a number.
@@ -207,10 +213,10 @@ class Kvm(_Descriptor):
 class Vm(_Descriptor):
     """A VM. The kernel destroys it when this descriptor, its vCPUs and their mappings are closed."""
 
-    def set_memory(self, memory: mmap.mmap, guest_phys_addr: int) -> None:
-        """KVM_SET_USER_MEMORY_REGION: map `memory` (anonymous) into the guest as slot 0 at `guest_phys_addr`."""
+    def set_memory(self, memory: mmap.mmap, guest_phys_addr: int, slot: int = 0) -> None:
+        """KVM_SET_USER_MEMORY_REGION: map `memory` (anonymous) into the guest as `slot` at `guest_phys_addr`."""
         anchor = ctypes.c_char.from_buffer(memory)
-        region = kvm_userspace_memory_region(0, 0, guest_phys_addr, len(memory), ctypes.addressof(anchor))
+        region = kvm_userspace_memory_region(slot, 0, guest_phys_addr, len(memory), ctypes.addressof(anchor))
         del anchor  # While it exists, the mapping cannot be closed.
         ioctl(self.fd, "KVM_SET_USER_MEMORY_REGION", ctypes.addressof(region))
 
@@ -221,13 +227,13 @@ class Vm(_Descriptor):
         """
         ioctl(self.fd, "KVM_SET_TSS_ADDR", address)
 
-    def create_vcpu(self, mmap_size: int) -> Vcpu:
-        """KVM_CREATE_VCPU: create vCPU 0. `mmap_size`: see Kvm.vcpu_mmap_size(), at least LEAST_MMAP_SIZE."""
-        return Vcpu(ioctl(self.fd, "KVM_CREATE_VCPU"), mmap_size)
+    def create_vcpu(self, mmap_size: int, number: int = 0) -> Vcpu:
+        """KVM_CREATE_VCPU: create a vCPU. `mmap_size`: see Kvm.vcpu_mmap_size(), at least LEAST_MMAP_SIZE."""
+        return Vcpu(ioctl(self.fd, "KVM_CREATE_VCPU", number), mmap_size)
 
 
 class Vcpu(_Descriptor):
-    """vCPU 0 of a VM, with the kvm_run that it shares with the kernel."""
+    """A vCPU of a VM, with the kvm_run that it shares with the kernel."""
 
     def __init__(self, fd: int, mmap_size: int) -> None:
         super().__init__(fd)
@@ -281,13 +287,14 @@ class Vcpu(_Descriptor):
         took = time.perf_counter_ns() - started
         return took, kvm_run.from_buffer_copy(self._run).exit_reason
 
-    def io_byte(self, run: kvm_run) -> int:
-        """Return the byte that the guest wrote to a port (KVM_EXIT_IO). Raises IndexError for another page's offset.
+    def io_value(self, run: kvm_run, size: int) -> int:
+        """Return the value of `size` bytes that the guest wrote to a port (KVM_EXIT_IO).
 
-        x86 has the data in the second page: KVM_PIO_PAGE_OFFSET in arch/x86/include/asm/kvm_host.h. The kernel backs
-        no page that it does not name (kvm_vcpu_fault() in virt/kvm/kvm_main.c), and reading one ends the process.
+        Raises IndexError for another page's offset. x86 has the data in the second page: KVM_PIO_PAGE_OFFSET in
+        arch/x86/include/asm/kvm_host.h. The kernel backs no page that it does not name (kvm_vcpu_fault() in
+        virt/kvm/kvm_main.c), and reading one ends the process.
         """
         offset: int = run.io.data_offset
-        if not ctypes.sizeof(kvm_run) <= offset < LEAST_MMAP_SIZE:
+        if not ctypes.sizeof(kvm_run) <= offset <= LEAST_MMAP_SIZE - size:
             raise IndexError(offset)
-        return self._run[offset]
+        return int.from_bytes(self._run[offset : offset + size], "little")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kvmprobe.judge.facts import Facts
 
 
-# Loaded when used: the evidence of a check has no soak, no trace and no watched command.
+# Loaded when used: the evidence of most checks has no soak, no trace, no watched command and no guest in a guest.
 
 
 def _soak_cycles(facts: Facts) -> Result:
@@ -46,6 +46,17 @@ def _watched_command(facts: Facts) -> Result:
     from kvmprobe.judge.checks.watched_command import watched_command
 
     return watched_command(facts)
+
+
+def _nested_svm(facts: Facts) -> Result:
+    from kvmprobe.judge.checks.nested_svm import nested_svm
+
+    return nested_svm(facts)
+
+
+def _is_nested(facts: Facts) -> bool:
+    """Whether a guest in a guest was asked for, with --nested."""
+    return "nested" in facts.evidence
 
 
 def _is_soaked(facts: Facts) -> bool:
@@ -94,6 +105,16 @@ CHECKS = (
     ),
     Check("uevents", "create-vm", "KVM's uevents", ("kvm_uevent_notify_change",), uevents_heard, "create-vm"),
     Check("guest", "create-vm", "guest runs", ("svm_vcpu_run",), guest_runs, "create-vm"),
+    Check(
+        "nested",
+        "create-vm",
+        "guest in a guest",
+        ("nested_svm_vmrun",),
+        _nested_svm,
+        "guest",
+        applies=_is_nested,
+        about_svm=True,
+    ),
     Check("release", "create-vm", "SVME released", _DISABLE, svme_released, "svme", is_left_set, about_svm=True),
     Check("left-behind", "create-vm", "nothing left", ("kvm_destroy_vm",), nothing_left, applies=_is_counted),
     Check("observers", None, "observers agree", ("tracefs",), _observers, applies=_is_traced, about_svm=True),

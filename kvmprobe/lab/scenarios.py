@@ -123,19 +123,28 @@ _MODULE = r"modprobe|module|not loaded"
 _RIGHTS = r"permi|root|privilege|\bgroup\b"
 
 _NO_AT_LOAD = "kvm.enable_virt_at_load=0"
+_NESTED = ("--nested",)
 
 SCENARIOS = (
     # SVM works
     _works("epyc", Machine(_EPYC)),
-    _works("hygon", Machine("Dhyana,+svm")),
+    _works("hygon", Machine("Dhyana,+svm"), arguments=_NESTED),
     _works("one-cpu", Machine(_EPYC, 1)),
     _works("four-cpus", Machine(_EPYC, 4)),
-    _works("no-npt", Machine(f"{_EPYC},-npt")),
+    _works("no-npt", Machine(f"{_EPYC},-npt"), arguments=_NESTED),
     _works("low-highest-leaf", Machine(f"{_EPYC},xlevel=0x80000008")),
     _works("one-cpu-offline", Machine(_EPYC), ("echo 0 >/sys/devices/system/cpu/cpu1/online", _LOAD)),
     _works("lockdown-integrity", Machine(_EPYC, parameters="lockdown=integrity")),
     _works("lockdown-confidentiality", Machine(_EPYC, parameters="lockdown=confidentiality")),
     Scenario("no-virt-at-load", _BY_VM, machine=Machine(_EPYC, parameters=_NO_AT_LOAD), needs=AT_LOAD),
+    # A guest of a guest: its own guest, and the guest in that, are the third and the fourth level.
+    Scenario(
+        "in-a-guest",
+        _BY_LOAD,
+        machine=Machine(_CPU_WITHOUT_SVML, 1, "512M", vm_cr=0),
+        arguments=_NESTED,
+        needs=AT_LOAD,
+    ),
     # the CPU
     _cpu("no-svm", "cpu-lacks-svm", "EPYC,-svm", _CPU_CAUSE),
     _cpu("intel", "vendor-not-amd", "Skylake-Client", _CPU_CAUSE),

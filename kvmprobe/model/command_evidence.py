@@ -140,7 +140,8 @@ class Soak(MoreOfSoak):
     wanted: int | None  # None: as many as fit into the given time
     seconds: float
     vms: int  # at once
-    steps: dict[str, int]  # how often each ran: "hotplug" (of a CPU), "suspend", "reload", "kill" (that hit a VM)
+    # How often each ran: "hotplug" (of a CPU), "suspend", "reload", "kill" (that hit a VM), "nested".
+    steps: dict[str, int]
     limits: list[str]  # what could not be done, and why
     interfered: int  # cycles that VMs of other processes disturbed
     failed: int

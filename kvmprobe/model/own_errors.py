@@ -27,6 +27,8 @@ OWN_ERRORS = {
     "KVM_SET_TSS_ADDR": _EVERY_CALL,
     "KVM_SET_USER_MEMORY_REGION": _EVERY_CALL,  # EINVAL, EEXIST: KVM refuses the region.
     "KVM_CREATE_VCPU": _EVERY_CALL,  # EINVAL, EEXIST, EIO: KVM refuses the vCPU.
+    "KVM_GET_SUPPORTED_CPUID": _EVERY_CALL,  # E2BIG, EOVERFLOW: more entries than KVM allows.
+    "KVM_SET_CPUID2": _EVERY_CALL,  # EINVAL, E2BIG: KVM refuses what it offered.
     "mmap": _EVERY_CALL,  # Of kvm_run and of the guest's memory. ENODEV, EINVAL: KVM shares no page.
     "KVM_GET_SREGS": _EVERY_CALL,
     "KVM_SET_SREGS": _EVERY_CALL,  # EINVAL: KVM refuses the values.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from kvmprobe.model.nested_reasons import NESTED_GUEST_FAILED, NESTED_GUEST_NOT_RUN
 from kvmprobe.model.requirement_reasons import REQUIREMENT_REASONS
 from kvmprobe.model.verdict_status import Reason
 
@@ -234,6 +235,7 @@ _TABLE = (
         "The lines of kvm_amd at that time, such as a failed VMRUN.",
         f"Do not run VMs on this host. {_RELOAD_HINT} {_REPORT_HINT}",
     ),
+    NESTED_GUEST_FAILED,
     Reason(
         "observers-disagree",
         "failed",
@@ -276,6 +278,7 @@ _TABLE = (
         "Run `kvmprobe` where it may use every online CPU: cpusets and `taskset` limit that (Cpus_allowed_list in "
         "/proc/self/status).",
     ),
+    NESTED_GUEST_NOT_RUN,
     Reason(
         "soak-step-not-done",
         "inconclusive",

@@ -38,6 +38,7 @@ COMMANDS = tuple(help_pages.commands())
         ("--output", ""),
         ("--sysroot", "/tmp", "--load-kvm"),
         ("--passive", "--load-kvm"),
+        ("--passive", "--nested"),
         ("watch", "--"),
         ("watch", "-p", "1", "--", "true"),
         ("judge", CONFIRMED, "--max-age", "26"),

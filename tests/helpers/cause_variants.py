@@ -12,6 +12,7 @@ from tests.helpers.caused_cpu import CAUSED_CPU
 from tests.helpers.caused_kernel import CAUSED_KERNEL
 from tests.helpers.caused_machines import MACHINES
 from tests.helpers.caused_modules import CAUSED_MODULES
+from tests.helpers.nested_variants import CAUSED_NESTED
 
 CAUSED: Caused = (
     *CAUSED_CPU,
@@ -21,4 +22,5 @@ CAUSED: Caused = (
     *CONTAINERS,
     *DISTRIBUTIONS,
     *MACHINES,
+    *CAUSED_NESTED,
 )

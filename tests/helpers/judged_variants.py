@@ -7,6 +7,7 @@ from typing import Any
 from kvmprobe.judge import judge
 from tests.helpers.agreement_variants import AGREEMENT
 from tests.helpers.leak_variants import LEAKED
+from tests.helpers.nested_variants import NESTED
 from tests.helpers.part_variants import PARTS
 from tests.helpers.passive_variants import PASSIVE
 from tests.helpers.recorded_evidence import recorded
@@ -34,6 +35,7 @@ VARIANTS = (
     *AGREEMENT,
     *LEAKED,
     *PARTS,
+    *NESTED,
 )
 
 

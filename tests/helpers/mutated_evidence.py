@@ -14,6 +14,7 @@ EXITS = ("KVM_EXIT_IO", "KVM_EXIT_HLT", "KVM_EXIT_INTERNAL_ERROR", "KVM_EXIT_FAI
 ERRORS = (None, None, "EPERM", "EMFILE", "EINTR", "EIO", "EFAULT")
 ANSWERS = (0, 0, 1, -1, None, {"error": "EBUSY"}, {"error": "EIO"}, {"error": "ENOMEM"})
 RESULTS = ("ok", "ok", "skipped", "wrong", "failed", "timeout")
+NESTED_RESULTS = ("ended", "exception", "skipped", "failed", "timeout")
 PHASES = ("before", "created", "closed")
 CPUS = ("0", "0-1", "0-1", "0-2", "1", "0-3")
 
@@ -68,6 +69,19 @@ def guest(evidence: Any, random: Random) -> None:
     else:
         result = random.choice(RESULTS)
         runs.append({"cpu": random.randrange(4), "result": result, "detail": None, "error": None})
+
+
+def nested(evidence: Any, random: Random) -> None:
+    """One run of a guest in a guest differs, where the evidence has one."""
+    found = [run for runs in evidence.get("nested", {"runs": {}})["runs"].values() for run in runs]
+    if found:
+        run, choice = random.choice(found), random.random()
+        if choice < 0.5:
+            run.update(result=random.choice(NESTED_RESULTS), error=random.choice(ERRORS))
+        elif choice < 0.7:
+            run.pop("nested", None)
+        elif "nested" in run and run["nested"]["exits"]:
+            random.choice(run["nested"]["exits"])[random.choice(("code", "sum"))] = random.choice(("0x78", "0x0"))
 
 
 def uevents(evidence: Any, random: Random) -> None:
@@ -152,6 +166,7 @@ CHANGES: tuple[Callable[[Any, Random], None], ...] = (
     *(register,) * 6,
     *(register_everywhere, cpu_of_a_snapshot, snapshots) * 2,
     *(guest, uevents, a_cpu_came_or_went) * 3,
+    *(nested,) * 2,
     *(create_vm, others, modules, cpus, cpu_features, device, command),
 )
 

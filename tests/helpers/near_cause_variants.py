@@ -13,6 +13,7 @@ from tests.helpers.near_machines import MACHINES
 from tests.helpers.near_modules import MODULES
 from tests.helpers.near_parts import NEAR_PARTS
 from tests.helpers.near_refused import REFUSED
+from tests.helpers.nested_variants import NEAR_NESTED
 
 NEAR = (
     *ACCESS,
@@ -30,4 +31,5 @@ NEAR = (
     *MACHINES,
     *NEAR_PARTS,
     *NEAR_KERNEL_PARTS,
+    *NEAR_NESTED,
 )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kvmprobe.host import kvm, kvm_structures
+from kvmprobe.host import kvm, kvm_cpuid, kvm_structures
 from kvmprobe.model import registers, values
 
 STRUCTURES = (
+    kvm_structures.kvm_cpuid2,
     kvm_structures.kvm_userspace_memory_region,
     kvm_structures.kvm_regs,
     kvm_structures.kvm_segment,
@@ -27,6 +28,7 @@ def c_expressions() -> dict[str, int]:
     expected: dict[str, int] = {**kvm.REQUESTS, **kvm.EXTENSIONS, **kvm.EXITS}
     expected["KVM_API_VERSION"] = values.KVM_API_VERSION
     expected["KVMIO"] = kvm.KVMIO
+    expected["sizeof(struct kvm_cpuid_entry2)"] = kvm_cpuid.ENTRY.size
     for structure in STRUCTURES:
         name = f"struct {structure.__name__}"
         if structure is not kvm_structures.kvm_run:  # Only its head is described.

@@ -222,6 +222,7 @@ def test_checks_name_the_functions_of_the_kernel() -> None:
         "left-behind": "kvm_destroy_vm",
         "uevents": "kvm_uevent_notify_change",
         "guest": "svm_vcpu_run",
+        "nested": "nested_svm_vmrun",
         "observers": "tracefs",
         "watched": "ptrace",
     }

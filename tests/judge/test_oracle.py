@@ -83,6 +83,8 @@ def veto(evidence: Any) -> str | None:
         results.setdefault(run["cpu"], set()).add(result)
     if any(found & {"wrong", "failed", "timeout"} for found in results.values()):
         return "a guest failed"
+    if nested_failed(evidence.get("nested")):
+        return "a guest in a guest was asked for, and failed or ran nowhere"
     watch = evidence.get("watch") or {"own": True, "calls": []}
     runs = [call for call in watch["calls"] if call["name"] == "KVM_RUN" and call["answer"] == 0]
     ran = not watch["own"] and any(call.get("exit_reason") in GUEST_EXITS for call in runs)
@@ -98,6 +100,18 @@ def veto(evidence: Any) -> str | None:
     if stays and not was_set and parameter not in ("Y", "1") and not excused:
         return "SVME was 1 after the last VM"
     return None
+
+
+def nested_failed(nested: Any) -> bool:
+    """Whether --nested was given, and a guest in a guest failed, or none ran to its end."""
+    if nested is None:
+        return False
+    runs = [run for of_paging in nested["runs"].values() for run in of_paging]
+    ended = [run for run in runs if run["result"] == "ended"]
+    refused = [run for run in runs if run["result"] == "failed" and run["error"] in OWN_LIMITS]
+    lost = [run for run in runs if run["result"] not in ("ended", "skipped") and run not in refused]
+    wrong = [run for run in ended if "nested" not in run or run["nested"]["exits"] != run["nested"]["expected"]]
+    return bool(lost or wrong or not ended)
 
 
 def usable_veto(evidence: Any) -> str | None:
@@ -162,7 +176,7 @@ def test_the_oracle_vetoes_what_it_should() -> None:
         change(evidence)
         objections.add(veto(evidence))
         objections.add(usable_veto(evidence))
-    assert len(objections - {None}) == 13
+    assert len(objections - {None}) == 14
 
 
 def test_mutated_evidence_is_confirmed_by_its_registers(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from kvmprobe.lab import cache, external_programs, guest_program, kernels, payload, qemu
 from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.qemu import Boot, Machine
+from kvmprobe.lab.qemu import MACHINE, Boot, Machine
 from kvmprobe.model.errors import Problem
 from tests.helpers.real_kernels import Guest, unavailable
 from tests.helpers.run_kvmprobe import PROJECT
@@ -93,6 +93,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         parameters: str = "",
         deadline: float = _DEADLINE_S,
         devices: Sequence[str] = (),
+        cpu: str = MACHINE.cpu,
     ) -> str:
         python = guest_program.python(Path("/"))
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))
@@ -100,7 +101,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{_VERDICT}{script}'])
         tmp_path.chmod(0o755)  # for the QEMU of root, which becomes nobody
         folders = (*python.folders, PROJECT, tmp_path)
-        machine = Machine(parameters=parameters, devices=devices)
+        machine = Machine(cpu, parameters=parameters, devices=devices)
         plan = Boot(real_kernel(kernel), added, machine, deadline=deadline, folders=folders)
         result = qemu.boot(plan, tmp_path)
         if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again

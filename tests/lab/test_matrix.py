@@ -35,6 +35,8 @@ NOT_IN_THE_LAB = {
     "create-vm-failed",
     "cpus-disagree",
     "guest-failed",
+    "nested-guest-failed",
+    "nested-guest-not-run",
     "vm-not-created",
     "msr-unreadable",
     "guest-not-run",
@@ -73,7 +75,7 @@ def test_every_unusable_scenario_has_a_cause() -> None:
         assert row.usable == (not row.cause), row.name
 
 
-_FIRMWARE = [row for row in SCENARIOS if row.machine.vm_cr is not None]
+_FIRMWARE = [row for row in SCENARIOS if row.machine.vm_cr]
 
 
 @pytest.mark.parametrize("row", _FIRMWARE, ids=lambda row: row.name)
@@ -213,7 +215,25 @@ def test_the_whole_matrix(real_kernel: Callable[[str], Kernel], tmp_path: Path) 
     reports = {path.relative_to(tmp_path) for path in tmp_path.glob("*/*.json")}
     assert reports == {path.relative_to(EVIDENCE / "matrix") for path in (EVIDENCE / "matrix").glob("*/*.json")}
     for path in reports:
-        _check_guest_ran_only_with_svme(json.loads((tmp_path / path).read_text())["evidence"])
+        report = json.loads((tmp_path / path).read_text())
+        _check_guest_ran_only_with_svme(report["evidence"])
+        assert _nested_passed(report) == (True if "--nested" in BY_NAME[path.stem].arguments else None), path
+
+
+@pytest.mark.parametrize(
+    "path", sorted((EVIDENCE / "matrix").glob("*/*.json")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_recorded_scenarios_with_nested_ran_a_guest_in_a_guest(path: Path) -> None:
+    """And those without it have no evidence of one."""
+    report = json.loads(path.read_text())
+    assert _nested_passed(report) == (True if "--nested" in BY_NAME[path.stem].arguments else None)
+
+
+def _nested_passed(report: Any) -> bool | None:
+    """Whether a guest ran in a guest on each CPU, with each kind of paging; None where none was asked for."""
+    statuses = {check["id"]: check["status"] for check in report["checks"]}
+    assert ("nested" in statuses) == ("nested" in report["evidence"])
+    return statuses["nested"] == "pass" if "nested" in statuses else None
 
 
 def _check_guest_ran_only_with_svme(evidence: object) -> None:

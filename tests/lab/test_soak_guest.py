@@ -23,7 +23,7 @@ def _report(output: str) -> Any:
 @pytest.mark.parametrize("kernel", ["bullseye", "bookworm", "trixie", "trixie-backports"])
 def test_every_step_on_every_kernel(kernel: str, guest: Guest) -> None:
     output = guest(
-        f"$kvmprobe soak --json --cycles 8 --vms 2 --hotplug --reload --kill; echo; echo status $?; {_STATE}",
+        f"$kvmprobe soak --json --cycles 8 --vms 2 --hotplug --reload --kill --nested; echo; echo status $?; {_STATE}",
         kernel=kernel,
     )
     report = _report(output)
@@ -31,7 +31,7 @@ def test_every_step_on_every_kernel(kernel: str, guest: Guest) -> None:
     assert (soak["cycles"], soak["failed"], soak["limits"]) == (8, 0, [])
     assert sum(soak["kills"].values()) == 8
     assert soak["kills"]["missed"] < 4
-    assert soak["steps"] == {"hotplug": 8, "reload": 8, "kill": 8 - soak["kills"]["missed"]}
+    assert soak["steps"] == {"hotplug": 8, "reload": 8, "kill": 8 - soak["kills"]["missed"], "nested": 8}
     assert report["checks"][0]["status"] == "pass"
     assert report["verdict"]["status"] == "confirmed"
     assert output.rpartition("status")[2].split() == ["0", "0-1", "kvm", "kvm_amd"]

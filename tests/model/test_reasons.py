@@ -18,11 +18,11 @@ PROMISED = {
     "failed": (
         "cpu-lacks-svm firmware-disabled sev-guest kvm-amd-not-loaded kvm-amd-load-failed kvm-device-missing "
         "api-version svm-held-by-another-owner create-vm-failed svme-not-set svme-not-cleared register-corrupted "
-        "resource-leaked cpus-disagree guest-failed observers-disagree requirement-not-met"
+        "resource-leaked cpus-disagree guest-failed nested-guest-failed observers-disagree requirement-not-met"
     ),
     "inconclusive": (
-        "kvm-not-permitted msr-unreadable vm-not-created guest-not-run soak-step-not-done svme-owner-unknown "
-        "interfered requirement-unknown"
+        "kvm-not-permitted msr-unreadable vm-not-created guest-not-run nested-guest-not-run soak-step-not-done "
+        "svme-owner-unknown interfered requirement-unknown"
     ),
 }
 

@@ -13,10 +13,11 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak import open_msrs
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
-from kvmprobe.collect.vm_probe import memory_after
-from kvmprobe.host import guest, kvm, udev
+from kvmprobe.collect.vm_probe import memory_after, run_nested
+from kvmprobe.host import exit_times, guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names, few_groups, group
+from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of, text_of
 from kvmprobe.model.own_errors import is_own_error, was_refused
 from kvmprobe.model.values import HELD_ERRORS, failure
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from kvmprobe.collect.soak.open_msrs import RawRegisters
-    from kvmprobe.model.evidence import Answer, GuestRun, Snapshot, Uevent
+    from kvmprobe.model.evidence import Answer, GuestRun, Nested, Snapshot, Uevent
 
 
 class CycleFailed(Exception):
@@ -65,8 +66,9 @@ class Cycle:
     """Runs cycles with `vms` VMs at once. `virt_at_load`: SVME stays 1 when the last VM is gone.
 
     After `run`: `raw` has the registers by phase, `guest_runs` the results of the guest, `created` the answer of
-    KVM_CREATE_VM, `available_kb` the memory in KiB that was left where it answered ENOMEM. `busy_cpus`: where the guest
-    could not run for real-time work; later cycles leave them out.
+    KVM_CREATE_VM, `available_kb` the memory in KiB that was left where it answered ENOMEM. `runs_nested`: whether a
+    guest runs in each guest, too; `nested` has their results, `nested_done` how many cycles had them. `busy_cpus`:
+    where the guest could not run for real-time work; later cycles leave them out.
     `create_times`, `close_times` and, by CPU, `guest_times` collect the times of all cycles. Of these,
     `first_create_times` and `last_close_times` have those of the VMs with which KVM sets and clears SVME. `exit_times`:
     see time_exits().
@@ -101,6 +103,9 @@ class Cycle:
         self._first: RawRegisters = {}
         self._good: dict[str, RawRegisters] = {}  # By phase, the last registers that were in order: most cycles equal.
         self.guest_runs: list[GuestRun] = []
+        self.runs_nested = False
+        self.nested: Nested | None = None
+        self.nested_done = 0
         self.busy_cpus: set[int] = set()
         self.created: Answer = None
         self.available_kb: int | None = None
@@ -114,6 +119,7 @@ class Cycle:
         vms: list[kvm.Vm] = []
         self.raw = {}
         self.guest_runs = []
+        self.nested = None
         self._udev.discard_uevents()
         self._read("before")
         try:
@@ -122,6 +128,7 @@ class Cycle:
             self._check_created()
             for vm in vms:
                 self._run_guest(vm)
+            self.nested_done += self.runs_nested
             for step in self.while_vms_live:
                 step()
             while len(vms) > 1:
@@ -234,6 +241,16 @@ class Cycle:
             if "us" in run:
                 self.guest_times[run["cpu"]].add(int(run["us"] * 1000))
         self._check_runs()
+        if self.runs_nested:
+            self._run_nested(vm)
+
+    def _run_nested(self, vm: kvm.Vm) -> None:
+        self.nested = run_nested(self.device, vm, self.guest_runs, self._alarm)
+        for paging, runs in self.nested["runs"].items():
+            for run in runs:
+                if kind_of(run) not in (WORKS, NOT_RUN):
+                    what = f"the guest in the guest failed with {PAGING[paging]} on cpu{run['cpu']}: {text_of(run)}"
+                    raise CycleFailed(what, "nested-guest-failed")
 
     def time_exits(self) -> None:
         """Measure what an exit of a guest costs on each CPU, in a VM of its own. Raises CycleFailed."""
@@ -242,7 +259,7 @@ class Cycle:
         with self._open_vm() as vm:
             self._check_created()  # Where SVME is 0, VMRUN raises #UD in the kernel.
             cpus = sorted(os.sched_getaffinity(0) - self.busy_cpus)
-            self.guest_runs = guest.time_exits(
+            self.guest_runs = exit_times.time_exits(
                 self.device, vm, cpus, self._alarm, lambda cpu, took: self.exit_times[cpu].add(took)
             )
             self._check_runs()

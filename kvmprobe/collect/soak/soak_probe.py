@@ -21,6 +21,7 @@ from kvmprobe.host.kvm_amd_reload import KVM_AMD, UnloadedKvmAmd
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names
 from kvmprobe.model.errors import Problem
+from kvmprobe.model.nested_rules import NOT_RUN, WORKS, kind_of
 from kvmprobe.model.registers import EFER, svme
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import Percentiles, Soak, SoakFailure
     from kvmprobe.model.evidence import MoreEvidence, Uevent
 
-# Other processes' VMs are no excuse for these: EFER.SVME is 1 while any VM lives.
-_NEVER_EXCUSED = ("svme-not-set", "kvm-amd-load-failed")
+# Other processes' VMs are no excuse for these: EFER.SVME is 1 while any VM lives, and a guest in a guest is ours.
+_NEVER_EXCUSED = ("svme-not-set", "kvm-amd-load-failed", "nested-guest-failed")
 _MOST_FAILURES = 100  # That are described in the evidence; all are counted.
 
 
@@ -38,8 +39,8 @@ class SoakPlan:
     """What to do.
 
     `cycles` or `seconds`: how many cycles, or for how long; the other is None. `vms`: at once. `steps`: "hotplug",
-    "reload", "kill", "suspend". `keep_going`: go on after a failure. `progress`: called with the probe after each
-    cycle.
+    "reload", "kill", "suspend", "nested". `keep_going`: go on after a failure. `progress`: called with the probe after
+    each cycle.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class SoakProbe(VmProbe):
     """
 
     def __init__(self, root: Sysroot, plan: SoakPlan) -> None:
-        super().__init__(root)
+        super().__init__(root, nested="nested" in plan.steps)
         self.plan = plan
         self.cycles = 0
         self.seconds = 0.0
@@ -91,6 +92,10 @@ class SoakProbe(VmProbe):
         super().run(virt_at_load)
         if self.ioctls["KVM_CREATE_VM"] != 0:
             return  # The verdict of this probe states why.
+        runs = self.nested["runs"] if self.nested else {}
+        nested = {kind_of(run) for of_paging in runs.values() for run in of_paging}
+        if not nested <= {WORKS, NOT_RUN}:
+            return  # The same.
         uevents = self.udev.evidence()
         creators = [event["pid"] for event in uevents["events"] if event["event"] == "create"]
         if len(creators) == 1:  # In a container the PID that the kernel knows differs from os.getpid().
@@ -111,7 +116,9 @@ class SoakProbe(VmProbe):
             hotplug = stack.enter_context(CpuHotplug(self.root, msrs)) if "hotplug" in self._steps else None
             suspend = stack.enter_context(SuspendTest(self.root, msrs)) if "suspend" in self._steps else None
             interrupt = stack.enter_context(WaitingInterrupt())
-            self._run_cycles(msrs, hotplug, suspend, virt_at_load, alarm, interrupt)
+            if "nested" in self._steps and WORKS not in nested:
+                self._limits.append("no guest ran in a guest, see its check")
+            self._run_cycles(msrs, hotplug, suspend, virt_at_load, alarm, interrupt, WORKS in nested)
         if interrupt.came:
             self.interrupted = True
             wanted = f" of {self.plan.cycles:,}" if self.plan.cycles is not None else ""
@@ -137,11 +144,13 @@ class SoakProbe(VmProbe):
         virt_at_load: bool,
         alarm: guest.GuestAlarm,
         interrupt: WaitingInterrupt,
+        nested: bool,
     ) -> None:
         path = self.root.path(self.device["path"])
         cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), msrs, self.udev, virt_at_load, self.plan.vms, alarm)
         try:
             cycle.while_vms_live = [step.run for step in (hotplug, suspend) if step]
+            cycle.runs_nested = nested
             started = time.monotonic()
             self._memory_kb[0] = resident_kb()
             killer = self._killer = ChildKiller(path, msrs, cycle, self._set_child)
@@ -154,6 +163,8 @@ class SoakProbe(VmProbe):
                     self._steps["hotplug"] = hotplug.done
                 if suspend:
                     self._steps["suspend"] = suspend.done
+                if cycle.runs_nested:
+                    self._steps["nested"] = cycle.nested_done
                 if "kill" in self._steps and self._may_go_on():
                     self._try(cycle, "kill", killer.kill)
                     self._steps["kill"] = killer.hits()
@@ -219,6 +230,8 @@ class SoakProbe(VmProbe):
         if cycle.raw:
             self.snapshots = cycle.snapshots()
         self.guest = cycle.guest_runs
+        if cycle.nested is not None:
+            self.nested = cycle.nested
         self.ioctls["KVM_CREATE_VM"] = cycle.created
         self.available_kb = cycle.available_kb
         self.udev.set_evidence(uevents)

@@ -17,6 +17,7 @@ from kvmprobe.judge.causes import (
     modprobe_setup,
     module_absent,
     module_refused,
+    nested_failed,
     outer_hypervisor,
     svm_owner,
     unread_registers,
@@ -49,6 +50,7 @@ _ROWS = (
     *access_rights.CAUSES,
     *outer_hypervisor.CAUSES,
     *unread_registers.CAUSES,
+    *nested_failed.CAUSES,
 )
 
 _ALREADY_SO = ("modules-of-the-host",)  # its hint is about the host

@@ -8,7 +8,14 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpuid, msr
 from kvmprobe.host.sysroot import Sysroot, close_fd
 from kvmprobe.model.cpu_lists import format_cpulist, parse_cpulist
-from kvmprobe.model.registers import CPUID_HYPERVISOR, CPUID_SEV, CPUINFO_FLAGS, SEV_STATUS, has_bit
+from kvmprobe.model.registers import (
+    CPUID_HYPERVISOR,
+    CPUID_SEV,
+    CPUINFO_FLAGS,
+    CPUINFO_SVM_FLAGS,
+    SEV_STATUS,
+    has_bit,
+)
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
@@ -117,7 +124,8 @@ def read_cpus(root: Sysroot) -> Cpus:
 def read_cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
     """Return /proc/cpuinfo by CPU number, or {"error": errno name}.
 
-    Of each CPU it keeps the fields that identify it and those flags that are in registers.CPUINFO_FLAGS.
+    Of each CPU it keeps the fields that identify it and those flags that are in registers.CPUINFO_FLAGS or
+    registers.CPUINFO_SVM_FLAGS.
     """
     try:
         text = root.read_text("/proc/cpuinfo")
@@ -133,7 +141,8 @@ def read_cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
         if not (number.isascii() and number.isdigit()):
             continue
         info: dict[str, object] = {ours: fields.get(theirs) for theirs, ours in _CPUINFO_FIELDS.items()}
-        flags = fields.get("flags")
-        info["flags"] = None if flags is None else sorted(CPUINFO_FLAGS.intersection(flags.split()))
+        flags = None if fields.get("flags") is None else fields["flags"].split()
+        info["flags"] = None if flags is None else sorted(CPUINFO_FLAGS.intersection(flags))
+        info["svm_flags"] = None if flags is None else sorted(CPUINFO_SVM_FLAGS.intersection(flags))
         infos[str(int(number))] = info  # type: ignore[assignment]
     return infos

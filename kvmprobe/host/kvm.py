@@ -14,7 +14,7 @@ import os
 import time
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host.kvm_structures import kvm_regs, kvm_run, kvm_sregs, kvm_userspace_memory_region
+from kvmprobe.host.kvm_structures import kvm_cpuid2, kvm_regs, kvm_run, kvm_sregs, kvm_userspace_memory_region
 from kvmprobe.host.sysroot import close_fd
 
 if TYPE_CHECKING:
@@ -74,11 +74,16 @@ def _IOR(nr: int, argument: type[ctypes.Structure]) -> int:
     return 2 << 30 | ctypes.sizeof(argument) << 16 | _IO(nr)
 
 
+def _IOWR(nr: int, argument: type[ctypes.Structure]) -> int:
+    return _IOW(nr, argument) | _IOR(nr, argument)
+
+
 REQUESTS = {
     "KVM_GET_API_VERSION": _IO(0x00),
     "KVM_CREATE_VM": _IO(0x01),
     "KVM_CHECK_EXTENSION": _IO(0x03),
     "KVM_GET_VCPU_MMAP_SIZE": _IO(0x04),
+    "KVM_GET_SUPPORTED_CPUID": _IOWR(0x05, kvm_cpuid2),
     "KVM_CREATE_VCPU": _IO(0x41),
     "KVM_SET_USER_MEMORY_REGION": _IOW(0x46, kvm_userspace_memory_region),
     "KVM_SET_TSS_ADDR": _IO(0x47),

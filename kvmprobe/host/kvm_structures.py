@@ -20,6 +20,12 @@ class kvm_userspace_memory_region(ctypes.Structure):
     )
 
 
+class kvm_cpuid2(ctypes.Structure):
+    """The head of the argument of KVM_GET_SUPPORTED_CPUID and KVM_SET_CPUID2; `nent` entries follow it."""
+
+    _fields_ = (("nent", ctypes.c_uint32), ("padding", ctypes.c_uint32))
+
+
 class kvm_regs(ctypes.Structure):
     """The general registers of a vCPU: the argument of KVM_SET_REGS."""
 

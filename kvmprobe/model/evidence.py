@@ -42,7 +42,13 @@ class KernelInfo(TypedDict):
     lockdown: Reading  # "none", "integrity", "confidentiality"
 
 
-class CpuInfo(TypedDict):
+class MoreOfCpuInfo(TypedDict, total=False):
+    """Missing in evidence of older versions."""
+
+    svm_flags: list[str] | None  # those of registers.CPUINFO_SVM_FLAGS
+
+
+class CpuInfo(MoreOfCpuInfo):
     """A CPU's entry in /proc/cpuinfo."""
 
     vendor_id: str | None
@@ -102,7 +108,14 @@ class Device(TypedDict):
     opened: bool | Failure | None  # None: not tried
 
 
-class Ioctls(TypedDict):
+class MoreOfIoctls(TypedDict, total=False):
+    """Missing in evidence of older versions, and where KVM was not asked."""
+
+    # Of the leaves in registers.FEATURE_LEAVES, those that KVM can offer to a guest.
+    KVM_GET_SUPPORTED_CPUID: dict[str, Leaf] | Failure
+
+
+class Ioctls(MoreOfIoctls):
     KVM_GET_API_VERSION: Answer
     KVM_CREATE_VM: Answer  # 0: it succeeded (the descriptor's number is left out)
     KVM_CHECK_EXTENSION: dict[str, Answer]

@@ -11,7 +11,7 @@ import pytest
 from kvmprobe.lab import cache, external_programs, guest_program, kernels, payload, qemu
 from kvmprobe.lab.boot_result import ANSWERED
 from kvmprobe.lab.kernels import Kernel
-from kvmprobe.lab.qemu import Boot, Machine
+from kvmprobe.lab.qemu import MACHINE, Boot, Machine
 from kvmprobe.model.errors import Problem
 from tests.helpers.real_kernels import Guest, unavailable
 from tests.helpers.run_kvmprobe import PROJECT
@@ -91,6 +91,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         prepare: Sequence[str] = ("modprobe kvm_amd",),
         kernel: str = "bookworm",
         parameters: str = "",
+        cpu: str = MACHINE.cpu,
         deadline: float = _DEADLINE_S,
     ) -> str:
         python = guest_program.python(Path("/"))
@@ -99,7 +100,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{_VERDICT}{script}'])
         tmp_path.chmod(0o755)  # for the QEMU of root, which becomes nobody
         folders = (*python.folders, PROJECT, tmp_path)
-        plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline, folders=folders)
+        plan = Boot(real_kernel(kernel), added, Machine(cpu, parameters=parameters), deadline=deadline, folders=folders)
         result = qemu.boot(plan, tmp_path)
         if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again
             print(result, result.console.read_text(errors="replace"), sep="\n")

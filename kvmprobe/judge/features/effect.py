@@ -64,7 +64,8 @@ def _first_no(feature: Feature, facts: Facts, row: FeatureReport, rows: Mapping[
         return "firmware", f"the firmware disabled SVM: VM_CR.SVMDIS is 1 on {cpu_names(disabled)}"
     has_set_up = evidence.has_set_up(facts)
     if has_set_up is False:
-        return "not-loaded", "kvm_amd is not loaded" if not facts.has_kvm_amd else "kvm_amd is built in and did not start"
+        why = "kvm_amd is built in and did not start" if facts.has_kvm_amd else "kvm_amd is not loaded"
+        return "not-loaded", why
     if row["kernel"] is False:
         return "kernel", _unknown_to_kernel(feature, facts)
     for name in feature.needs:

@@ -60,8 +60,7 @@ def svm_is_allowed(facts: Facts) -> bool | None:
     """Whether the firmware allows SVM, by VM_CR on every CPU, or because the registers show SVM at work."""
     if facts.works():
         return True
-    disabled = every(not value if value is not None else None for value in facts.svmdis().values())
-    return disabled
+    return every(None if value is None else not value for value in facts.svmdis().values())
 
 
 def kernel_knows(feature: Feature, facts: Facts) -> bool | None:

@@ -21,7 +21,7 @@ def parameter_of(facts: Facts, name: str) -> Reading:
 def all_are_recorded(facts: Facts) -> bool:
     """Whether the evidence has all parameters of kvm_amd, so that one that is missing is none of this kernel's."""
     module = facts.modules.get("kvm_amd")
-    return bool(module) and not _FIRST_RECORDED.issuperset(module["parameters"])
+    return module is not None and not _FIRST_RECORDED.issuperset(module["parameters"])
 
 
 def is_on(value: Reading) -> bool | None:

@@ -1,0 +1,36 @@
+"""What kvm_amd made of each feature, as the cells of a table for people."""
+
+from __future__ import annotations
+
+from kvmprobe import TYPE_CHECKING
+from kvmprobe.judge.features import features_of
+from kvmprobe.model.cpu_lists import cpu_names, parse_cpulist
+from kvmprobe.model.printable import one_line
+from kvmprobe.model.values import error_of
+
+if TYPE_CHECKING:
+    from kvmprobe.judge.facts import Facts
+    from kvmprobe.model.judgement import FeatureReport
+
+TITLES = ("feature", "CPU", "allowed", "kernel", "parameter", "KVM", "in effect")
+_WORDS = {True: "yes", False: "no", None: "?"}
+
+
+def feature_cells(facts: Facts) -> list[tuple[str, ...]]:
+    """A row of cells, one for each of TITLES, for each feature. "?" is unknown."""
+    return [_cells(row) for row in features_of(facts)]
+
+
+def _cells(row: FeatureReport) -> tuple[str, ...]:
+    is_whole = row["cpu"] is None or row["lacking"] is None
+    cpu = _WORDS[row["cpu"]] if is_whole else f"not {cpu_names(parse_cpulist(row['lacking']))}"
+    words = (_WORDS[row["allowed"]], _WORDS[row["kernel"]])
+    effect = _WORDS[row["in_effect"]] + (f": {one_line(row['why'])}" if row["why"] else "")
+    return (row["name"], cpu, *words, _parameter(row), _WORDS[row["offered"]], effect)
+
+
+def _parameter(row: FeatureReport) -> str:
+    """The value of its parameter, why it could not be read, "?" where it is unknown; "-" for no parameter."""
+    if row["parameter"] is None:
+        return "-"
+    return error_of(row["value"]) or ("?" if row["value"] is None else one_line(row["value"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.features import features_of
-from kvmprobe.model.cpu_lists import cpu_names, parse_cpulist
+from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, parse_cpulist
 from kvmprobe.model.printable import one_line
 from kvmprobe.model.values import error_of
 
@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from kvmprobe.judge.facts import Facts
     from kvmprobe.model.judgement import FeatureReport
 
-TITLES = ("feature", "CPU", "allowed", "kernel", "parameter", "KVM", "in effect")
+TITLES = ("feature", "CPU", "allowed", "kernel", "parameter", "offered", "in effect")
 _WORDS = {True: "yes", False: "no", None: "?"}
 
 
 def feature_cells(facts: Facts) -> list[tuple[str, ...]]:
     """A row of cells, one for each of TITLES, for each feature. "?" is unknown."""
-    return [_cells(row) for row in features_of(facts)]
+    every_cpu = format_cpulist(facts.identified)
+    return [_cells(row, every_cpu) for row in features_of(facts)]
 
 
-def _cells(row: FeatureReport) -> tuple[str, ...]:
-    is_whole = row["cpu"] is None or row["lacking"] is None
-    cpu = _WORDS[row["cpu"]] if is_whole else f"not {cpu_names(parse_cpulist(row['lacking']))}"
+def _cells(row: FeatureReport, every_cpu: str) -> tuple[str, ...]:
+    on_some = row["lacking"] not in (None, every_cpu)
+    cpu = f"not {cpu_names(parse_cpulist(row['lacking']))}" if on_some else _WORDS[row["cpu"]]
     words = (_WORDS[row["allowed"]], _WORDS[row["kernel"]])
     effect = _WORDS[row["in_effect"]] + (f": {one_line(row['why'])}" if row["why"] else "")
     return (row["name"], cpu, *words, _parameter(row), _WORDS[row["offered"]], effect)

@@ -98,7 +98,7 @@ class _Numbers:
 
 def page(data: dict[str, Any]) -> str:
     """The page that shows `data`: "total", "taken" and "counts" of all hosts, the keys of `table`, and, where there are
-    any, "outliers", "notes", "bad" (files that could not be read), and of one host "features" (titles, and a row each)."""
+    any, "outliers", "notes", "bad" (files that could not be read), and of one host "features" (titles, then rows)."""
     data = {
         "version": __version__,
         "checks": [[check.id, check.title, check.function] for check in CHECKS],

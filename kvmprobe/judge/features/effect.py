@@ -13,7 +13,7 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.features import feature_evidence as evidence
 from kvmprobe.judge.features.feature_rules import avic_is_forced, avic_is_hidden
 from kvmprobe.judge.features.settings import all_are_recorded, is_on, parameter_of
-from kvmprobe.model.cpu_lists import cpu_names, format_cpulist
+from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, parse_cpulist
 from kvmprobe.model.registers import CPUID_BITS, CPUID_REGISTERS
 from kvmprobe.model.values import error_of
 
@@ -45,6 +45,8 @@ def judge_feature(feature: Feature, facts: Facts, rows: Mapping[str, FeatureRepo
     no = _first_no(feature, facts, row, rows)
     if no:
         row["in_effect"], (row["first_no"], row["why"]) = False, no
+    elif doubt := feature.doubt(facts):
+        row["why"] = doubt
     elif _is_used(feature, facts, row, rows):
         row["in_effect"] = True
     else:
@@ -84,12 +86,11 @@ def _first_no(feature: Feature, facts: Facts, row: FeatureReport, rows: Mapping[
 def _lacks(feature: Feature, facts: Facts, row: FeatureReport) -> str:
     bit = CPUID_BITS[feature.bit]
     shown = f"(CPUID {bit.leaf:#x} {CPUID_REGISTERS[bit.register]} bit {bit.bit} is 0)"
-    on_every = row["lacking"] == format_cpulist(facts.identified)
+    if row["lacking"] != format_cpulist(facts.identified):
+        return f"it is missing on {cpu_names(parse_cpulist(row['lacking']))} {shown}"
     if evidence.in_a_vm(facts):
-        where = "" if on_every else f" on cpu{row['lacking']}"
-        return f"the hypervisor outside does not offer it{where}, or the CPU does not have it {shown}"
-    who = "the CPU does" if on_every else f"cpu{row['lacking']} do"
-    return f"{who} not have it {shown}"
+        return f"the hypervisor outside does not offer it, or the CPU does not have it {shown}"
+    return f"the CPU does not have it {shown}"
 
 
 def _unknown_to_kernel(feature: Feature, facts: Facts) -> str:

@@ -21,6 +21,7 @@ class Feature:
     switches the parameter off when it does not use the feature. `offered_if_used`: KVM offers the bit to guests only
     where it uses the feature itself. `capability`: of KVM_CHECK_EXTENSION, which is the answer about this feature.
     `rule`: a rule of its own, which returns why kvm_amd does not use the feature, None where nothing shows that.
+    `doubt`: returns why it is unknown whether such a rule applies, None where it is known.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Feature:
         offered_if_used: bool = False,
         capability: str | None = None,
         rule: Callable[[Facts], str | None] = lambda _: None,
+        doubt: Callable[[Facts], str | None] = lambda _: None,
     ) -> None:
         self.name = name
         self.bit = bit
@@ -48,3 +50,4 @@ class Feature:
         self.offered_if_used = offered_if_used
         self.capability = capability
         self.rule = rule
+        self.doubt = doubt

@@ -46,12 +46,24 @@ def erratum_1235(facts: Facts) -> str | None:
     return f"erratum 1235 of family {int(number):#x}: the CPU may miss that a vCPU no longer runs"
 
 
+# Parameters of kvm_amd that are younger than the rule about the threshold, so that they show that the kernel has it.
+_AFTER_5_9 = ("sev_es", "intercept_smi", "tsc_scaling")
+
+
 def pause_threshold_is_needed(facts: Facts) -> str | None:
     """With pause_filter_thresh=0 a VM's PAUSE does not exit: svm_vm_init() in arch/x86/kvm/svm/svm.c, since 5.9
-    (830f01b089b1). A parameter that is younger than this rule shows that the kernel has it."""
-    if parameter_of(facts, "pause_filter_thresh") != "0":
-        return None
-    younger = ("sev_es", "intercept_smi", "tsc_scaling")
-    if all(parameter_of(facts, name) is None for name in younger):
+    (830f01b089b1)."""
+    if parameter_of(facts, "pause_filter_thresh") != "0" or not _has_threshold_rule(facts):
         return None
     return "kvm_amd.pause_filter_thresh is 0, and then svm_vm_init() intercepts no PAUSE"
+
+
+def pause_threshold_may_be_needed(facts: Facts) -> str | None:
+    """As above, where nothing shows whether the kernel is older than the rule."""
+    if parameter_of(facts, "pause_filter_thresh") != "0" or _has_threshold_rule(facts):
+        return None
+    return "kvm_amd.pause_filter_thresh is 0, and a kernel since 5.9 then intercepts no PAUSE"
+
+
+def _has_threshold_rule(facts: Facts) -> bool:
+    return any(parameter_of(facts, name) is not None for name in _AFTER_5_9)

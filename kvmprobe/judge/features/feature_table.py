@@ -7,7 +7,12 @@ arch/x86/kvm/svm/avic.c, of 5.10, 6.1, 6.12 and 7.3. APM volume 3, appendix E.4.
 from __future__ import annotations
 
 from kvmprobe.judge.features.feature import Feature
-from kvmprobe.judge.features.feature_rules import avic_on_snp_host, erratum_1235, pause_threshold_is_needed
+from kvmprobe.judge.features.feature_rules import (
+    avic_on_snp_host,
+    erratum_1235,
+    pause_threshold_is_needed,
+    pause_threshold_may_be_needed,
+)
 
 _ROWS = (
     Feature(
@@ -37,6 +42,7 @@ _ROWS = (
         flag="pausefilter",
         written_back=True,
         rule=pause_threshold_is_needed,
+        doubt=pause_threshold_may_be_needed,
     ),
     Feature(
         "nested",

@@ -11,7 +11,7 @@ import pytest
 
 from kvmprobe.formats import render
 from kvmprobe.judge import judge
-from kvmprobe.judge.features import FEATURES
+from kvmprobe.judge.features.feature_table import FEATURES
 from kvmprobe.model.json_schema import first_error, report_schema
 from tests.helpers.feature_runs import RUNS, in_effect, logged, recorded_run, rows
 from tests.helpers.recorded_evidence import CASES, RECORDED, recorded

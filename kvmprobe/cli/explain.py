@@ -1,4 +1,4 @@
-"""`kvmprobe explain`: what a reason or a cause means, what the kernel does there, what to do."""
+"""`kvmprobe explain`: what a reason, a cause or a feature means, what the kernel does there, what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Explains a reason (what was found): when a verdict has it, what the kernel does
 in that case, what its log shows, and what to do. Explains a cause (why it was
-found): when a verdict has it, and what to do. Without a name it lists all.
+found): when a verdict has it, and what to do. Explains a feature of SVM: what
+it does, and what kvm_amd needs for it. Without a name it lists all.
 """
 EPILOG = ""
 
@@ -20,12 +21,12 @@ EPILOG = ""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe explain`."""
     parser.add_argument(
-        "names", metavar="REASON|CAUSE", nargs="*", help="explain this one; a part of its name is enough"
+        "names", metavar="REASON|CAUSE|FEATURE", nargs="*", help="explain this one; a part of its name is enough"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Explain reasons and causes, or list all. Returns the exit status; UsageProblem for a name that matches none."""
+    """Explain what the names match, or list all. Returns the exit status; UsageProblem for a name that matches none."""
     from kvmprobe.formats import explanation
     from kvmprobe.report import output
 
@@ -36,12 +37,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def matching(part: str) -> list[str]:
-    """Return `part` alone where it is a reason or a cause, else all that contain it. UsageProblem where none does."""
+    """Return `part` alone where it is a name, else all names that contain it. UsageProblem where none does."""
     if part in REASONS:
         return [part]
     from kvmprobe.judge.causes import CAUSES  # many modules
+    from kvmprobe.judge.features.feature_table import FEATURES
 
-    names = [*REASONS, *CAUSES]
+    names = [*REASONS, *CAUSES, *FEATURES]
     if part in names:
         return [part]
     found = [name for name in names if part and part.lower() in name]
@@ -51,4 +53,4 @@ def matching(part: str) -> list[str]:
 
     close = difflib.get_close_matches(part.lower(), names, 1)
     hint = f"Did you mean {close[0]}?" if close else "'kvmprobe explain' lists them all."
-    raise UsageProblem(f"no reason or cause is called {part!r}, and none contains it", hint)
+    raise UsageProblem(f"no reason, cause or feature is called {part!r}, and none contains it", hint)

@@ -6,6 +6,7 @@ of the lab whose emulated CPU claims most features (CPU). The rest of the eviden
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ _LOGGED_SINCE_6_1 = {"tsc-scaling": "TSC scaling supported", "lbrv": "LBR virtua
 
 def evidence_of_run(base: Any, run: Any) -> Any:
     """Put what one run printed into a copy of the evidence of its host."""
-    evidence = json.loads(json.dumps(base))
+    evidence, run = copy.deepcopy(base), copy.deepcopy(run)
     evidence["modules"]["kvm_amd"]["parameters"] = run["parameters"]
     evidence["ioctls"]["KVM_CHECK_EXTENSION"].update(run["ioctls"]["KVM_CHECK_EXTENSION"])
     evidence["ioctls"]["KVM_GET_SUPPORTED_CPUID"] = run["ioctls"]["KVM_GET_SUPPORTED_CPUID"]

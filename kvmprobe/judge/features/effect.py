@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.features import feature_evidence as evidence
+from kvmprobe.judge.features.feature import place_of
 from kvmprobe.judge.features.feature_rules import avic_is_forced, avic_is_hidden
 from kvmprobe.judge.features.settings import all_are_recorded, is_on, parameter_of
 from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, parse_cpulist
-from kvmprobe.model.registers import CPUID_BITS, CPUID_REGISTERS
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def _first_no(feature: Feature, facts: Facts, row: FeatureReport, rows: Mapping[
 
 
 def _lacks(feature: Feature, facts: Facts, row: FeatureReport) -> str:
-    bit = CPUID_BITS[feature.bit]
-    shown = f"(CPUID {bit.leaf:#x} {CPUID_REGISTERS[bit.register]} bit {bit.bit} is 0)"
+    shown = f"({place_of(feature)} is 0)"
     if row["lacking"] != format_cpulist(facts.identified):
         return f"it is missing on {cpu_names(parse_cpulist(row['lacking']))} {shown}"
     if evidence.in_a_vm(facts):

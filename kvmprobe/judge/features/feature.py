@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.model.registers import CPUID_BITS, CPUID_REGISTERS
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -51,3 +52,9 @@ class Feature:
         self.capability = capability
         self.rule = rule
         self.doubt = doubt
+
+
+def place_of(feature: Feature) -> str:
+    """Where CPUID has the feature, for people: "CPUID 0x8000000a EDX bit 13"."""
+    bit = CPUID_BITS[feature.bit]
+    return f"CPUID {bit.leaf:#x} {CPUID_REGISTERS[bit.register]} bit {bit.bit}"

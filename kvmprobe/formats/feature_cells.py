@@ -26,7 +26,8 @@ def _cells(row: FeatureReport, every_cpu: str) -> tuple[str, ...]:
     on_some = row["lacking"] not in (None, every_cpu)
     cpu = f"not {cpu_names(parse_cpulist(row['lacking']))}" if on_some else _WORDS[row["cpu"]]
     words = (_WORDS[row["allowed"]], _WORDS[row["kernel"]])
-    effect = _WORDS[row["in_effect"]] + (f": {one_line(row['why'])}" if row["why"] else "")
+    is_obvious = row["first_no"] == "cpu" and not on_some  # the column of the CPU shows it
+    effect = _WORDS[row["in_effect"]] + (f": {one_line(row['why'])}" if row["why"] and not is_obvious else "")
     return (row["name"], cpu, *words, _parameter(row), _WORDS[row["offered"]], effect)
 
 

@@ -20,7 +20,7 @@ def table(facts: Facts) -> Iterator[Line]:
     rows = feature_cells(facts)
     if not rows:
         return
-    yield heading("Features, in the order in which kvm_amd decides about them (offered: to guests; ?: unknown):")
+    yield heading("Features of kvm_amd, in its own order (offered: to guests; ?: unknown):")
     lines = columns([TITLES, *rows])
     hang = len(_INDENT) + lines[0].index(TITLES[-1]) + 2
     yield from (Line(f"{_INDENT}{line}", hang) for line in lines)

@@ -1,4 +1,4 @@
-"""--require with the names of features: the feature's row is the answer, and what to do fits the step that refused it."""
+"""--require with the names of features: the feature's row is the answer, and the hint fits the step that refused it."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ function features() {
   if (!data.features.length) return [];
   const [titles, ...rows] = data.features;
   const cells = (kind, values) => make("tr", {}, ...values.map((value) => make(kind, {}, value)));
-  return [make("div", {}, make("h3", {}, "Features, in the order in which kvm_amd decides about them (offered: to guests; ?: unknown)"),
+  return [make("div", {}, make("h3", {}, "Features of kvm_amd, in its own order (offered: to guests; ?: unknown)"),
     make("table", { class: "values features" }, make("thead", {}, cells("th", titles)), make("tbody", {}, ...rows.map((row) => cells("td", row)))))];
 }
 

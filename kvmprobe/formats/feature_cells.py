@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.features import features_of
 from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, parse_cpulist
-from kvmprobe.model.printable import one_line
+from kvmprobe.model.printable import counted, one_line
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.judgement import FeatureReport
 
 TITLES = ("feature", "CPU", "allowed", "kernel", "parameter", "offered", "in effect")
+_LONGEST = 16  # characters of a list of CPUs
 _WORDS = {True: "yes", False: "no", None: "?"}
 
 
@@ -23,12 +24,18 @@ def feature_cells(facts: Facts) -> list[tuple[str, ...]]:
 
 
 def _cells(row: FeatureReport, every_cpu: str) -> tuple[str, ...]:
-    on_some = row["lacking"] not in (None, every_cpu)
-    cpu = f"not {cpu_names(parse_cpulist(row['lacking']))}" if on_some else _WORDS[row["cpu"]]
+    cpu = _WORDS[row["cpu"]] if row["lacking"] in (None, every_cpu) else f"not {_names(row['lacking'])}"
     words = (_WORDS[row["allowed"]], _WORDS[row["kernel"]])
-    is_obvious = row["first_no"] == "cpu" and not on_some  # the column of the CPU shows it
-    effect = _WORDS[row["in_effect"]] + (f": {one_line(row['why'])}" if row["why"] and not is_obvious else "")
+    why = "" if row["first_no"] == "cpu" else one_line(row["why"] or "")  # the column of the CPU shows it
+    effect = _WORDS[row["in_effect"]] + (f": {why}" if why else "")
     return (row["name"], cpu, *words, _parameter(row), _WORDS[row["offered"]], effect)
+
+
+def _names(cpus: str) -> str:
+    """ "cpu1", "cpu0-3,8"; of a long list how many there are."""
+    numbers = parse_cpulist(cpus)
+    names = cpu_names(numbers)
+    return names if len(names) <= _LONGEST else counted(len(numbers), "CPU")
 
 
 def _parameter(row: FeatureReport) -> str:

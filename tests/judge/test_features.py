@@ -310,6 +310,6 @@ def test_a_table_in_text_names_the_cpus_that_lack_a_feature() -> None:
     text = render(report, "text", 1)
     row = next(line for line in text.splitlines() if line.startswith("  avic "))
     assert row.split(None, 1)[1].startswith("not cpu1 ")
-    assert row.endswith("no: it is missing on cpu1 (CPUID 0x8000000a EDX bit 13 is 0)")
+    assert row.endswith(" no")
     assert "Features" not in render(report, "text")
     assert '"not cpu1"' in render(report, "html")

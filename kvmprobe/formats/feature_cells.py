@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.features import features_of
 from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, parse_cpulist
-from kvmprobe.model.printable import counted, one_line
+from kvmprobe.model.printable import counted, cut, one_line
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kvmprobe.model.judgement import FeatureReport
 
 TITLES = ("feature", "CPU", "allowed", "kernel", "parameter", "offered", "in effect")
-_LONGEST = 16  # characters of a list of CPUs
+_LONGEST = 16  # characters of a list of CPUs, and of a value
 _WORDS = {True: "yes", False: "no", None: "?"}
 
 
@@ -42,4 +42,5 @@ def _parameter(row: FeatureReport) -> str:
     """The value of its parameter, why it could not be read, "?" where it is unknown; "-" for no parameter."""
     if row["parameter"] is None:
         return "-"
-    return error_of(row["value"]) or ("?" if row["value"] is None else one_line(row["value"]))
+    value = error_of(row["value"]) or ("?" if row["value"] is None else row["value"])
+    return cut(one_line(value), _LONGEST)

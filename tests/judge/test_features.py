@@ -313,3 +313,13 @@ def test_a_table_in_text_names_the_cpus_that_lack_a_feature() -> None:
     assert row.endswith(" no")
     assert "Features" not in render(report, "text")
     assert '"not cpu1"' in render(report, "html")
+
+
+@pytest.mark.parametrize("value", ["9" * 10_000, "0" * 10_000, "x" * 10_000, "\u0662", "", "-1", "auto\n"])
+def test_a_value_that_no_kernel_shows_stays_short(value: str) -> None:
+    evidence = recorded_run("trixie", "")
+    evidence["modules"]["kvm_amd"]["parameters"]["avic"] = value
+    row = rows(evidence)["avic"]
+    assert row["in_effect"] is {"9": True, "0": False}.get(value[:1])
+    assert len(row["why"] or "") < 100
+    assert max(map(len, render(judge(evidence), "text", 1).splitlines())) < 200

@@ -13,7 +13,7 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.features import feature_evidence as evidence
 from kvmprobe.judge.features.feature import place_of
 from kvmprobe.judge.features.feature_rules import avic_is_forced, avic_is_hidden
-from kvmprobe.judge.features.settings import all_are_recorded, is_on, parameter_of
+from kvmprobe.judge.features.settings import all_are_recorded, is_on, parameter_of, shown
 from kvmprobe.model.cpu_lists import cpu_names, format_cpulist, parse_cpulist
 from kvmprobe.model.values import error_of
 
@@ -77,19 +77,19 @@ def _first_no(feature: Feature, facts: Facts, row: FeatureReport, rows: Mapping[
     if rule:
         return "rule", rule
     if has_set_up and is_on(row["value"]) is False:
-        return "parameter", f"kvm_amd.{feature.parameter} is {row['value']}"
+        return "parameter", f"kvm_amd.{feature.parameter} is {shown(row['value'])}"
     if has_set_up and feature.capability and row["offered"] is False:
         return "kvm", f"{feature.capability} is 0"
     return None
 
 
 def _lacks(feature: Feature, facts: Facts, row: FeatureReport) -> str:
-    shown = f"({place_of(feature)} is 0)"
+    where = f"({place_of(feature)} is 0)"
     if row["lacking"] != format_cpulist(facts.identified):
-        return f"it is missing on {cpu_names(parse_cpulist(row['lacking']))} {shown}"
+        return f"it is missing on {cpu_names(parse_cpulist(row['lacking']))} {where}"
     if evidence.in_a_vm(facts):
-        return f"the hypervisor outside does not offer it, or the CPU does not have it {shown}"
-    return f"the CPU does not have it {shown}"
+        return f"the hypervisor outside does not offer it, or the CPU does not have it {where}"
+    return f"the CPU does not have it {where}"
 
 
 def _unknown_to_kernel(feature: Feature, facts: Facts) -> str:
@@ -119,14 +119,14 @@ def _what_is_unknown(feature: Feature, facts: Facts, row: FeatureReport, rows: M
         return "whether kvm_amd started is unknown"
     error = error_of(row["value"])
     if error:
-        return f"kvm_amd.{feature.parameter} could not be read: {error}"
+        return f"kvm_amd.{feature.parameter} could not be read: {shown(error)}"
     for name in feature.needs:
         if rows[name]["in_effect"] is None:
             return f"it needs {name}: {rows[name]['why']}"
     if feature.parameter and row["value"] is None and not all_are_recorded(facts):
         return f"the evidence does not have kvm_amd.{feature.parameter}"
     if row["value"] is not None and is_on(row["value"]) is None:
-        return f"kvm_amd.{feature.parameter} is {row['value']}"
+        return f"kvm_amd.{feature.parameter} is {shown(row['value'])}"
     if row["cpu"] is None:
         return "CPUID could not be read"
     return "the evidence does not show whether the kernel uses it"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.model.printable import cut
 
 if TYPE_CHECKING:
     from kvmprobe.judge.facts import Facts
     from kvmprobe.model.evidence import Reading
+
+_LONGEST = 24  # characters
 
 # Evidence of the first versions has only these parameters of kvm_amd. Where it has no other, the list is not complete.
 _FIRST_RECORDED = frozenset(("nested", "npt", "avic", "vnmi", "vgif", "sev", "sev_es", "sev_snp"))
@@ -28,4 +31,9 @@ def is_on(value: Reading) -> bool | None:
     """Whether a parameter is on: "Y", or a number other than 0. None where it is unknown, or neither on nor off."""
     if value in ("Y", "N"):
         return value == "Y"
-    return int(value) != 0 if isinstance(value, str) and value.isascii() and value.isdigit() else None
+    return value.strip("0") != "" if isinstance(value, str) and value.isascii() and value.isdigit() else None
+
+
+def shown(value: Reading) -> str:
+    """A value for people, of bounded length: evidence may come from anywhere."""
+    return cut(str(value), _LONGEST)

@@ -1,4 +1,4 @@
-"""`kvmprobe explain`: what a reason or a cause means, what the kernel does there, what to do."""
+"""`kvmprobe explain`: what a reason, a cause or a feature means, what the kernel does there, what to do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Explains a reason (what was found): when a verdict has it, what the kernel does
 in that case, what its log shows, and what to do. Explains a cause (why it was
-found): when a verdict has it, and what to do. Explains what --require can ask.
-Without a name it lists all reasons and causes.
+found): when a verdict has it, and what to do. Explains a feature of SVM: what
+it does, and what kvm_amd needs for it. Explains what --require can ask.
+Without a name it lists all reasons, causes and features.
 """
 EPILOG = ""
 
@@ -21,12 +22,15 @@ EPILOG = ""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe explain`."""
     parser.add_argument(
-        "names", metavar="REASON|CAUSE|REQUIREMENT", nargs="*", help="explain this one; a part of its name is enough"
+        "names",
+        metavar="REASON|CAUSE|FEATURE|REQUIREMENT",
+        nargs="*",
+        help="explain this one; a part of its name is enough",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Explain reasons and causes, or list all. Returns the exit status; UsageProblem for a name that matches none."""
+    """Explain what the names match, or list all. Returns the exit status; UsageProblem for a name that matches none."""
     from kvmprobe.formats import explanation
     from kvmprobe.report import output
 
@@ -37,14 +41,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def matching(part: str) -> list[str]:
-    """Return `part` alone where it is a reason, a cause or a requirement, else all that contain it. UsageProblem where
-    none does."""
+    """Return `part` alone where it is a name, else all names that contain it. UsageProblem where none does."""
     if part in REASONS:
         return [part]
     from kvmprobe.judge.causes import CAUSES  # many modules
+    from kvmprobe.judge.features.feature_table import FEATURES
     from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
 
-    names = list(dict.fromkeys((*REASONS, *CAUSES, *REQUIREMENTS, *QUANTITIES)))
+    names = list(dict.fromkeys((*REASONS, *CAUSES, *FEATURES, *REQUIREMENTS, *QUANTITIES)))
     if part in names:
         return [part]
     found = [name for name in names if part and part.lower() in name]
@@ -54,4 +58,4 @@ def matching(part: str) -> list[str]:
 
     close = difflib.get_close_matches(part.lower(), names, 1)
     hint = f"Did you mean {close[0]}?" if close else "'kvmprobe explain' lists them all."
-    raise UsageProblem(f"no reason, cause or requirement is called {part!r}, and none contains it", hint)
+    raise UsageProblem(f"no reason, cause, feature or requirement is called {part!r}, and none contains it", hint)

@@ -1,4 +1,4 @@
-"""Changes of what the CPU and KVM can do, by raw CPUID, /proc/cpuinfo and KVM's ioctls."""
+"""Changes of what the CPU and KVM can do, by raw CPUID, /proc/cpuinfo, KVM's ioctls, and what kvm_amd made of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, SAME, WORSE, Difference, Side
+from kvmprobe.compare.effect_changes import effects
 from kvmprobe.model.cpu_lists import cpu_names, fold
 from kvmprobe.model.own_errors import is_own_error
 from kvmprobe.model.registers import CPUID_BITS, CPUID_HYPERVISOR, CPUINFO_FLAGS
@@ -26,7 +27,8 @@ _NEUTRAL = (
 
 
 def features(old: Side, new: Side) -> Iterator[Difference]:
-    """The CPU and its hypervisor, each feature of raw CPUID and /proc/cpuinfo, each answer of KVM."""
+    """The CPU and its hypervisor, each feature of raw CPUID and /proc/cpuinfo, each answer of KVM, and each feature of
+    kvm_amd."""
     same_cpu = old.cpu() == new.cpu()
     if not same_cpu:
         was, now = (_cpu(side) for side in (old, new))
@@ -36,6 +38,7 @@ def features(old: Side, new: Side) -> Iterator[Difference]:
     yield from _flags("raw CPUID", old, new, _cpuid_bit, CPUID_BITS, same_cpu)
     yield from _flags("/proc/cpuinfo", old, new, _cpuinfo_flag, sorted(CPUINFO_FLAGS), same_cpu)
     yield from _answers(old, new)
+    yield from effects(old, new)
 
 
 def _cpu(side: Side) -> str:

@@ -1,26 +1,35 @@
-"""The output of `kvmprobe explain`, from the tables of reasons and causes."""
+"""The output of `kvmprobe explain`, from the tables of reasons, causes and features."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kvmprobe import TYPE_CHECKING
 from kvmprobe.formats import hint_steps
+from kvmprobe.judge.features.feature import place_of
+from kvmprobe.judge.features.feature_table import FEATURES
 from kvmprobe.model.printable import columns, joined, wrap
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
+
+if TYPE_CHECKING:
+    from kvmprobe.judge.features.feature import Feature
 
 _WIDTH = 80
 
 
 def render(name: str | None) -> str:
-    """One reason, cause or requirement in full, by its name; without a name, all reasons with their verdicts, then all
-    causes with the first reason of each."""
+    """One reason, cause, feature or requirement in full, by its name; without a name, all reasons with their verdicts,
+    then all causes with the first reason of each, then all features."""
     if name is None:
         from kvmprobe.judge.causes import CAUSES  # many modules, which a reason alone does not need
 
         reasons = [[reason.name, reason.status] for reason in REASONS.values()]
         causes = [[cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values()]
-        return joined(columns([*reasons, *causes]))
+        features = [[name, "a feature of kvm_amd"] for name in FEATURES]
+        return joined(columns([*reasons, *causes, *features]))
+    if name in FEATURES:
+        return _feature(FEATURES[name])
     if name not in REASONS:
         return _cause(name)
     reason = REASONS[name]
@@ -48,6 +57,22 @@ def _requirement(name: str) -> str:
     description = quantity.description if quantity else REQUIREMENTS[name].description
     ask = f"--require '{quantity.example}'" if quantity else f"--require {name}"
     return joined([f"{name}: a requirement, kvmprobe check {ask}", *_sections({"What it asks:": description})])
+
+
+def _feature(feature: Feature) -> str:
+    parameter = f"kvm_amd.{feature.parameter}" if feature.parameter else "none: kvm_amd uses it where every CPU has it"
+    sections = {
+        "What it does:": feature.about,
+        "Every CPU needs:": f"{place_of(feature)}" + (f", {feature.flag} in /proc/cpuinfo" if feature.flag else ""),
+        "Parameter:": parameter,
+        "kvm_amd uses it only with:": ", ".join(feature.needs),
+        "In the kernel:": "svm_hardware_setup() in arch/x86/kvm/svm/svm.c",
+    }
+    shown = {title: text for title, text in sections.items() if text}
+    return joined([f"{feature.name}: a feature of kvm_amd", *_sections(shown), *_what_to_do(_SEE, False)])
+
+
+_SEE = "See whether it is in effect on a host, and why not: `kvmprobe -v`."
 
 
 def _sections(texts: dict[str, str]) -> Iterator[str]:

@@ -14,9 +14,11 @@ import pkgutil
 from collections.abc import Iterable
 
 from kvmprobe import TYPE_CHECKING, __version__
+from kvmprobe.formats.feature_cells import TITLES, feature_cells
 from kvmprobe.formats.host_row import CHECK_IDS, HostRow, Profile, counts
 from kvmprobe.formats.row_values import Malformed, row_values
 from kvmprobe.judge.check_table import CHECKS
+from kvmprobe.judge.facts import Facts
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.reasons import REASONS
 
@@ -47,7 +49,9 @@ def render(report: Report) -> str:
         raise DataProblem(f"the report cannot be shown as html: {error}") from error
     profile = Profile(*fields)
     host = HostRow(name, taken_at, "", 0, profile, details)
-    return page({"counts": counts([(profile, 1)]), "total": 1, "taken": [taken_at, taken_at], **table([host])})
+    features = feature_cells(Facts(report["evidence"]))
+    data = {"counts": counts([(profile, 1)]), "total": 1, "taken": [taken_at, taken_at], **table([host])}
+    return page({**data, "features": [TITLES, *features] if features else []})
 
 
 def table(hosts: Iterable[HostRow], outliers: Iterable[HostRow] = ()) -> dict[str, Any]:
@@ -94,12 +98,13 @@ class _Numbers:
 
 def page(data: dict[str, Any]) -> str:
     """The page that shows `data`: "total", "taken" and "counts" of all hosts, the keys of `table`, and, where there are
-    any, "outliers", "notes" and "bad" (files that could not be read)."""
+    any, "outliers", "notes", "bad" (files that could not be read), and of one host "features" (titles, then rows)."""
     data = {
         "version": __version__,
         "checks": [[check.id, check.title, check.function] for check in CHECKS],
         "reasons": {name: [reason.status, reason.when] for name, reason in REASONS.items()},
         "outliers": [],
+        "features": [],
         "notes": [],
         "bad": [],
         **data,

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.features import features_of
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.printable import ascii_only, clean, cut
 from kvmprobe.model.registers import CPUID_BITS, CpuidBit
@@ -88,7 +89,10 @@ def _labels(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     yield "ready", _READY.get(verdict["status"])
     yield "requirements", _requirements(report)
     yield "svm", _all(facts.svm())
-    for name, (parameter, bit) in _KVM_AMD.items():
+    effects = _effects(facts)
+    for name in ("nested", "npt"):
+        yield name, effects.pop(name, None)
+    for name, (parameter, bit) in _SEV.items():
         yield name, _works(facts, parameter, bit)
     yield (
         "nested-guest",
@@ -104,8 +108,9 @@ def _requirements(report: Report) -> str | None:
 
 def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     """For rules alone: they would be too many labels."""
-    for name in ("avic", "vgif", "vnmi"):
-        yield name, _works(facts, name, None)
+    for name, in_effect in _effects(facts).items():
+        if name not in ("nested", "npt"):
+            yield name, in_effect
     yield "enable-virt-at-load", facts.enables_at_load()
     most = report["evidence"]["ioctls"]["KVM_CHECK_EXTENSION"].get("KVM_CAP_MAX_VCPUS")
     yield "max-vcpus", most if isinstance(most, int) else None
@@ -120,11 +125,14 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
         yield f"checks.{status}", statuses.count(status)
 
 
+def _effects(facts: Facts) -> dict[str, bool | None]:
+    """Whether each feature is in effect, by name; none where kvm_amd is not loaded, and so has decided nothing."""
+    return {row["name"]: row["in_effect"] for row in features_of(facts)} if facts.has_kvm_amd else {}
+
+
 # kvm_amd's parameter, which shows after loading what KVM uses, and the CPU's bit, because 5.10 does not change it.
 # The names are those of NFD's own labels (cpu-security.sev.es.enabled, ...), shortened.
-_KVM_AMD: dict[str, tuple[str, CpuidBit | None]] = {
-    "nested": ("nested", None),
-    "npt": ("npt", CPUID_BITS["npt"]),
+_SEV: dict[str, tuple[str, CpuidBit]] = {
     "sev": ("sev", CPUID_BITS["sev"]),
     "sev-es": ("sev_es", CPUID_BITS["sev_es"]),
     "sev-snp": ("sev_snp", CPUID_BITS["sev_snp"]),
@@ -132,12 +140,12 @@ _KVM_AMD: dict[str, tuple[str, CpuidBit | None]] = {
 _SWITCH = {"Y": True, "1": True, "N": False, "0": False}
 
 
-def _works(facts: Facts, parameter: str, bit: CpuidBit | None) -> bool | None:
+def _works(facts: Facts, parameter: str, bit: CpuidBit) -> bool | None:
     """Whether KVM uses the feature; None where kvm_amd is not loaded or its parameter has no known value."""
     module = facts.modules.get("kvm_amd")
     value = module["parameters"].get(parameter) if module else None
     on = _SWITCH.get(value) if isinstance(value, str) else None
-    return False if on and bit and False in facts.cpuid_bit(bit).values() else on
+    return False if on and False in facts.cpuid_bit(bit).values() else on
 
 
 def _all(values: Mapping[int, bool | None]) -> bool | None:

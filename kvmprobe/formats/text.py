@@ -1,7 +1,7 @@
 """The report for people. It answers first: the verdict, what shows it, what to do; then come registers and checks.
 
 Volumes: -1 the verdict and what to do in two lines; 0 what fits a terminal of 80x24: the checks that did not pass; 1
-every check, and what trace, watch and soak recorded; 2 every CPU and all other evidence, too.
+every check, each feature of kvm_amd, and what trace, watch and soak recorded; 2 every CPU and all other evidence, too.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
     yield iter(host)
     yield text_checks.tree(report, facts)
     yield _requirements(report, brief)
+    if applicable:
+        from kvmprobe.formats import text_features
+
+        yield text_features.table(facts)
     if every_cpu:
         from kvmprobe.formats import text_evidence
 

@@ -8,7 +8,15 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.host import cpuid, msr
 from kvmprobe.host.sysroot import Sysroot, close_fd
 from kvmprobe.model.cpu_lists import format_cpulist, parse_cpulist
-from kvmprobe.model.registers import CLOCK_FLAGS, CPUID_HYPERVISOR, CPUID_SEV, CPUINFO_FLAGS, SEV_STATUS, has_bit
+from kvmprobe.model.registers import (
+    CLOCK_FLAGS,
+    CPUID_HYPERVISOR,
+    CPUID_SEV,
+    CPUINFO_FLAGS,
+    CPUINFO_SVM_FLAGS,
+    SEV_STATUS,
+    has_bit,
+)
 from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
@@ -117,8 +125,8 @@ def read_cpus(root: Sysroot) -> Cpus:
 def read_cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
     """Return /proc/cpuinfo by CPU number, or {"error": errno name}.
 
-    Of each CPU it keeps the fields that identify it and those flags that are in CPUINFO_FLAGS and CLOCK_FLAGS
-    of registers.py.
+    Of each CPU it keeps the fields that identify it and those flags that are in registers.CPUINFO_FLAGS, CLOCK_FLAGS or
+    CPUINFO_SVM_FLAGS.
     """
     try:
         text = root.read_text("/proc/cpuinfo")
@@ -137,5 +145,6 @@ def read_cpuinfo(root: Sysroot) -> dict[str, CpuInfo] | Failure:
         flags = fields["flags"].split() if "flags" in fields else None
         info["flags"] = None if flags is None else sorted(CPUINFO_FLAGS.intersection(flags))
         info["clock_flags"] = None if flags is None else sorted(CLOCK_FLAGS.intersection(flags))
+        info["svm_flags"] = None if flags is None else sorted(CPUINFO_SVM_FLAGS.intersection(flags))
         infos[str(int(number))] = info  # type: ignore[assignment]
     return infos

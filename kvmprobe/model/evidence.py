@@ -47,6 +47,7 @@ class MoreOfCpuInfo(TypedDict, total=False):
     """Missing in evidence of older versions."""
 
     clock_flags: list[str] | None  # only those about the TSC: "constant_tsc", "nonstop_tsc"
+    svm_flags: list[str] | None  # those of registers.CPUINFO_SVM_FLAGS
 
 
 class CpuInfo(MoreOfCpuInfo):
@@ -109,7 +110,14 @@ class Device(TypedDict):
     opened: bool | Failure | None  # None: not tried
 
 
-class Ioctls(TypedDict):
+class MoreOfIoctls(TypedDict, total=False):
+    """Missing in evidence of older versions, and where KVM was not asked."""
+
+    # Of the leaves in registers.FEATURE_LEAVES, those that KVM can offer to a guest.
+    KVM_GET_SUPPORTED_CPUID: dict[str, Leaf] | Failure
+
+
+class Ioctls(MoreOfIoctls):
     KVM_GET_API_VERSION: Answer
     KVM_CREATE_VM: Answer  # 0: it succeeded (the descriptor's number is left out)
     KVM_CHECK_EXTENSION: dict[str, Answer]

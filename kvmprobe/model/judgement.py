@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from kvmprobe.model.evidence import Evidence
+from kvmprobe.model.evidence import Evidence, Reading
 
 
 class Verdict(TypedDict):
@@ -38,6 +38,22 @@ class RequirementReport(TypedDict):
     hint: str | None  # as in Verdict
 
 
+class FeatureReport(TypedDict):
+    """What kvm_amd made of one feature. None is unknown."""
+
+    name: str  # of judge.features.FEATURES
+    cpu: bool | None  # every CPU has it
+    lacking: str | None  # the CPUs that lack it ("0-3,8"); None: none does
+    allowed: bool | None  # the firmware, or the hypervisor outside, allows it
+    kernel: bool | None  # this kernel knows it
+    parameter: str | None  # of kvm_amd; None: the feature has none
+    value: Reading  # of the parameter after loading; None: this kernel has no such parameter, or it is unknown
+    offered: bool | None  # KVM's own answer: KVM_GET_SUPPORTED_CPUID, or a capability
+    in_effect: bool | None
+    first_no: str | None  # which step refused it first, of the enum in report.schema.json; None: none is known
+    why: str | None  # why it is not in effect, or why that is unknown, in one sentence
+
+
 class Tool(TypedDict):
     name: str
     version: str
@@ -47,6 +63,8 @@ class MoreOfReport(TypedDict, total=False):
     """Missing in reports of older versions, and where nobody asked for it."""
 
     requirements: list[RequirementReport]  # of --require, in the order of the question
+    # In kvm_amd's own order, in JSON alone; none where the host has another vendor or backend.
+    features: list[FeatureReport]
 
 
 class Report(MoreOfReport):

@@ -98,6 +98,7 @@ _SVM_FEATURES = {
     "avic": 13,
     "v_vmsave_vmload": 15,
     "vgif": 16,
+    "gmet": 17,
     "x2avic": 18,
     "v_spec_ctrl": 20,
     "vnmi": 25,
@@ -139,6 +140,10 @@ def word(leaves: Mapping[str, Leaf], leaf: int, register: int) -> int | None:
 # The flags of /proc/cpuinfo that bear on virtualization (arch/x86/include/asm/cpufeatures.h).
 CPUINFO_FLAGS = frozenset(
     "svm vmx hypervisor npt lbrv svm_lock nrip_save avic vgif vnmi x2avic sme sev sev_es sev_snp ept".split()
+)
+# More of them, in a list of their own (`svm_flags`): in evidence of older versions their absence shows nothing.
+CPUINFO_SVM_FLAGS = frozenset(
+    "tsc_scale vmcb_clean flushbyasid decodeassists pausefilter pfthreshold v_vmsave_vmload v_spec_ctrl".split()
 )
 
 # Those about the TSC: it ticks at one rate (constant_tsc), also in deep sleep (nonstop_tsc).

@@ -9,6 +9,8 @@ from kvmprobe.formats import FORMATS
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.judge.check_table import CHECKS
 from kvmprobe.judge.requirements.demands import listing
+from kvmprobe.judge.features.feature import place_of
+from kvmprobe.judge.features.feature_table import FEATURES
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
@@ -25,6 +27,20 @@ shows more about a reason or a cause: what the kernel does there, what it logs, 
 Each verdict has one reason. Consumers rely on the names.
 """
 
+_FEATURES = """
+## Features
+
+What kvm_amd made of each feature of SVM, in the order in which it decides: `-v` and html show a table, JSON has
+`features`. `--require` takes these names. The columns of the table, where "?" is unknown:
+
+- CPU: every CPU has it, by raw CPUID; else the CPUs that lack it are named.
+- allowed: the firmware, or the hypervisor outside, allows it. What CPUID does not show may be hidden: unknown.
+- kernel: kvm_amd has the parameter, or /proc/cpuinfo shows the flag.
+- parameter: its value after loading. kvm_amd switches most of them off where it does not use the feature.
+- offered: KVM's own answer, KVM_GET_SUPPORTED_CPUID (what it can offer to guests) or a capability.
+- in effect: yes, or no and the first step that refused it.
+"""
+
 _FORMATS = """
 ## Formats
 
@@ -34,7 +50,8 @@ _FORMATS = """
 _JSON = """\
 ## The report in JSON
 
-`kvmprobe --json` writes `schema` (`kvmprobe.report/1`), `tool`, `verdict`, `checks`, `requirements` and `evidence`.
+`kvmprobe --json` writes `schema` (`kvmprobe.report/1`), `tool`, `verdict`, `checks`, `requirements`, `features` and
+`evidence`.
 `kvmprobe/model/report.schema.json` describes every field.
 
 - `verdict`: `status`, `reason`, `cause` (null where the evidence does not show one), `summary`, `because` (values and
@@ -43,6 +60,8 @@ _JSON = """\
   `blocked_by`.
 - `requirements`: what `--require` asked, where it was given, each with `name`, `status` (met, not-met, unknown),
   `message`, `hint`.
+- `features`: what kvm_amd made of each feature, see above; `first_no` names the step that refused it, `why` is a
+  sentence. Null is unknown. It is written anew from the evidence each time.
 - `evidence`: what was read. A register is a hexadecimal string, `{"error": "EPERM"}` where it could not be read, null
   where it is unknown. A field that an older version did not write is unknown.
 
@@ -76,6 +95,13 @@ def lines() -> Iterator[str]:
     yield "| --- | --- |"
     for name, description in listing():
         yield f"| `{name}` | {_cell(description)} |"
+    yield _FEATURES
+    yield "| feature | bit of CPUID | parameter of kvm_amd | needs | what it does |"
+    yield "| --- | --- | --- | --- | --- |"
+    for feature in FEATURES.values():
+        parameter = f"`{feature.parameter}`" if feature.parameter else "-"
+        needs = ", ".join(f"`{name}`" for name in feature.needs) or "-"
+        yield f"| `{feature.name}` | {place_of(feature)} | {parameter} | {needs} | {_cell(feature.about)} |"
     yield _FORMATS
     yield "| format | suffixes |"
     yield "| --- | --- |"

@@ -142,7 +142,10 @@ EXTENSIONS = ("ioctls", "KVM_CHECK_EXTENSION")
         (at("modules", "kvm_amd", "parameters", "nested", value="Y"), set()),
         (
             at("modules", "kvm_amd", "parameters", "nested", value="0"),
-            {(CHANGED, "parameters", "kvm_amd.nested", "1", "0")},
+            {
+                (CHANGED, "parameters", "kvm_amd.nested", "1", "0"),
+                (WORSE, "features", "kvm_amd nested", "in effect", "not in effect"),
+            },
         ),
         (
             at("modules", "vboxdrv", value={"state": "live", "refcount": 0, "holders": [], "parameters": {}}),

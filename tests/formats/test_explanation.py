@@ -9,6 +9,7 @@ import pytest
 from kvmprobe.formats import explanation
 from kvmprobe.formats.hint_steps import parts, sentences
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.features.feature_table import FEATURES
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
@@ -62,7 +63,16 @@ def test_commands_stand_alone_and_actions_are_numbered() -> None:
     assert "1." not in explanation.render("svme-set-at-module-load").partition("What to do:\n")[2].replace("7.2.1", "")
 
 
-def test_without_a_name_all_reasons_and_all_causes() -> None:
+def test_without_a_name_all_reasons_all_causes_and_all_features() -> None:
     rows = [line.split(maxsplit=1) for line in explanation.render(None).splitlines()]
     assert rows[: len(REASONS)] == [[reason.name, reason.status] for reason in REASONS.values()]
-    assert [name for name, _ in rows[len(REASONS) :]] == list(CAUSES)
+    assert [name for name, _ in rows[len(REASONS) :]] == [*CAUSES, *FEATURES]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_names_what_kvm_amd_needs_for_it(name: str) -> None:
+    feature, text = FEATURES[name], explanation.render(name)
+    assert text.startswith(f"{name}: a feature of kvm_amd\n")
+    assert f"kvm_amd.{feature.parameter}" in text or feature.parameter is None
+    for needed in feature.needs:
+        assert f"only with:\n  {needed}\n" in text

@@ -17,6 +17,7 @@ import pytest
 
 from kvmprobe.formats import html, render
 from kvmprobe.formats.host_row import CHECK_IDS
+from kvmprobe.judge.features.feature_table import FEATURES
 from tests.helpers import screenshot
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.counted import NUMBERS
@@ -401,6 +402,10 @@ def test_the_page_of_one_report(browser: Browser, tmp_path: Path) -> None:
     browser.open(target.as_uri(), dark=True)
     assert browser.run("document.querySelector('h1').textContent") == "kvmprobe-lab"
     assert browser.run("document.querySelectorAll('tr.open rect').length") >= 3 * 3 * 4
+    rows = browser.run("[...document.querySelectorAll('.features tr')].map((row) => row.textContent)")
+    assert rows[0] == "featureCPUallowedkernelparameterofferedin effect"
+    assert "nptyesyesyesY?yes" in rows
+    assert len(rows) == 1 + len(FEATURES)
     assert browser.complaints() == []
 
 

@@ -35,7 +35,8 @@ class Case(NamedTuple):
 # The ioctls of a probe on /dev/kvm, the VM and the vCPU, counted from 1.
 GET_API_VERSION = 1
 CHECK_EXTENSION = 2
-CREATE_VM = CHECK_EXTENSION + len(kvm.EXTENSIONS)
+GET_SUPPORTED_CPUID = CHECK_EXTENSION + len(kvm.EXTENSIONS)
+CREATE_VM = GET_SUPPORTED_CPUID + 1
 GUEST_SET_UP = (
     ("KVM_SET_TSS_ADDR", ("EINVAL", "EIO")),
     ("KVM_SET_USER_MEMORY_REGION", ("EINVAL", "ENOMEM", "EEXIST")),
@@ -102,6 +103,7 @@ def efer_of_cpu0(evidence: Any) -> Any:
 ANSWERS = (
     (GET_API_VERSION, "KVM_GET_API_VERSION", ("ENOTTY", "EINVAL", "EPERM"), answer("KVM_GET_API_VERSION")),
     (CHECK_EXTENSION, "KVM_CHECK_EXTENSION", ("ENOTTY", "EINVAL"), first_extension),
+    (GET_SUPPORTED_CPUID, "KVM_GET_SUPPORTED_CPUID", ("ENOTTY", "E2BIG", "ENOMEM"), answer("KVM_GET_SUPPORTED_CPUID")),
     (
         *(CREATE_VM, "KVM_CREATE_VM"),
         ("EBUSY", "EIO", "ENOMEM", "EMFILE", "EPERM", "EOPNOTSUPP", "ENODEV", "EINVAL"),

@@ -91,9 +91,9 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         prepare: Sequence[str] = ("modprobe kvm_amd",),
         kernel: str = "bookworm",
         parameters: str = "",
+        cpu: str = MACHINE.cpu,
         deadline: float = _DEADLINE_S,
         devices: Sequence[str] = (),
-        cpu: str = MACHINE.cpu,
     ) -> str:
         python = guest_program.python(Path("/"))
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))

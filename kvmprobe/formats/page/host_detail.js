@@ -26,7 +26,7 @@ function detail(host) {
         make("p", {}, host.summary),
         make("p", { class: "todo" }, host.hint)),
       make("div", {}, make("h3", {}, "Checks, in the kernel's order"), make("ul", { class: "steps" }, ...steps(host))),
-      ...requirements(host)),
+      ...requirements(host), ...features()),
     make("div", {},
       make("div", {}, make("h3", {}, "Registers before KVM_CREATE_VM, after it, and with the VM closed"), ...pictures(host)),
       make("div", {}, make("h3", {}, "Host"), facts(host))));
@@ -47,6 +47,15 @@ function requirements(host) {
     make("span", { class: "what" }, name),
     make("span", { class: "message" }, data.strings[host.messages[data.checks.length + index]] || "")));
   return [make("div", {}, make("h3", {}, "Requirements"), make("ul", { class: "steps" }, ...answers))];
+}
+
+/* What kvm_amd made of each feature, on the page of one host. */
+function features() {
+  if (!data.features.length) return [];
+  const [titles, ...rows] = data.features;
+  const cells = (kind, values) => make("tr", {}, ...values.map((value) => make(kind, {}, value)));
+  return [make("div", {}, make("h3", {}, "Features of kvm_amd, in its own order (offered: to guests; ?: unknown)"),
+    make("table", { class: "values features" }, make("thead", {}, cells("th", titles)), make("tbody", {}, ...rows.map((row) => cells("td", row)))))];
 }
 
 function facts(host) {

@@ -1,0 +1,176 @@
+"""The features that kvm_amd may use, in the order in which svm_hardware_setup() decides about them.
+
+Sources: svm_hardware_setup() and svm_set_cpu_caps() in arch/x86/kvm/svm/svm.c, avic_hardware_setup() in
+arch/x86/kvm/svm/avic.c, of 5.10, 6.1, 6.12 and 7.3. APM volume 3, appendix E.4.9 has the bits of CPUID.
+"""
+
+from __future__ import annotations
+
+from kvmprobe.judge.features.feature import Feature
+from kvmprobe.judge.features.feature_rules import (
+    avic_on_snp_host,
+    erratum_1235,
+    pause_threshold_is_needed,
+    pause_threshold_may_be_needed,
+)
+
+_ROWS = (
+    Feature(
+        "tsc-scaling",
+        "tsc_scale",
+        "Guests have a TSC frequency of their own: a VM keeps its frequency when it migrates.",
+        parameter="tsc_scaling",
+        flag="tsc_scale",
+        without_parameter=True,
+        written_back=True,
+        offered_if_used=True,
+        capability="KVM_CAP_TSC_CONTROL",
+    ),
+    Feature(
+        "pause-filter-threshold",
+        "pfthreshold",
+        "The CPU counts only those PAUSE instructions of a guest that follow each other closely.",
+        parameter="pause_filter_thresh",
+        flag="pfthreshold",
+        written_back=True,
+    ),
+    Feature(
+        "pause-filter",
+        "pausefilter",
+        "A guest that spins in a loop of PAUSE exits, so that KVM can run another vCPU.",
+        parameter="pause_filter_count",
+        flag="pausefilter",
+        written_back=True,
+        rule=pause_threshold_is_needed,
+        doubt=pause_threshold_may_be_needed,
+    ),
+    Feature(
+        "nested",
+        "svm",
+        "A guest can use SVM itself and run guests of its own.",
+        parameter="nested",
+        flag="svm",
+        written_back=False,
+        offered_if_used=True,
+    ),
+    Feature(
+        "npt",
+        "npt",
+        "The CPU translates the guest's physical addresses; without it KVM keeps shadow page tables, which is slow.",
+        parameter="npt",
+        flag="npt",
+        offered_if_used=True,
+    ),
+    Feature(
+        "gmet",
+        "gmet",
+        "Guest mode execute trap: KVM can forbid a guest's kernel to execute pages of its user space.",
+        parameter="gmet",
+        needs=("npt",),
+        written_back=True,
+        offered_if_used=True,
+    ),
+    Feature(
+        "nrips",
+        "nrip_save",
+        "The CPU gives KVM the address of the next instruction at an exit.",
+        parameter="nrips",
+        flag="nrip_save",
+        without_parameter=True,
+        written_back=True,
+        offered_if_used=True,
+    ),
+    Feature(
+        "lbrv",
+        "lbrv",
+        "Guests have last branch records of their own.",
+        parameter="lbrv",
+        flag="lbrv",
+        without_parameter=True,
+        written_back=True,
+        offered_if_used=True,
+    ),
+    Feature(
+        "avic",
+        "avic",
+        "The CPU delivers interrupts to running vCPUs without an exit.",
+        parameter="avic",
+        flag="avic",
+        needs=("npt",),
+        written_back=True,
+        rule=avic_on_snp_host,
+    ),
+    Feature(
+        "x2avic",
+        "x2avic",
+        "AVIC for guests that use the x2APIC, and for more than 255 vCPUs.",
+        flag="x2avic",
+        needs=("avic",),
+    ),
+    Feature(
+        "ipiv",
+        "avic",
+        "AVIC delivers interrupts from one vCPU to another without an exit.",
+        parameter="enable_ipiv",
+        flag="avic",
+        needs=("avic",),
+        without_parameter=True,
+        written_back=True,
+        rule=erratum_1235,
+    ),
+    Feature(
+        "vls",
+        "v_vmsave_vmload",
+        "A guest with guests of its own executes VMLOAD and VMSAVE without an exit.",
+        parameter="vls",
+        flag="v_vmsave_vmload",
+        needs=("npt",),
+        written_back=True,
+        offered_if_used=True,
+    ),
+    Feature(
+        "vgif",
+        "vgif",
+        "A guest with guests of its own has a global interrupt flag in hardware.",
+        parameter="vgif",
+        flag="vgif",
+        written_back=True,
+        offered_if_used=True,
+    ),
+    Feature(
+        "vnmi",
+        "vnmi",
+        "The CPU delivers NMIs to a guest and keeps track of them, without single steps by KVM.",
+        parameter="vnmi",
+        flag="vnmi",
+        needs=("vgif",),
+        written_back=True,
+        offered_if_used=True,
+    ),
+    Feature(
+        "decode-assists",
+        "decodeassists",
+        "The CPU gives KVM details of the instruction that exited. SEV needs it.",
+        flag="decodeassists",
+    ),
+    Feature(
+        "flush-by-asid",
+        "flushbyasid",
+        "KVM can flush the TLB of one guest alone. SEV needs it.",
+        flag="flushbyasid",
+    ),
+    Feature(
+        "vmcb-clean",
+        "vmcb_clean",
+        "The CPU does not read again the parts of the VMCB that KVM did not change.",
+        flag="vmcb_clean",
+    ),
+    Feature(
+        "v-spec-ctrl",
+        "v_spec_ctrl",
+        "Guests have a SPEC_CTRL of their own, which needs no exit.",
+        flag="v_spec_ctrl",
+    ),
+)
+
+FEATURES = {feature.name: feature for feature in _ROWS}

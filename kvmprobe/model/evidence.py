@@ -16,6 +16,7 @@ from kvmprobe import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import Soak, Trace, Watch
+    from kvmprobe.model.sev_evidence import Sev
 
 
 class Failure(TypedDict):
@@ -256,6 +257,7 @@ class MoreEvidence(TypedDict, total=False):
     times: Times  # missing where no VM was created
     available_kb: int  # of memory, where KVM_CREATE_VM answered ENOMEM; missing where unknown
     left_behind: LeftBehind  # missing where /dev/kvm could not be opened
+    sev: Sev  # of --sev
 
 
 class Evidence(MoreEvidence):

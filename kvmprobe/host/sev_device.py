@@ -4,8 +4,8 @@ The device is opened read-only, and two commands are sent, which ask for a state
 any kernel. SNP_PLATFORM_STATUS does not either where SNP is initialized; elsewhere some kernels initialize SNP for it
 and shut it down again (since ceac7fb89e8d, until 551120148b67). So the caller says whether it may be sent.
 
-A PSP that is dead lets the kernel wait for up to 100 s, in a state in which no signal ends the process. So a child asks,
-and this process waits for it DEADLINE_S at most.
+A PSP that is dead lets the kernel wait for up to 100 s, in a state in which no signal ends the process. So a child
+asks, and this process waits for it DEADLINE_S at most.
 """
 
 from __future__ import annotations

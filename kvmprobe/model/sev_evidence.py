@@ -4,7 +4,7 @@ report.schema.json. Types only, imported where TYPE_CHECKING.
 
 from __future__ import annotations
 
-from typing import TypedDict, Union
+from typing import TypedDict
 
 from kvmprobe.model.evidence import ConfigurationLine, Failure, Reading
 
@@ -29,8 +29,8 @@ class SevDevice(TypedDict):
 
     registered: bool | None  # /sys/class/misc/sev exists; None: /sys/class/misc could not be listed
     opened: bool | Failure | None  # None: not tried
-    platform: Union[SevStatus, SevFailure, None]  # SEV_PLATFORM_STATUS; None: not asked
-    snp_platform: Union[SevStatus, SevFailure, None]  # SNP_PLATFORM_STATUS; asked only where SNP is initialized
+    platform: SevStatus | SevFailure | None  # SEV_PLATFORM_STATUS; None: not asked
+    snp_platform: SevStatus | SevFailure | None  # SNP_PLATFORM_STATUS; asked only where SNP is initialized
 
 
 class Iommu(TypedDict):

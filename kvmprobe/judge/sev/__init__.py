@@ -1,8 +1,8 @@
 """Whether KVM can run SEV, SEV-ES and SEV-SNP guests here; if not, which of the kernel's conditions is the first that
 is not met.
 
-The chain is in the kernel's order: each CPU at boot, the RMP and the IOMMU, the PSP, kvm_amd. KVM's own answer beats it:
-what KVM offers is available, whatever a rule states, except where the evidence shows that no such guest can start.
+The chain is in the kernel's order: each CPU at boot, the RMP and the IOMMU, the PSP, kvm_amd. KVM's own answer beats
+it: what KVM offers is available, whatever a rule states, except where the evidence shows that no such guest can start.
 """
 
 from __future__ import annotations

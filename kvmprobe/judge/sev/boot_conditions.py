@@ -175,7 +175,7 @@ _NO_LOG = unknown("the kernel's log could not be read")
 
 
 def _knows_log(facts: Facts) -> bool:
-    """Whether the log was read. Lines of the boot may have been overwritten: KVM's answer shows then what came of it."""
+    """Whether the log was read. Lines of the boot may be lost: then KVM's answer shows what came of it."""
     return facts.evidence["log"]["error"] is None
 
 

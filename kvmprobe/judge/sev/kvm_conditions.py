@@ -179,8 +179,7 @@ def _needed(name: str, module: str, parameter_name: str, levels: tuple[str, ...]
         _SETUP,
         _on(module, parameter_name),
         (
-            f"Remove {module}.{parameter_name}=0 from the kernel's command line and "
-            f"{parameter_name}=0 from /etc/modprobe.d.",
+            f"Remove {module}.{parameter_name}=0 from the kernel's command line and from /etc/modprobe.d.",
             *(
                 ("Then load the modules again, with no VM running:", "# modprobe -r kvm_amd kvm", *LOAD)
                 if module == "kvm"
@@ -237,8 +236,8 @@ STEPS = (
     SevStep(
         "sev-asids-all-es",
         (SEV,),
-        "CPUID 0x8000001F EDX is above ECX: the firmware gives all ASIDs to SEV-ES and SEV-SNP, and none is left for SEV "
-        'alone. kvm_amd logs "SEV unusable".',
+        "CPUID 0x8000001F EDX is above ECX: the firmware gives all ASIDs to SEV-ES and SEV-SNP, and none is left for "
+        'SEV alone. kvm_amd logs "SEV unusable".',
         _SETUP,
         has_sev_asids,
         _ASID_SETUP,

@@ -8,7 +8,7 @@ from kvmprobe.judge.causes.quotes import from_log
 from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, REBOOT
 from kvmprobe.judge.check_result import quote
 from kvmprobe.judge.facts import Facts
-from kvmprobe.judge.sev.sev_readings import device, line_not_followed, lines, register, sev_evidence
+from kvmprobe.judge.sev.sev_readings import device, line_not_followed, lines, platform_status, register, sev_evidence
 from kvmprobe.judge.sev.sev_step import LEVELS, SEV_SNP, SevStep, StepAnswer, failed, met, unknown
 from kvmprobe.model.cpu_lists import format_cpulist, parse_cpulist
 from kvmprobe.model.registers import SYSCFG
@@ -119,10 +119,9 @@ def has_new_firmware(facts: Facts) -> StepAnswer:
 
 def _api(facts: Facts) -> tuple[int, int] | None:
     """The version of the SEV firmware's interface: of /dev/sev, else of the last log line."""
-    found = device(facts)
-    answer = found["platform"] if found else None
-    if answer is not None and "api" in answer:
-        major, _, minor = str(answer["api"]).partition(".")
+    answer = platform_status(facts)
+    if answer is not None:
+        major, _, minor = answer["api"].partition(".")
         return int(major), int(minor)
     logged = [re.search(r"API:(\d{1,3})\.(\d{1,3}) ", text) for text in lines(facts, r"^ccp .*SEV(?:-SNP)? API:")]
     last = logged[-1] if logged else None
@@ -144,9 +143,8 @@ def enabled_everywhere(facts: Facts) -> StepAnswer:
 def snp_initialized(facts: Facts) -> StepAnswer:
     """SNP_INIT or SNP_INIT_EX has succeeded."""
     logged = line_not_followed(facts, _SNP_INIT, _SNP_RUNS)
-    found = device(facts)
-    answer = found["snp_platform"] if found else None
-    if answer is not None and "state" in answer and answer["state"] == 1:
+    answer = platform_status(facts, of_snp=True)
+    if answer is not None and answer["state"] == 1:
         return met("the SNP firmware is initialized")
     if logged:
         return failed("the SNP firmware refused SNP_INIT", from_log(logged))
@@ -168,15 +166,14 @@ _SMEE = (
 
 def sev_initialized(facts: Facts) -> StepAnswer:
     """INIT or INIT_EX has succeeded, if it was tried."""
-    found = device(facts)
-    answer = found["platform"] if found else None
-    if answer is not None and "state" in answer and int(answer["state"]) > 0:  # type: ignore[call-overload]
+    answer = platform_status(facts)
+    if answer is not None and answer["state"] > 0:
         return met("the SEV firmware is initialized")
     logged = lines(facts, _SEV_INIT)
     if not logged:
         return met("the kernel reported no failure of INIT")
     snp = lines(facts, f"{_SNP_INIT}|SEV-SNP support requires firmware")
-    steps = _AFTER_SNP if snp else _SMEE if f"{_PLATFORM_ERROR}" in logged[-1].split("INIT")[-1].split() else None
+    steps = _AFTER_SNP if snp else _SMEE if _PLATFORM_ERROR in re.findall(r"0x[0-9a-f]+", logged[-1]) else None
     return failed("the SEV firmware refused INIT", from_log(logged[-1], *snp[-1:]), steps)
 
 
@@ -201,8 +198,8 @@ STEPS = (
     SevStep(
         "sev-firmware-no-status",
         LEVELS,
-        "The SEV firmware did not answer SEV_PLATFORM_STATUS when ccp was loaded, so there is no /dev/sev. The machine's "
-        "firmware is usually too old, or memory encryption is off in its setup.",
+        "The SEV firmware did not answer SEV_PLATFORM_STATUS when ccp was loaded, so there is no /dev/sev. The "
+        "machine's firmware is usually too old, or memory encryption is off in its setup.",
         "sev_get_api_version()",
         answers_status,
         _UPDATE,
@@ -240,8 +237,8 @@ STEPS = (
         "snp_prepare()",
         all_online,
         (
-            "Take every CPU online, and remove nosmt, maxcpus= and nr_cpus= from the kernel's command line. To run "
-            "without SMT, turn it off in the firmware's setup instead.",
+            "Remove nosmt, maxcpus= and nr_cpus= from the kernel's command line, and take every CPU online.",
+            "To run without SMT, turn it off in the firmware's setup instead.",
             *REBOOT,
         ),
     ),
@@ -282,8 +279,8 @@ STEPS = (
     SevStep(
         "sev-init-failed",
         LEVELS,
-        "The SEV firmware refused INIT. Its error code is in the kernel's log: 0x1 follows from a failed SNP_INIT, 0x13 "
-        "means that memory encryption is off.",
+        "The SEV firmware refused INIT. Its error code is in the kernel's log: 0x1 follows from a failed SNP_INIT, "
+        "0x13 means that memory encryption is off.",
         "__sev_platform_init_locked()",
         sev_initialized,
         _UPDATE,

@@ -30,7 +30,7 @@ class Offer:
 
 
 def offers(facts: Facts) -> dict[str, Offer]:
-    """KVM's answer for each level. The strongest evidence counts: VM types, then the module's parameter, then its log."""
+    """KVM's answer for each level, by the strongest evidence: VM types, the module's parameter, its log."""
     logged = _logged(facts)
     return {level: _by_type(facts, level) or _by_parameter(facts, level) or logged[level] for level in LEVELS}
 

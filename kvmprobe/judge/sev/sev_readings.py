@@ -11,10 +11,10 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import log_texts
 from kvmprobe.judge.sev.sev_step import StepAnswer, failed, met, unknown
 from kvmprobe.model.registers import LEAF_MEMORY_ENCRYPTION, CpuidBit, Register, word
-from kvmprobe.model.values import as_int, error_of
+from kvmprobe.model.values import as_int, error_of, is_failure
 
 if TYPE_CHECKING:
-    from kvmprobe.model.sev_evidence import Sev, SevDevice
+    from kvmprobe.model.sev_evidence import Sev, SevDevice, SevStatus
 
 NO, YES = ("N", "0"), ("Y", "1")
 
@@ -28,6 +28,13 @@ def device(facts: Facts) -> SevDevice | None:
     """What is known of /dev/sev; None where it was not asked for."""
     found = sev_evidence(facts)
     return found["device"] if found else None
+
+
+def platform_status(facts: Facts, of_snp: bool = False) -> SevStatus | None:
+    """The answer of SEV_PLATFORM_STATUS, or of SNP_PLATFORM_STATUS; None where there is none."""
+    found = device(facts)
+    answer = None if found is None else found["snp_platform"] if of_snp else found["platform"]
+    return None if answer is None or is_failure(answer) else answer
 
 
 def register(facts: Facts, wanted: Register) -> dict[int, int | None]:
@@ -65,7 +72,7 @@ def cpuid_bit(facts: Facts, bit: CpuidBit, name: str) -> StepAnswer:
     clear = [cpu for cpu, value in bits.items() if value is False]
     if clear:
         where = f"CPUID 0x{bit.leaf:X} {('EAX', 'EBX', 'ECX', 'EDX')[bit.register]} bit {bit.bit}"
-        return failed(f"CPUID shows no {name}", quote({cpu: 0 for cpu in clear}, where))
+        return failed(f"CPUID shows no {name}", quote(dict.fromkeys(clear, 0), where))
     if bits and None not in bits.values():
         return met(f"CPUID shows {name} on every CPU")
     return unknown("raw CPUID could not be read on every CPU")

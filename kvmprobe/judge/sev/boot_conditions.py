@@ -30,11 +30,13 @@ _RMP_SETUP = (
 
 def has_code(facts: Facts) -> StepAnswer:
     """The parameter sev_snp of kvm_amd, which exists where the kernel can run SNP guests (since 6.11)."""
-    if parameter(facts, "kvm_amd", "sev_snp") is not None or lines(facts, r"^SEV-SNP: RMP table|^AMD-Vi: .*SNP"):
+    if parameter(facts, "kvm_amd", "sev_snp") is not None:
         return met("the kernel has the code for SNP guests")
     if parameter(facts, "kvm_amd", "sev") is not None:
         because = [f"kernel {facts.evidence['kernel']['release']}: kvm_amd has the parameter sev and no sev_snp"]
         return failed("this kernel cannot run SEV-SNP guests", because)
+    if lines(facts, r"\bSEV-SNP (?:enabled|disabled|supported)\b"):  # 6.9 and 6.10 have the RMP's code alone
+        return met("the kernel has the code for SNP guests")
     return unknown("whether the kernel has the code for SNP guests is not known")
 
 

@@ -25,17 +25,18 @@ _SNP_RUNS = r"^ccp .*SEV-SNP API:"
 
 _UPDATE = (
     "Update the machine's firmware (BIOS): it brings the PSP's bootloader and the SEV firmware.",
-    "Install the newest SEV firmware of AMD (https://www.amd.com/en/developer/sev.html) in /lib/firmware/amd, then",
+    "Install the newest SEV firmware of AMD in /lib/firmware/amd, then",
     *REBOOT[1:],
 )
 
 
 def has_ccp(facts: Facts) -> StepAnswer:
     """The module ccp, which drives the PSP. kvm_amd needs it, unless it is built in."""
-    if facts.evidence["modules"] is None:
-        return unknown("the modules are not known")
-    if "ccp" in facts.modules or lines(facts, r"^ccp "):
+    found = device(facts)
+    if "ccp" in facts.modules or (found and found["registered"]):
         return met("the module ccp is loaded")
+    if facts.evidence["modules"] is None:
+        return met("the module ccp was loaded") if lines(facts, r"^ccp ") else unknown("the modules are not known")
     return failed("the module ccp is not loaded", [f"modules: {', '.join(facts.modules) or 'none of KVM'}"])
 
 
@@ -85,19 +86,17 @@ def is_alive(facts: Facts) -> StepAnswer:
 def all_online(facts: Facts) -> StepAnswer:
     """SNP_INIT fails where a CPU has not set SYSCFG.SNP_EN, and an offline CPU cannot."""
     found = sev_evidence(facts)
-    offline = _offline(facts.evidence["cpus"]["offline"])
-    present = _offline(found["present"] if found else None)
-    if present is not None and facts.online_is_known:
-        missing = sorted(set(present) - set(facts.cpus))
-        if missing:
-            return failed("some CPUs are offline", [f"present and offline: {format_cpulist(missing)}"])
-        return met("every CPU that is present is online")
-    if found is None and offline:
-        return failed("some CPUs are offline", [f"offline: {format_cpulist(offline)}"])
-    return unknown("which CPUs are present is not known")
+    present = _present(found["present"] if found else None)
+    if present is None or not facts.online_is_known:
+        return unknown("which CPUs are present is not known")
+    missing = sorted(set(present) - set(facts.cpus))
+    if missing:
+        return failed("some CPUs are offline", [f"present and offline: {format_cpulist(missing)}"])
+    return met("every CPU that is present is online")
 
 
-def _offline(text: str | None) -> list[int] | None:
+def _present(text: str | None) -> list[int] | None:
+    """The CPUs that are present. The kernel's list of offline CPUs also has those that could be plugged in."""
     try:
         return parse_cpulist(text) if text else None
     except ValueError:

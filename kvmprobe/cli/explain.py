@@ -40,8 +40,9 @@ def matching(part: str) -> list[str]:
     if part in REASONS:
         return [part]
     from kvmprobe.judge.causes import CAUSES  # many modules
+    from kvmprobe.judge.sev import SEV_CAUSES
 
-    names = [*REASONS, *CAUSES]
+    names = [*REASONS, *CAUSES, *SEV_CAUSES]
     if part in names:
         return [part]
     found = [name for name in names if part and part.lower() in name]

@@ -7,6 +7,7 @@ from kvmprobe.compare.difference import Difference, Side
 from kvmprobe.compare.feature_changes import features
 from kvmprobe.compare.parameter_changes import parameters
 from kvmprobe.compare.register_changes import registers
+from kvmprobe.compare.sev_changes import sev
 from kvmprobe.compare.time_changes import timing
 from kvmprobe.compare.trace_changes import traces
 from kvmprobe.compare.verdict_changes import checks, verdict
@@ -22,6 +23,7 @@ AREAS = {
     "registers": registers,
     "features": features,
     "parameters": parameters,
+    "sev": sev,
     "trace": traces,
     "timing": timing,
 }

@@ -49,6 +49,7 @@ class Side:
         self.facts = Facts(self.evidence)
         self.verdict = report["verdict"]
         self.checks = {check["id"]: check for check in report["checks"]}
+        self.sev = report.get("sev")
 
     def cpu(self) -> tuple[str | None, ...]:
         """Vendor, family, model and name of the first CPU, by /proc/cpuinfo; only the vendor where that is unknown."""

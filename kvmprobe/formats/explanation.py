@@ -1,4 +1,4 @@
-"""The output of `kvmprobe explain`, from the tables of reasons and causes."""
+"""The output of `kvmprobe explain`, from the tables of reasons, causes and conditions of SEV."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _WIDTH = 80
 
 def render(name: str | None) -> str:
     """One reason or cause in full, by its name; without a name, all reasons with their verdicts, then all causes with
-    the first reason of each."""
+    the first reason of each, then those of SEV."""
     if name is None:
         from kvmprobe.judge.causes import CAUSES  # many modules, which a reason alone does not need
+        from kvmprobe.judge.sev import SEV_CAUSES
 
         reasons = [[reason.name, reason.status] for reason in REASONS.values()]
         causes = [[cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values()]
-        return joined(columns([*reasons, *causes]))
+        of_sev = [[cause.name, f"why {cause.reasons[0]} is off"] for cause in SEV_CAUSES.values()]
+        return joined(columns([*reasons, *causes, *of_sev]))
     if name not in REASONS:
         return _cause(name)
     reason = REASONS[name]
@@ -32,9 +34,11 @@ def render(name: str | None) -> str:
 
 def _cause(name: str) -> str:
     from kvmprobe.judge.causes import CAUSES
+    from kvmprobe.judge.sev import SEV_CAUSES
 
-    cause = CAUSES[name]
-    head = wrap(f"{name}: a cause of {', '.join(cause.reasons)}", _WIDTH, "", "    ")
+    cause = CAUSES.get(name) or SEV_CAUSES[name]
+    what = "a cause of" if name in CAUSES else "why KVM runs no guests of"
+    head = wrap(f"{name}: {what} {', '.join(cause.reasons)}", _WIDTH, "", "    ")
     return joined([*head, *_sections({"When:": cause.when}), *_what_to_do(cause.what_to_do(), True)])
 
 

@@ -87,8 +87,9 @@ def _labels(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     yield "ready", _READY.get(verdict["status"])
     yield "requirements", _requirements(report)
     yield "svm", _all(facts.svm())
+    judged = _sev(report)
     for name, (parameter, bit) in _KVM_AMD.items():
-        yield name, _works(facts, parameter, bit)
+        yield name, judged[name][0] if name in judged else _works(facts, parameter, bit)
 
 
 def _requirements(report: Report) -> str | None:
@@ -113,6 +114,14 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     statuses = [check["status"] for check in report["checks"]]
     for status in (PASS, WARN, FAIL, SKIP, UNKNOWN):
         yield f"checks.{status}", statuses.count(status)
+    for name, (_, cause) in _sev(report).items():
+        yield f"{name}.cause", cause
+
+
+def _sev(report: Report) -> dict[str, tuple[bool | None, str | None]]:
+    """Of a report with --sev: whether each level is available, and the cause where it is not."""
+    levels = report["sev"]["levels"] if "sev" in report else ()
+    return {level["level"]: (_AVAILABLE.get(level["status"]), level["cause"]) for level in levels}
 
 
 # kvm_amd's parameter, which shows after loading what KVM uses, and the CPU's bit, because 5.10 does not change it.
@@ -124,6 +133,7 @@ _KVM_AMD: dict[str, tuple[str, CpuidBit | None]] = {
     "sev-es": ("sev_es", CPUID_BITS["sev_es"]),
     "sev-snp": ("sev_snp", CPUID_BITS["sev_snp"]),
 }
+_AVAILABLE = {"available": True, "off": False}
 _SWITCH = {"Y": True, "1": True, "N": False, "0": False}
 
 

@@ -86,6 +86,14 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
         _count(facts.svmdis()),
     )
     yield (
+        "kvmprobe_sev_info",
+        "Whether KVM can run guests of each level of SEV (available, off, unknown), and the cause where it cannot.",
+        [
+            ({"level": level["level"], "status": level["status"], "cause": level["cause"]}, 1)
+            for level in (report["sev"]["levels"] if "sev" in report else ())
+        ],
+    )
+    yield (
         "kvmprobe_run_duration_seconds",
         "How long the last run took.",
         [({}, round(evidence["duration_ms"] / 1000, 4))],

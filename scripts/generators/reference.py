@@ -42,7 +42,8 @@ _JSON = """\
 - `checks`: in the kernel's order, each with `id`, `status` (pass, fail, warn, skip, unknown), `message`, `hint`,
   `blocked_by`.
 - `sev`, of a report with `--sev`: `levels` (sev, sev-es, sev-snp), each with `status` (available, off, unknown),
-  `cause`, `message`, `because`, `hint`; and `steps`, the conditions in the kernel's order, with `id`, `status`, `message`.
+  `cause`, `message`, `because`, `hint`; and `steps`, the conditions in the kernel's order, each with `id`, `status`,
+  `message`.
 - `evidence`: what was read. A register is a hexadecimal string, `{"error": "EPERM"}` where it could not be read, null
   where it is unknown. A field that an older version did not write is unknown.
 
@@ -65,8 +66,8 @@ def lines() -> Iterator[str]:
     for cause in CAUSES.values():
         yield f"| `{cause.name}` | {', '.join(f'`{name}`' for name in cause.reasons)} | {_cell(cause.when)} |"
     yield "\n## Causes of SEV, SEV-ES and SEV-SNP\n"
-    yield "With `check --sev` each level is available, off or unknown. The first condition in the kernel's order that is not"
-    yield "met is the cause.\n"
+    yield "With `check --sev` each level is available, off or unknown. The first condition in the kernel's order that"
+    yield "is not met is the cause.\n"
     yield "| cause | of the levels | when | the kernel's function |"
     yield "| --- | --- | --- | --- |"
     for step in SEV_STEPS:

@@ -34,6 +34,8 @@ exit status: that of the verdict, see 'kvmprobe --help'; or as --expect and
 --exit-status ask.
 """
 
+_SEV = ("sev", "sev-es", "sev-snp")  # the requirements that imply --sev
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe check`."""
@@ -99,7 +101,10 @@ def run(options: argparse.Namespace) -> int:
             f"--cpus: {cpu_names(missing)} is not online", "Name CPUs of /sys/devices/system/cpu/online."
         )
     allowed = CollectOptions(
-        load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot, sev=options.sev
+        load=not options.no_load,
+        load_kvm=options.load_kvm,
+        sysroot=options.sysroot,
+        sev=options.sev or any(requirement.name in _SEV for requirement in requirements),
     )
     evidence = take_evidence(allowed, PassiveProbe if options.passive else lambda root: VmProbe(root, options.cpus))
     return write_report.write_host_report(evidence, options, requirements)

@@ -9,6 +9,7 @@ import pytest
 
 from kvmprobe.judge import judge
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.requirements.demands import parse_list
 from kvmprobe.judge.sev import SEV_STEPS, judge_sev
 from kvmprobe.judge.sev.sev_step import LEVELS
 from kvmprobe.model.json_schema import first_error, report_schema
@@ -180,3 +181,26 @@ def test_evidence_without_sev_has_no_part_about_it() -> None:
     evidence = in_order()
     del evidence["sev"]
     assert "sev" not in judge(evidence)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_required_level_decides_the_verdict(level: str) -> None:
+    report: Any = judge(broken(), parse_list(level))  # type: ignore[arg-type]
+    assert (report["verdict"]["status"], report["requirements"][0]["status"]) == ("confirmed", "met")
+    report = judge(broken("sev-mem-encrypt-clear"), parse_list(level))  # type: ignore[arg-type]
+    assert (report["verdict"]["status"], report["verdict"]["reason"]) == ("failed", "requirement-not-met")
+    assert "sev-mem-encrypt-clear" in report["verdict"]["summary"]
+    assert "SMEE" in report["verdict"]["hint"]
+
+
+def test_a_level_that_is_off_or_unknown_changes_no_verdict_unless_required() -> None:
+    evidence = broken("sev-not-in-cpu")
+    assert judge(evidence)["verdict"]["status"] == "confirmed"  # type: ignore[arg-type]
+    del evidence["sev"]
+    evidence["modules"]["kvm_amd"]["parameters"].pop("sev_es")
+    report: Any = judge(evidence, parse_list("sev-es"))  # type: ignore[arg-type]
+    assert report["requirements"][0]["status"] == "not-met"  # CPUID shows no SEV, also without --sev
+    for leaves in evidence["cpus"]["cpuid"].values():
+        leaves["0x8000001f"] = {"error": "EIO"}
+    report = judge(evidence, parse_list("sev-es"))  # type: ignore[arg-type]
+    assert (report["requirements"][0]["status"], report["verdict"]["reason"]) == ("unknown", "requirement-unknown")

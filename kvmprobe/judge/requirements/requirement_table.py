@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kvmprobe.judge.requirements.host_quantities import HOST_QUANTITIES
+from kvmprobe.judge.requirements.sev_requirements import SEV_REQUIREMENTS
 from kvmprobe.judge.requirements.svm_requirements import SVM_REQUIREMENTS
 
-REQUIREMENTS = {requirement.name: requirement for requirement in (*SVM_REQUIREMENTS,)}
+REQUIREMENTS = {requirement.name: requirement for requirement in (*SVM_REQUIREMENTS, *SEV_REQUIREMENTS)}
 QUANTITIES = {quantity.name: quantity for quantity in (*HOST_QUANTITIES,)}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Status = Union[SevStatus, SevFailure]
 
 PATH = "/dev/sev"
-DEADLINE_S = 5.0
+DEADLINE_S = 10.0  # the PSP answers in milliseconds, but other commands may go before
 
 # include/uapi/linux/psp-sev.h. No other command is ever sent: most of them change the platform.
 SEV_ISSUE_CMD = 0xC0105300  # _IOWR('S', 0x0, struct sev_issue_cmd)

@@ -44,6 +44,7 @@ class Machine:
 
     `vm_cr`: the value that the firmware writes to VM_CR; None: it writes nothing. `ssh_port`: QEMU forwards this port
     of 127.0.0.1 to the guest's port 22, and the guest (virtio_net, 10.0.2.15) reaches only QEMU; None: no network.
+    `devices`: more of QEMU's -device.
     """
 
     cpu: str = "EPYC,+svm"
@@ -52,6 +53,7 @@ class Machine:
     parameters: str = ""
     vm_cr: int | None = None
     ssh_port: int | None = None
+    devices: tuple[str, ...] = ()
 
 
 MACHINE = Machine()
@@ -117,6 +119,7 @@ def arguments(accel: str, plan: Boot, initrd: Path, results: Path, console: Path
         *("-append", f"{_PARAMETERS} {machine.parameters}".strip()),
         *("-chardev", f"file,id=console,path={_value(console)}", "-serial", "chardev:console"),
         *options,
+        *(part for device in machine.devices for part in ("-device", device)),
         # mapped-file: what the guest makes there is a regular file here, also a link, a pipe or a device.
         *("-virtfs", f"local,path={_value(results)},mount_tag=results,security_model=mapped-file"),
     ]

@@ -92,6 +92,7 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         kernel: str = "bookworm",
         parameters: str = "",
         deadline: float = _DEADLINE_S,
+        devices: tuple[str, ...] = (),
     ) -> str:
         python = guest_program.python(Path("/"))
         kvmprobe = " ".join(python.command("-m", "kvmprobe"))
@@ -99,7 +100,13 @@ def guest(real_kernel: Callable[[str], Kernel], tmp_path: Path) -> Guest:
         added += payload.archive(prepare, ["sh", "-c", f'kvmprobe="{kvmprobe}"\n{_VERDICT}{script}'])
         tmp_path.chmod(0o755)  # for the QEMU of root, which becomes nobody
         folders = (*python.folders, PROJECT, tmp_path)
-        plan = Boot(real_kernel(kernel), added, Machine(parameters=parameters), deadline=deadline, folders=folders)
+        plan = Boot(
+            real_kernel(kernel),
+            added,
+            Machine(parameters=parameters, devices=devices),
+            deadline=deadline,
+            folders=folders,
+        )
         result = qemu.boot(plan, tmp_path)
         if result.outcome != ANSWERED:  # QEMU itself may fail; our own bug would fail again
             print(result, result.console.read_text(errors="replace"), sep="\n")

@@ -169,6 +169,23 @@ def test_the_last_parameter_of_the_iommu_counts(words: list[str], is_off: bool) 
     assert (answers(evidence)["sev-snp"] == "sev-snp-iommu-off") == is_off
 
 
+def test_groups_that_all_bypass_the_iommu_show_passthrough() -> None:
+    evidence = broken()
+    set_answer(evidence, "sev-snp", False)
+    evidence["sev"]["iommu"]["domains"] = {"identity": 40}
+    assert answers(evidence)["sev-snp"] == "sev-snp-iommu-off"
+    evidence["sev"]["iommu"]["domains"]["DMA-FQ"] = 1
+    assert answers(evidence)["sev-snp"] == "sev-snp-loaded-off"
+
+
+def test_the_capacity_of_the_cgroup_answers_where_nothing_else_does() -> None:
+    evidence = in_order()
+    evidence["modules"] = None
+    evidence["sev"]["misc_capacity"] = "sev 410\nsev_es 0"
+    assert tuple(level["status"] for level in levels(evidence).values()) == ("available", "unknown", "unknown")
+    assert levels(evidence)["sev"]["because"] == ["misc.capacity: sev 410"]
+
+
 def test_a_segmented_rmp_has_no_end() -> None:
     evidence = broken()
     set_answer(evidence, "sev-snp", False)

@@ -9,7 +9,7 @@ from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.sev.sev_readings import lines, parameter, register, sev_evidence
 from kvmprobe.judge.sev.sev_step import SEV_SNP, SevStep, StepAnswer, failed, met, unknown
 from kvmprobe.model.registers import RMP_BASE, RMP_CFG, RMP_END
-from kvmprobe.model.values import as_int
+from kvmprobe.model.values import as_int, is_failure
 
 _SNP = (SEV_SNP,)
 _RMP_ADDRESS = ((1 << 52) - 1) & ~((1 << 13) - 1)  # RMP_ADDR_MASK: GENMASK_ULL(51, 13)
@@ -107,6 +107,9 @@ def has_iommu(facts: Facts) -> StepAnswer:
         return unknown("the IOMMU is not known: the evidence was taken without --sev")
     if not found["iommu"]["features"]:
         return failed(message, ["/sys/class/iommu: no ivhd device"])
+    domains = found["iommu"]["domains"]
+    if not is_failure(domains) and domains.keys() == {"identity"}:
+        return failed(message, [f"/sys/kernel/iommu_groups: all {domains['identity']} groups have the type identity"])
     return met("the IOMMU is on, and the command line sets no passthrough")
 
 

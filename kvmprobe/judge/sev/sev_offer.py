@@ -7,7 +7,7 @@ import re
 from kvmprobe.judge.causes.quotes import from_log
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.kernel_lines import log_texts
-from kvmprobe.judge.sev.sev_readings import NO, YES, parameter
+from kvmprobe.judge.sev.sev_readings import NO, YES, parameter, sev_evidence
 from kvmprobe.judge.sev.sev_step import LEVELS, SEV, SEV_ES, SEV_SNP
 
 # arch/x86/include/uapi/asm/kvm.h: KVM_X86_SEV_VM, KVM_X86_SEV_ES_VM, KVM_X86_SNP_VM (since 6.10 and 6.11).
@@ -30,9 +30,12 @@ class Offer:
 
 
 def offers(facts: Facts) -> dict[str, Offer]:
-    """KVM's answer for each level, by the strongest evidence: VM types, the module's parameter, its log."""
+    """KVM's answer for each level, by the strongest evidence: VM types, kvm_amd's parameter, its log, misc.capacity."""
     logged = _logged(facts)
-    return {level: _by_type(facts, level) or _by_parameter(facts, level) or logged[level] for level in LEVELS}
+    return {
+        level: _by_type(facts, level) or _by_parameter(facts, level) or logged.get(level) or _by_capacity(facts, level)
+        for level in LEVELS
+    }
 
 
 def _by_type(facts: Facts, level: str) -> Offer | None:
@@ -72,4 +75,15 @@ def _logged(facts: Facts) -> dict[str, Offer]:
     if SEV in found:
         for level in (SEV_ES, SEV_SNP):
             found.setdefault(level, Offer(False, [*found[SEV].shown, f"kernel log: no line about {_NAMES[level]}"]))
-    return {level: found.get(level, Offer(None, [])) for level in LEVELS}
+    return found
+
+
+def _by_capacity(facts: Facts, level: str) -> Offer:
+    """The ASIDs that kvm_amd gave to the cgroup controller misc (since 5.13), "sev 410". It has none for SNP alone."""
+    found = sev_evidence(facts)
+    capacity = found["misc_capacity"] if found else None
+    for line in capacity.splitlines() if isinstance(capacity, str) else ():
+        name, _, number = line.partition(" ")
+        if name == _PARAMETERS[level] and number not in ("", "0"):
+            return Offer(True, [f"misc.capacity: {line}"])
+    return Offer(None, [])

@@ -39,7 +39,8 @@ def has_sev_snp(facts: Facts) -> StepAnswer:
     number = family(facts)
     if answer.status == FAIL and answer.steps is None and number is not None and number < _ZEN3:
         answer.steps = (
-            "This CPU has no SEV-SNP, and no setting can change that: it needs an EPYC 7003 (Milan) or later.",
+            "This CPU has no SEV-SNP, and no setting can change that.",
+            "Use a machine with an EPYC 7003 (Milan) or later.",
         )
     return answer
 
@@ -65,7 +66,7 @@ STEPS = (
         "CPUID 0x8000001F shows no SEV on some CPU. Only EPYC and some Ryzen PRO CPUs have it.",
         _KERNEL,
         has_sev,
-        ("This CPU has no SEV, and no setting can change that: SEV needs an AMD EPYC.",),
+        ("This CPU has no SEV, and no setting can change that.", "Use a machine with an AMD EPYC."),
     ),
     SevStep(
         "sev-es-not-in-cpu",
@@ -73,7 +74,7 @@ STEPS = (
         "CPUID 0x8000001F shows SEV and no SEV-ES on some CPU.",
         _KERNEL,
         has_sev_es,
-        ("This CPU has SEV and no SEV-ES, and no setting can change that.",),
+        ("This CPU has SEV and no SEV-ES, and no setting can change that.", "Use a machine with another AMD EPYC."),
     ),
     SevStep(
         "sev-snp-not-in-cpu",

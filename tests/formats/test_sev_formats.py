@@ -13,9 +13,9 @@ from kvmprobe.formats import render
 from kvmprobe.judge import judge
 from kvmprobe.judge.sev import SEV_CAUSES
 from tests.helpers import strict_prometheus
+from tests.helpers.broken_sev import BROKEN, set_answer
 from tests.helpers.run_kvmprobe import kvmprobe
-from tests.helpers.sev_changes import BROKEN, set_answer
-from tests.helpers.sev_evidence import in_order
+from tests.helpers.sev_hosts import in_order
 
 
 def report_with(*names: str, sev: bool = True, sev_es: bool = True, sev_snp: bool = True) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from kvmprobe.host.sev_device import read_device
 from kvmprobe.host.sev_surroundings import is_snp_initialized, read_sev, read_sev_registers
 from kvmprobe.host.sysroot import Sysroot
-from tests.helpers.sev_evidence import log
+from tests.helpers.sev_hosts import log
 
 _HIGHEST = ["0x80000028", "0x0", "0x0", "0x0"]
 _NUMBERS = {"SYSCFG": 0xC0010010, "HWCR": 0xC0010015, "RMP_BASE": 0xC0010132, "RMP_END": 0xC0010133}

@@ -13,8 +13,8 @@ from kvmprobe.judge.requirements.demands import parse_list
 from kvmprobe.judge.sev import SEV_STEPS, judge_sev
 from kvmprobe.judge.sev.sev_step import LEVELS
 from kvmprobe.model.json_schema import first_error, report_schema
-from tests.helpers.sev_changes import BROKEN, EXCLUSIVE, set_answer
-from tests.helpers.sev_evidence import Evidence, in_order, log
+from tests.helpers.broken_sev import BROKEN, EXCLUSIVE, set_answer
+from tests.helpers.sev_hosts import Evidence, in_order, log
 
 STEPS = {step.name: step for step in SEV_STEPS}
 NAMES = list(BROKEN)

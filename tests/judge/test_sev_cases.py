@@ -11,7 +11,7 @@ import pytest
 
 from kvmprobe.judge import judge
 from kvmprobe.model.json_schema import first_error, report_schema
-from tests.helpers.sev_evidence import of_report
+from tests.helpers.sev_hosts import of_report
 
 CASES = json.loads(Path(__file__).with_name("sev_cases.json").read_text())
 _STATUSES = ("available", "off", "unknown")

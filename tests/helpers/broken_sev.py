@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from tests.helpers.sev_evidence import Evidence, log
+from tests.helpers.sev_hosts import Evidence, log
 
 Change = Callable[[Evidence], None]
 

@@ -35,6 +35,8 @@ exit status: that of the verdict, see 'kvmprobe --help'; or as --expect and
 --exit-status ask.
 """
 
+_SEV = ("sev", "sev-es", "sev-snp")  # the requirements that imply --sev
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `kvmprobe check`."""
@@ -48,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "run the guest on these CPUs only, like 0-3,8 (default: all, except isolated ones where KVM set EFER.SVME)"
     parser.add_argument("--cpus", metavar="LIST", type=cpu_list, help=text)
     add_nested(parser)
+    text = (
+        "also find out whether KVM can run SEV, SEV-ES and SEV-SNP guests; reads registers of memory encryption and "
+        "asks /dev/sev for the firmware's state, and changes nothing"
+    )
+    parser.add_argument("--sev", action="store_true", help=text)
     add_report_arguments(parser)
     add_expect(parser)
     add_require(parser)
@@ -97,7 +104,12 @@ def run(options: argparse.Namespace) -> int:
         raise UsageProblem(
             f"--cpus: {cpu_names(missing)} is not online", "Name CPUs of /sys/devices/system/cpu/online."
         )
-    allowed = CollectOptions(load=not options.no_load, load_kvm=options.load_kvm, sysroot=options.sysroot)
+    allowed = CollectOptions(
+        load=not options.no_load,
+        load_kvm=options.load_kvm,
+        sysroot=options.sysroot,
+        sev=options.sev or any(requirement.name in _SEV for requirement in requirements or ()),
+    )
     evidence = take_evidence(
         allowed, PassiveProbe if options.passive else lambda root: VmProbe(root, options.cpus, options.nested)
     )

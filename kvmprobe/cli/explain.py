@@ -47,8 +47,9 @@ def matching(part: str) -> list[str]:
     from kvmprobe.judge.causes import CAUSES  # many modules
     from kvmprobe.judge.features.feature_table import FEATURES
     from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
+    from kvmprobe.judge.sev import SEV_CAUSES
 
-    names = list(dict.fromkeys((*REASONS, *CAUSES, *FEATURES, *REQUIREMENTS, *QUANTITIES)))
+    names = list(dict.fromkeys((*REASONS, *CAUSES, *FEATURES, *SEV_CAUSES, *REQUIREMENTS, *QUANTITIES)))
     if part in names:
         return [part]
     found = [name for name in names if part and part.lower() in name]

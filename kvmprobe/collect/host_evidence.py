@@ -19,20 +19,21 @@ from kvmprobe.host.temporary_modules import TemporaryModules
 from kvmprobe.model import times
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Evidence, HostInfo, KernelInfo, LoadAttempt
+    from kvmprobe.model.evidence import Cpus, Evidence, HostInfo, KernelInfo, LoadAttempt, Reading
 
 
 class CollectOptions:
     """What the user allows.
 
     `load`: load msr and cpuid for the time of the probe. `load_kvm`: load kvm_amd where it is missing, and leave it
-    loaded. `sysroot`: read /proc, /sys and /dev below this folder.
+    loaded. `sysroot`: read /proc, /sys and /dev below this folder. `sev`: also take what decides about SEV.
     """
 
-    def __init__(self, load: bool = True, load_kvm: bool = False, sysroot: str = "/") -> None:
+    def __init__(self, load: bool = True, load_kvm: bool = False, sysroot: str = "/", sev: bool = False) -> None:
         self.load = load
         self.load_kvm = load_kvm
         self.sysroot = sysroot
+        self.sev = sev
 
 
 def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmProbe] = VmProbe) -> Evidence:
@@ -56,6 +57,7 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         module_evidence = modules.read_modules(root)
         probe.run(modules.enables_virt_at_load(root))
         cpu_evidence["online_at_end"] = cpus.online_text(root)  # While the devices of the CPUs are still there.
+        sev_registers = _read_sev_registers(root, cpu_evidence) if options.sev else {}
     kernel = _kernel(root)
     evidence: Evidence = {
         "taken_at": taken_at,
@@ -77,6 +79,11 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
         **take_cause_evidence(root, kernel["release"], module_evidence, probe.device),
         **probe.extra_evidence(),
     }
+    if options.sev:
+        from kvmprobe.host.sev_surroundings import read_sev
+
+        evidence["sev"] = read_sev(root, sev_registers, module_evidence, evidence["log"])
+        evidence["duration_ms"] = round((time.monotonic() - started) * 1000, 1)
     if probe.left_behind is not None:
         evidence["left_behind"] = probe.left_behind
     if probe.available_kb is not None:
@@ -86,6 +93,12 @@ def take_evidence(options: CollectOptions, make_probe: Callable[[Sysroot], VmPro
     if probe.nested is not None:
         evidence["nested"] = probe.nested
     return evidence
+
+
+def _read_sev_registers(root: Sysroot, cpu_evidence: Cpus) -> dict[str, dict[str, Reading]]:
+    from kvmprobe.host.sev_surroundings import read_sev_registers
+
+    return read_sev_registers(root, cpu_evidence["cpuid"])
 
 
 def _load_kvm_amd(root: Sysroot) -> list[LoadAttempt]:

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
         LeftBehind,
         LoadAttempt,
         MoreEvidence,
-        Nested,
         Snapshot,
         Times,
         VmUser,
     )
+    from kvmprobe.model.nested_evidence import Nested
 
 
 _SETTLE_S = 0.02

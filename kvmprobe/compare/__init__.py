@@ -10,6 +10,7 @@ from kvmprobe.compare.nested_changes import nested_guests
 from kvmprobe.compare.parameter_changes import parameters
 from kvmprobe.compare.register_changes import registers
 from kvmprobe.compare.requirement_changes import requirements
+from kvmprobe.compare.sev_changes import sev
 from kvmprobe.compare.time_changes import timing
 from kvmprobe.compare.trace_changes import traces
 from kvmprobe.compare.verdict_changes import checks, verdict
@@ -28,6 +29,7 @@ AREAS = {
     "nested": nested_guests,
     "parameters": parameters,
     "host": host,
+    "sev": sev,
     "trace": traces,
     "timing": timing,
 }

@@ -50,6 +50,7 @@ class Side:
         self.verdict = report["verdict"]
         self.checks = {check["id"]: check for check in report["checks"]}
         self.requirements = {row["name"]: row for row in report.get("requirements", ())}
+        self.sev = report.get("sev")
 
     def cpu(self) -> tuple[str | None, ...]:
         """Vendor, family, model and name of the first CPU, by /proc/cpuinfo; only the vendor where that is unknown."""

@@ -9,7 +9,7 @@ from kvmprobe.compare.difference import BETTER, NOT_COMPARABLE, SAME, WORSE, Dif
 from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of, offers_svm
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Nested
+    from kvmprobe.model.nested_evidence import Nested
 
 _NOT_OFFERED, _FAILED = "not offered by KVM", "failed"
 _BEST_FIRST = (WORKS, NOT_RUN, _NOT_OFFERED, _FAILED)

@@ -1,4 +1,4 @@
-"""The output of `kvmprobe explain`, from the tables of reasons, causes and features."""
+"""The output of `kvmprobe explain`: reasons, causes, features, requirements and conditions of SEV."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ _WIDTH = 80
 
 def render(name: str | None) -> str:
     """One reason, cause, feature or requirement in full, by its name; without a name, all reasons with their verdicts,
-    then all causes with the first reason of each, then all features."""
+    then all causes with the first reason of each, then those of SEV, then all features."""
     if name is None:
         from kvmprobe.judge.causes import CAUSES  # many modules, which a reason alone does not need
+        from kvmprobe.judge.sev import SEV_CAUSES
 
         reasons = [[reason.name, reason.status] for reason in REASONS.values()]
         causes = [[cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values()]
+        of_sev = [[cause.name, f"why {cause.reasons[0]} is off"] for cause in SEV_CAUSES.values()]
         features = [[name, "a feature of kvm_amd"] for name in FEATURES]
-        return joined(columns([*reasons, *causes, *features]))
+        return joined(columns([*reasons, *causes, *of_sev, *features]))
     if name in FEATURES:
         return _feature(FEATURES[name])
     if name not in REASONS:
@@ -41,11 +43,13 @@ def render(name: str | None) -> str:
 
 def _cause(name: str) -> str:
     from kvmprobe.judge.causes import CAUSES
+    from kvmprobe.judge.sev import SEV_CAUSES
 
-    if name not in CAUSES:
+    if name not in CAUSES and name not in SEV_CAUSES:
         return _requirement(name)
-    cause = CAUSES[name]
-    head = wrap(f"{name}: a cause of {', '.join(cause.reasons)}", _WIDTH, "", "    ")
+    cause = CAUSES.get(name) or SEV_CAUSES[name]
+    what = "a cause of" if name in CAUSES else "why KVM runs no guests of"
+    head = wrap(f"{name}: {what} {', '.join(cause.reasons)}", _WIDTH, "", "    ")
     return joined([*head, *_sections({"When:": cause.when}), *_what_to_do(cause.what_to_do(), True)])
 
 

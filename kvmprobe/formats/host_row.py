@@ -33,7 +33,8 @@ class Profile:
     `marks`: a letter of MARKS for each of CHECK_IDS. `version`: of the kvmprobe that made the report. `cpus`: how many
     were online; None where that is unknown. `parameters`: ("kvm_amd.npt=Y", …), then
     the settings of the host around KVM ("smt.active=1", …). `requirements`: the name and the status
-    of each ("cpus>=64", "met"), in the order of the question.
+    of each ("cpus>=64", "met"), in the order of the question. `sev`: "sev available, sev-es available, sev-snp off
+    (sev-snp-iommu-off)"; "" for a report without --sev.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Profile:
         parameters: tuple[str, ...],
         marks: str,
         requirements: tuple[tuple[str, str], ...],
+        sev: str,
     ) -> None:
         self.status = status
         self.reason = reason
@@ -61,6 +63,7 @@ class Profile:
         self.parameters = parameters
         self.marks = marks
         self.requirements = requirements
+        self.sev = sev
 
 
 class HostRow:
@@ -82,19 +85,22 @@ class HostRow:
         self.summary, self.hint, self.messages, self.registers = details
 
 
-_COUNTED = ("status", "reason", "kernel", "model", "microcode", "version")
+_COUNTED = ("status", "reason", "kernel", "model", "microcode", "version", "sev")
 
 
 def counts(profiles: Iterable[tuple[Profile, int]]) -> dict[str, dict[str, int]]:
     """How many hosts have which value, by field ("status", "reason", …), the most frequent value first.
 
-    `profiles`: each profile with the number of its hosts.
+    `profiles`: each profile with the number of its hosts. "sev" is missing where no report was taken with --sev.
     """
     found: dict[str, dict[str, int]] = {field: {} for field in _COUNTED}
     for profile, number in profiles:
         for field, values in found.items():
             value = getattr(profile, field)
             values[value] = values.get(value, 0) + number
+    found["sev"].pop("", None)
+    if not found["sev"]:
+        del found["sev"]
     return {
         field: dict(sorted(values.items(), key=lambda item: (-item[1], item[0]))) for field, values in found.items()
     }

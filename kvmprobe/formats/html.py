@@ -69,7 +69,7 @@ def table(hosts: Iterable[HostRow], outliers: Iterable[HostRow] = ()) -> dict[st
                 host.name,
                 host.taken_at,
                 host.file + (f", line {host.line}" if host.line else ""),
-                profiles.number((*shared, p.marks, p.requirements)),
+                profiles.number((*shared, p.marks, p.requirements, p.sev)),
                 details.number((*texts, messages, registers.number(host.registers))),
                 int(host in marked),
             )

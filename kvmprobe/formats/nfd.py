@@ -92,8 +92,9 @@ def _labels(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     effects = _effects(facts)
     for name in ("nested", "npt"):
         yield name, effects.pop(name, None)
+    judged = _sev(report)
     for name, (parameter, bit) in _SEV.items():
-        yield name, _works(facts, parameter, bit)
+        yield name, judged[name][0] if name in judged else _works(facts, parameter, bit)
     yield (
         "nested-guest",
         next((_RAN.get(check["status"]) for check in report["checks"] if check["id"] == "nested"), None),
@@ -123,6 +124,14 @@ def _features(report: Report, facts: Facts) -> Iterator[tuple[str, Value]]:
     statuses = [check["status"] for check in report["checks"]]
     for status in (PASS, WARN, FAIL, SKIP, UNKNOWN):
         yield f"checks.{status}", statuses.count(status)
+    for name, (_, cause) in _sev(report).items():
+        yield f"{name}.cause", cause
+
+
+def _sev(report: Report) -> dict[str, tuple[bool | None, str | None]]:
+    """Of a report with --sev: whether each level is available, and the cause where it is not."""
+    levels = report["sev"]["levels"] if "sev" in report else ()
+    return {level["level"]: (_AVAILABLE.get(level["status"]), level["cause"]) for level in levels}
 
 
 def _effects(facts: Facts) -> dict[str, bool | None]:
@@ -137,6 +146,7 @@ _SEV: dict[str, tuple[str, CpuidBit]] = {
     "sev-es": ("sev_es", CPUID_BITS["sev_es"]),
     "sev-snp": ("sev_snp", CPUID_BITS["sev_snp"]),
 }
+_AVAILABLE = {"available": True, "off": False}
 _SWITCH = {"Y": True, "1": True, "N": False, "0": False}
 
 

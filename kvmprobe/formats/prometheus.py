@@ -21,8 +21,8 @@ from kvmprobe.model.values import SNAPSHOT_PHASES
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Nested
     from kvmprobe.model.judgement import Report
+    from kvmprobe.model.nested_evidence import Nested
 
     Sample = tuple[Mapping[str, object], float]
 
@@ -90,6 +90,14 @@ def _metrics(report: Report, facts: Facts) -> Iterator[tuple[str, str, Iterable[
         "kvmprobe_nested_guest_cpus",
         "CPUs by what the guest in the guest did there (--nested), and by its paging.",
         _nested(report["evidence"].get("nested")),
+    )
+    yield (
+        "kvmprobe_sev_info",
+        "Whether KVM can run guests of each level of SEV (available, off, unknown), and the cause where it cannot.",
+        [
+            ({"level": level["level"], "status": level["status"], "cause": level["cause"]}, 1)
+            for level in (report["sev"]["levels"] if "sev" in report else ())
+        ],
     )
     yield (
         "kvmprobe_run_duration_seconds",

@@ -28,6 +28,7 @@ _MODULES = ("kvm", "kvm_amd")  # whose parameters are kept
 _LONGEST_NAME, _LONGEST_TEXT, _LONGEST_MESSAGE = 255, 200, 2000  # characters
 _MOST_CPUS = 8192  # CONFIG_NR_CPUS of x86 allows no more
 _MOST_PARAMETERS = 200
+_MOST_LEVELS = 3
 _MOST_REQUIREMENTS = 1000
 REQUIREMENT_STATUSES = {"met", "not-met", "unknown"}
 _HEX = re.compile("0x[0-9a-f]{1,16}")
@@ -57,6 +58,7 @@ def row_values(report: object, with_details: bool) -> RowValues:
         (*_parameters(_at(evidence, "modules")), *context_settings(evidence.get("context"))),
         marks,
         requirements,
+        _sev(report),
     )
     name, taken_at = _name(evidence, "host", "name"), _name(evidence, "taken_at")
     if not _TIME.fullmatch(taken_at):
@@ -161,6 +163,24 @@ def _requirements(report: Any) -> tuple[tuple[tuple[str, str], ...], tuple[str, 
     if not {status for _, status in found} <= REQUIREMENT_STATUSES:
         raise Malformed("requirements: this version has no such status")
     return found, tuple(_message(row, "message") for row in rows)
+
+
+def _sev(report: Any) -> str:
+    """See Profile.sev. Statuses and causes are from closed lists."""
+    if "sev" not in report:
+        return ""
+    from kvmprobe.judge.sev import AVAILABLE, NOT_KNOWN, OFF, SEV_CAUSES
+
+    levels = _at(report, "sev", "levels")
+    found = []
+    for level in levels if isinstance(levels, list) else ():
+        name, status, cause = _string(level, "level"), _string(level, "status"), _at(level, "cause")
+        if status not in (AVAILABLE, OFF, NOT_KNOWN) or not (cause is None or cause in SEV_CAUSES):
+            raise Malformed("sev: this version has no such status or cause")
+        found.append(f"{name} {status}" + (f" ({cause})" if cause else ""))
+    if len(found) > _MOST_LEVELS or not all(text.startswith("sev") for text in found):
+        raise Malformed("sev.levels is not a list of sev, sev-es and sev-snp")
+    return ", ".join(found)
 
 
 def _registers(snapshots: object) -> tuple[tuple[str | None, ...], ...]:

@@ -50,10 +50,12 @@ def _sections(report: Report, verbose: int) -> Iterator[Iterator[Line]]:
     host = [*_host(facts), *(registers(facts, every_cpu) if applicable or every_cpu else ())]
     if brief:
         checks = text_checks.unpassed(report) if applicable else _without_svm(report, facts)
+        yield from _sev(report, brief)
         yield iter([*host, *checks, *_requirements(report, brief)])
         return
     yield iter(host)
     yield text_checks.tree(report, facts)
+    yield from _sev(report, brief)
     yield _requirements(report, brief)
     if applicable:
         from kvmprobe.formats import text_features
@@ -124,6 +126,14 @@ def _requirements(report: Report, brief: bool) -> Iterator[Line]:
         from kvmprobe.formats import text_requirements
 
         yield from text_requirements.brief(report) if brief else text_requirements.every(report)
+
+
+def _sev(report: Report, brief: bool) -> Iterator[Iterator[Line]]:
+    """What --sev adds."""
+    if "sev" in report:
+        from kvmprobe.formats import text_sev
+
+        yield text_sev.section(report["sev"], brief)
 
 
 def _observers(evidence: Evidence, brief: bool, every_cpu: bool) -> Iterator[Iterator[Line]]:

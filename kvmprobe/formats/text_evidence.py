@@ -11,7 +11,8 @@ from kvmprobe.model.values import error_of, is_failure
 
 if TYPE_CHECKING:
     from kvmprobe.model.context_evidence import Context
-    from kvmprobe.model.evidence import Evidence, Module, Nested
+    from kvmprobe.model.evidence import Evidence, Module
+    from kvmprobe.model.nested_evidence import Nested
 
 
 def everything(evidence: Evidence) -> Iterator[Line]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _TRIES = 3
 _PROGRAMS_DEADLINE_S = 10.0
 _PAUSE_S = 0.05
+_ABANDON_S = 0.5
 
 # The ends of the pipes that release the children of this process. No child may keep those of the others: they would
 # not be released while it lives.
@@ -69,6 +70,16 @@ class BackgroundChild:
             os.waitpid(self._pid, 0)
         except OSError:
             pass  # Code that waits for any child has taken it already.
+
+    def abandon(self) -> None:
+        """End the child by SIGKILL, and do not wait for it: it may be in the kernel, where no signal ends it."""
+        try:
+            os.kill(self._pid, signal.SIGKILL)
+            ends = time.monotonic() + _ABANDON_S
+            while os.waitpid(self._pid, os.WNOHANG) == (0, 0) and time.monotonic() < ends:
+                time.sleep(_PAUSE_S)
+        except OSError:
+            pass  # It has ended, and code that waits for any child has taken it.
 
 
 def wait_for_release(released: int) -> None:

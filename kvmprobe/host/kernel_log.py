@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 _PRINTERS = (
     *("kvm [", "has_svm: ", "svm: ", "SVM: ", "sev: ", "SEV: ", "SEV-ES: ", "SEV-SNP: ", "snp: ", "SEV supported"),
     *("SEV enabled", "SEV disabled", "SEV unusable", "SEV-ES supported", "SEV-ES enabled", "SEV-ES disabled"),
-    *("SEV-ES unusable", "SEV-SNP enabled", "SEV-SNP disabled", "SEV-SNP unusable", "ccp ", "RT requires X86_FEATURE"),
+    *(
+        "SEV-ES unusable",
+        "SEV-ES and SEV-SNP",
+        "SEV-SNP enabled",
+        "SEV-SNP disabled",
+        "SEV-SNP unusable",
+        "ccp ",
+        "RT requires X86_FEATURE",
+    ),
     *("SVM disabled", "Clearing CPUID bits", "Hypervisor detected", "Hyper-V: Isolation Config"),
     *("tsc: Detected", "tsc: Refined", "iommu: Default domain type"),
     *("Kernel is locked down", "vboxdrv", "VBoxDrv", "vmmon", "/dev/vmmon"),

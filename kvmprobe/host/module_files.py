@@ -37,11 +37,28 @@ def read_module_files(root: Sysroot, release: str) -> ModuleFiles:
         "folder": True if folder else failed,
         "index": index,
         "kvm_amd": _in_index(root, folder) if folder else None,
-        "lines": _configuration(root),
+        "lines": read_configuration(root),
         "would_run": _would_run() if root.is_real else None,
         "in_force": _in_force() if root.is_real else None,
         "loading_disabled": root.read_value("/proc/sys/kernel/modules_disabled"),
     }
+
+
+def read_configuration(root: Sysroot) -> list[ConfigurationLine] | Failure:
+    """Return the lines of modprobe's configuration that are about kvm_amd and the modules that it needs."""
+    lines: list[ConfigurationLine] = []
+    seen: set[str] = set()
+    for above in _CONFIGURATION:
+        folder = f"{above}/modprobe.d"
+        for name in root.list_folder(folder):
+            if not name.endswith(".conf") or name in seen:
+                continue
+            seen.add(name)
+            text = root.read_value(f"{folder}/{name}")
+            for number, line in enumerate(text.split("\n") if isinstance(text, str) else (), 1):
+                if _LINE.match(line) and len(lines) < _MOST_LINES:
+                    lines.append({"file": f"{folder}/{name}", "number": number, "text": line.strip()})
+    return lines
 
 
 def _folder(root: Sysroot, name: str, release: str) -> str | Failure | None:
@@ -61,23 +78,6 @@ def _in_index(root: Sysroot, folder: str) -> str | None:
         if _IN_INDEX.search(root.read_text_or_none(f"{folder}/{name}") or ""):
             return kind
     return None
-
-
-def _configuration(root: Sysroot) -> list[ConfigurationLine] | Failure:
-    """The lines of modprobe's configuration that are about kvm_amd and the modules that it needs."""
-    lines: list[ConfigurationLine] = []
-    seen: set[str] = set()
-    for above in _CONFIGURATION:
-        folder = f"{above}/modprobe.d"
-        for name in root.list_folder(folder):
-            if not name.endswith(".conf") or name in seen:
-                continue
-            seen.add(name)
-            text = root.read_value(f"{folder}/{name}")
-            for number, line in enumerate(text.split("\n") if isinstance(text, str) else (), 1):
-                if _LINE.match(line) and len(lines) < _MOST_LINES:
-                    lines.append({"file": f"{folder}/{name}", "number": number, "text": line.strip()})
-    return lines
 
 
 def _would_run() -> WouldRun:

@@ -23,7 +23,8 @@ from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
     from kvmprobe.host.pin_watcher import PinWatcher
-    from kvmprobe.model.evidence import GuestRun, Leaf, Nested, NestedExit, NestedReport
+    from kvmprobe.model.evidence import GuestRun, Leaf
+    from kvmprobe.model.nested_evidence import Nested, NestedExit, NestedReport
 
 _NESTED = "nested"
 # How the inner guest's memory is mapped, and the feature that KVM has to offer to guests for it.

@@ -49,6 +49,10 @@ def judge(evidence: Evidence, requirements: Sequence[Requirement] = ()) -> Repor
         rows = requirements_verdict.answers(Facts(evidence), requirements)
         report["requirements"] = rows
         report["verdict"] = requirements_verdict.verdict_with(report["verdict"], rows)
+    if "sev" in evidence:
+        from kvmprobe.judge.sev import judge_sev  # for --sev alone
+
+        report["sev"] = judge_sev(Facts(evidence))
     return report
 
 

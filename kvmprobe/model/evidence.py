@@ -17,6 +17,8 @@ from kvmprobe import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvmprobe.model.command_evidence import Soak, Trace, Watch
     from kvmprobe.model.context_evidence import Context
+    from kvmprobe.model.nested_evidence import Nested, NestedReport
+    from kvmprobe.model.sev_evidence import Sev
 
 
 class Failure(TypedDict):
@@ -135,32 +137,6 @@ class GuestRun(MoreOfRun):
     result: str  # "ok", "skipped", "wrong", "failed", "timeout"
     detail: str | None
     error: str | None  # errno of the call that `detail` names
-
-
-class NestedExit(TypedDict):
-    """How the inner guest left: from its VMCB."""
-
-    code: str  # the exit code, hexadecimal: "0x81"
-    sum: str  # EAX, hexadecimal
-
-
-class NestedReport(TypedDict):
-    """What the outer guest of a guest in a guest reported, and what its inner guest should have left."""
-
-    step: str | None  # that the outer guest began last: "VMRUN"
-    exception: int | None  # the vector of an exception in the outer guest
-    efer: str | None  # as the outer guest read it after it had set SVME
-    exits: list[NestedExit]
-    expected: list[NestedExit]
-
-
-class Nested(TypedDict):
-    """Guests that run a guest. Missing where --nested was not given."""
-
-    supported_cpuid: dict[str, Leaf] | Failure | None  # KVM_GET_SUPPORTED_CPUID, by leaf; None: no VM was created
-    # By the paging of the inner guest, "nested" or "shadow": only those that KVM offers. A run's result is "ended" or
-    # "exception" where the outer guest reported its end, and as of the guest otherwise.
-    runs: dict[str, list[GuestRun]]
 
 
 class Uevent(TypedDict):
@@ -300,6 +276,7 @@ class MoreEvidence(TypedDict, total=False):
     available_kb: int  # of memory, where KVM_CREATE_VM answered ENOMEM; missing where unknown
     left_behind: LeftBehind  # missing where /dev/kvm could not be opened
     nested: Nested
+    sev: Sev  # of --sev
 
 
 class Evidence(MoreEvidence):

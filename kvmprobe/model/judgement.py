@@ -59,12 +59,37 @@ class Tool(TypedDict):
     version: str
 
 
+class SevLevel(TypedDict):
+    """Whether KVM can run guests of one level on this host."""
+
+    level: str  # "sev", "sev-es", "sev-snp"
+    status: str  # "available", "off", "unknown"
+    cause: str | None  # the first step of the kernel that decides against it: a name of judge/sev/
+    message: str
+    because: list[str]
+    hint: str | None  # as in Verdict; None: nothing to do
+
+
+class SevStepReport(TypedDict):
+    """One condition of the kernel, in its order."""
+
+    id: str  # the name of the cause that it is where it fails
+    status: str  # "pass", "fail", "unknown"
+    message: str
+
+
+class SevReport(TypedDict):
+    levels: list[SevLevel]
+    steps: list[SevStepReport]
+
+
 class MoreOfReport(TypedDict, total=False):
     """Missing in reports of older versions, and where nobody asked for it."""
 
     requirements: list[RequirementReport]  # of --require, in the order of the question
     # In kvm_amd's own order, in JSON alone; none where the host has another vendor or backend.
     features: list[FeatureReport]
+    sev: SevReport  # of --sev
 
 
 class Report(MoreOfReport):

@@ -12,7 +12,8 @@ from kvmprobe.model.registers import CPUID_SVM, svme, word
 from kvmprobe.model.values import as_int, is_failure
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import GuestRun, Nested, NestedExit, NestedReport
+    from kvmprobe.model.evidence import GuestRun
+    from kvmprobe.model.nested_evidence import Nested, NestedExit, NestedReport
 
 # What a run shows: that nested SVM works, nothing, or how it fails.
 WORKS, NOT_RUN = "works", "not run"

@@ -38,6 +38,13 @@ VM_CR = Register("VM_CR", 0xC0010114, {"LOCK": 3, "SVMDIS": 4})
 VM_HSAVE_PA = Register("VM_HSAVE_PA", 0xC0010117, {})
 SEV_STATUS = Register("SEV_STATUS", 0xC0010131, {"SEV": 0, "SEV_ES": 1, "SEV_SNP": 2})
 
+# Of memory encryption, read with --sev alone (APM volume 2, sections 15.34.3 and 15.36.4 to 15.36.6).
+SYSCFG = Register("SYSCFG", 0xC0010010, {"MEM_ENCRYPT": 23, "SNP_EN": 24})
+HWCR = Register("HWCR", 0xC0010015, {"SMMLOCK": 0})
+RMP_BASE = Register("RMP_BASE", 0xC0010132, {})
+RMP_END = Register("RMP_END", 0xC0010133, {})
+RMP_CFG = Register("RMP_CFG", 0xC0010136, {"SEG_RMP_ENABLED": 0})
+
 # Read on every CPU for every snapshot. SVM_KEY (0xC0010118) is for writing only: kvmprobe never touches it.
 SNAPSHOT_REGISTERS = (EFER, VM_CR, VM_HSAVE_PA)
 
@@ -118,6 +125,19 @@ CPUID_HYPERVISOR = CPUID_BITS["hypervisor"]
 CPUID_SVM = CPUID_BITS["svm"]
 CPUID_SVML = CPUID_BITS["svm_lock"]
 CPUID_SEV = CPUID_BITS["sev"]
+CPUID_SNP = CPUID_BITS["sev_snp"]
+CPUID_SEGMENTED_RMP = CpuidBit(LEAF_MEMORY_ENCRYPTION, _EAX, 23)
+
+# The registers of memory encryption, and the bits of CPUID of which one has to be set where they exist: the kernel
+# reads them under the same conditions (early_detect_mem_encrypt() in arch/x86/kernel/cpu/amd.c,
+# snp_probe_rmptable_info() in arch/x86/virt/svm/sev.c).
+SEV_REGISTERS = (
+    (SYSCFG, (CPUID_BITS["sme"], CPUID_SEV)),
+    (HWCR, (CPUID_BITS["sme"], CPUID_SEV)),
+    (RMP_BASE, (CPUID_SNP,)),
+    (RMP_END, (CPUID_SNP,)),
+    (RMP_CFG, (CPUID_SEGMENTED_RMP,)),
+)
 
 
 def has_bit(leaves: Mapping[str, Leaf], bit: CpuidBit) -> bool | None:

@@ -29,7 +29,13 @@ _RESULTS = {
     EXIT_DATA: "incomplete",
 }
 _NAMES, _ENTRIES, _FAILED = 8, 20, 50  # that a list of names, of others, of failed hosts has at most without -v
-_COUNTED = {"kernel": "Kernel", "model": "CPU model", "microcode": "Microcode", "version": "Version of kvmprobe"}
+_COUNTED = {
+    "kernel": "Kernel",
+    "model": "CPU model",
+    "microcode": "Microcode",
+    "version": "Version of kvmprobe",
+    "sev": "SEV",
+}
 
 
 def render(summary: Summary, verbose: int = 0, colour: bool = False, width: int | None = None) -> str:
@@ -219,7 +225,7 @@ class _Text:
 
     def _counts(self) -> Iterator[str]:
         for field, title in _COUNTED.items():
-            values = list(self._summary.counts[field].items())
+            values = list(self._summary.counts.get(field, {}).items())
             if values:
                 yield self._title(title)
             yield from (self._share(clean(value), number) for value, number in self._first(values))

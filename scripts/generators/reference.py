@@ -8,9 +8,10 @@ from pathlib import Path
 from kvmprobe.formats import FORMATS
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.judge.check_table import CHECKS
-from kvmprobe.judge.requirements.demands import listing
 from kvmprobe.judge.features.feature import place_of
 from kvmprobe.judge.features.feature_table import FEATURES
+from kvmprobe.judge.requirements.demands import listing
+from kvmprobe.judge.sev import SEV_STEPS
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
@@ -62,6 +63,9 @@ _JSON = """\
   `message`, `hint`.
 - `features`: what kvm_amd made of each feature, see above; `first_no` names the step that refused it, `why` is a
   sentence. Null is unknown. It is written anew from the evidence each time.
+- `sev`, of a report with `--sev`: `levels` (sev, sev-es, sev-snp), each with `status` (available, off, unknown),
+  `cause`, `message`, `because`, `hint`; and `steps`, the conditions in the kernel's order, each with `id`, `status`,
+  `message`.
 - `evidence`: what was read. A register is a hexadecimal string, `{"error": "EPERM"}` where it could not be read, null
   where it is unknown. A field that an older version did not write is unknown.
 
@@ -83,6 +87,14 @@ def lines() -> Iterator[str]:
     yield "| --- | --- | --- |"
     for cause in CAUSES.values():
         yield f"| `{cause.name}` | {', '.join(f'`{name}`' for name in cause.reasons)} | {_cell(cause.when)} |"
+    yield "\n## Causes of SEV, SEV-ES and SEV-SNP\n"
+    yield "With `check --sev` each level is available, off or unknown. The first condition in the kernel's order that"
+    yield "is not met is the cause.\n"
+    yield "| cause | of the levels | when | the kernel's function |"
+    yield "| --- | --- | --- | --- |"
+    for step in SEV_STEPS:
+        levels = ", ".join(f"`{level}`" for level in step.levels)
+        yield f"| `{step.name}` | {levels} | {_cell(step.cause.when)} | `{step.kernel}` |"
     yield "\n## Checks\n"
     yield "| check | what it checks | the kernel's function, and since 6.12 |"
     yield "| --- | --- | --- |"

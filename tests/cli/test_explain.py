@@ -6,10 +6,11 @@ import pytest
 
 from kvmprobe.formats import explanation
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.model.reasons import REASONS, RENAMED_REASONS
 from tests.helpers.run_kvmprobe import kvmprobe
 
-NAMES = [*REASONS, *CAUSES]
+NAMES = [*REASONS, *CAUSES, *SEV_CAUSES]
 
 
 def _explained(*names: str) -> list[str]:

@@ -10,6 +10,7 @@ from kvmprobe.formats import explanation
 from kvmprobe.formats.hint_steps import parts, sentences
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.judge.features.feature_table import FEATURES
+from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
 
@@ -66,7 +67,7 @@ def test_commands_stand_alone_and_actions_are_numbered() -> None:
 def test_without_a_name_all_reasons_all_causes_and_all_features() -> None:
     rows = [line.split(maxsplit=1) for line in explanation.render(None).splitlines()]
     assert rows[: len(REASONS)] == [[reason.name, reason.status] for reason in REASONS.values()]
-    assert [name for name, _ in rows[len(REASONS) :]] == [*CAUSES, *FEATURES]
+    assert [name for name, _ in rows[len(REASONS) :]] == [*CAUSES, *SEV_CAUSES, *FEATURES]
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -76,3 +77,14 @@ def test_a_feature_names_what_kvm_amd_needs_for_it(name: str) -> None:
     assert f"kvm_amd.{feature.parameter}" in text or feature.parameter is None
     for needed in feature.needs:
         assert f"only with:\n  {needed}\n" in text
+
+
+@pytest.mark.parametrize("name", SEV_CAUSES)
+def test_a_cause_of_sev_in_full(name: str) -> None:
+    cause = SEV_CAUSES[name]
+    text = explanation.render(name)
+    words = " ".join(text.split())
+    for part in (f"{name}: why KVM runs no guests of {', '.join(cause.reasons)}", cause.when):
+        assert part in words
+    assert_hint_is_in(cause.what_to_do(), text)
+    assert max(map(len, text.splitlines())) <= 80

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kvmprobe.formats.hint_steps import is_action, lines, parts, sentences
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.model.printable import one_line
 from kvmprobe.model.reasons import REASONS
 
@@ -64,7 +65,7 @@ def test_no_word_of_a_hint_is_lost(hint: str) -> None:
 
 HINTS = {
     **{name: reason.hint for name, reason in REASONS.items()},
-    **{name: cause.what_to_do() for name, cause in CAUSES.items()},
+    **{name: cause.what_to_do() for name, cause in {**CAUSES, **SEV_CAUSES}.items()},
 }
 
 

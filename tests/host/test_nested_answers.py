@@ -22,7 +22,7 @@ from kvmprobe.host.udev import Udev
 from kvmprobe.model.nested_rules import EXIT_CODE, NOT_RUN, STOPPED, VMRUN, WORKS, kind_of
 
 if TYPE_CHECKING:
-    from kvmprobe.model.evidence import Nested
+    from kvmprobe.model.nested_evidence import Nested
 
 pytestmark = pytest.mark.usefixtures("kvm_device")
 

@@ -11,6 +11,7 @@ import pytest
 
 from kvmprobe.formats import REPORT_FORMATS
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.lab.scenarios import SCENARIOS
 from kvmprobe.model.reasons import REASONS
 from tests.helpers import help_pages, shells, written_share
@@ -28,7 +29,7 @@ LINES: dict[str, set[str]] = {
     "kvmprobe --form": {"--format"},  # without a command: check
     "kvmprobe --json --form": {"--format"},
     "kvmprobe --format ": set(REPORT_FORMATS),
-    "kvmprobe explain ": {*REASONS, *CAUSES},
+    "kvmprobe explain ": {*REASONS, *CAUSES, *SEV_CAUSES},
     "kvmprobe explain svm-": SVM_NAMES,
     "kvmprobe judge sto": {"stored report.json", "stored.json"},
     "kvmprobe judge -o ne": {"new.json"},

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from kvmprobe.collect.soak.open_msrs import RawRegisters
-    from kvmprobe.model.evidence import Answer, GuestRun, Nested, Snapshot, Uevent
+    from kvmprobe.model.evidence import Answer, GuestRun, Snapshot, Uevent
+    from kvmprobe.model.nested_evidence import Nested
 
 
 class CycleFailed(Exception):

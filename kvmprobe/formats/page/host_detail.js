@@ -64,6 +64,7 @@ function facts(host) {
     ["CPU", `${host.model}, ${host.cpus === null ? "number of CPUs unknown" : `${counted(host.cpus, "CPU")} online`}`],
     ["Microcode", host.microcode],
     ["Lockdown", host.lockdown],
+    ["SEV", host.sev],
     ["Parameters", host.parameters.join(", ") || "unknown"],
     ["Taken", host.taken],
     ["kvmprobe", host.version],

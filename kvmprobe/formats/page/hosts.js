@@ -1,11 +1,13 @@
 /* The hosts as objects, and the columns that show them. */
 
 const hosts = data.hosts.map(([name, taken, file, profile, details, outlier], index) => {
-  const [status, reason, kernel, model, microcode, version, cpus, lockdown, parameters, marks, requirements] = data.profiles[profile];
+  const [
+    status, reason, kernel, model, microcode, version, cpus, lockdown, parameters, marks, requirements, sev,
+  ] = data.profiles[profile];
   const [summary, hint, messages, registers] = data.details[details];
   return {
     index, name, taken, file, status, reason, kernel, model, microcode, version, cpus, lockdown, parameters, marks,
-    requirements,
+    requirements, sev,
     outlier: outlier ? "yes" : "",
     summary: data.strings[summary],
     hint: data.strings[hint],
@@ -52,6 +54,7 @@ const hidden = [
     key: "requirements", title: "Requirements",
     value: (host) => host.requirements.map(([name, status]) => `${name} ${status}`).join("; "),
   },
+  column("SEV", "sev"),
   { key: "parameters", title: "Parameters", value: (host) => host.parameters.join(" ") },
 ];
 

@@ -13,6 +13,7 @@ import shtab
 
 from kvmprobe.cli import parser as command_line
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.features.feature_table import FEATURES
 from kvmprobe.lab.kernels import DEBIAN
 from kvmprobe.lab.scenarios import SCENARIOS
 from kvmprobe.model.reasons import REASONS
@@ -32,7 +33,7 @@ _STATUSES = tuple(status.replace(" ", "-") for status in EXIT_STATUS)
 
 # By the name that --help shows for a value: the words it can be. Other values are free text.
 _WORDS: dict[str, tuple[str, ...]] = {
-    "REASON|CAUSE": (*REASONS, *CAUSES),
+    "REASON|CAUSE|FEATURE": (*REASONS, *CAUSES, *FEATURES),
     "VERDICT|REASON": (*_STATUSES, *REASONS),
     "KERNEL": _KERNELS,
 }

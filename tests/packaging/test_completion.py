@@ -11,6 +11,7 @@ import pytest
 
 from kvmprobe.formats import REPORT_FORMATS
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.features.feature_table import FEATURES
 from kvmprobe.lab.scenarios import SCENARIOS
 from kvmprobe.model.reasons import REASONS
 from tests.helpers import help_pages, shells, written_share
@@ -21,14 +22,14 @@ NEEDED = {"bash": "/usr/share/bash-completion/bash_completion", "zsh": "/usr/bin
 _SVMDIS = {f"held-first,{row.name}" for row in SCENARIOS if row.name.startswith("svmdis")}
 
 # Command lines, and the words that complete the last word.
-SVM_NAMES = {name for name in (*REASONS, *CAUSES) if name.startswith("svm-")}
+SVM_NAMES = {name for name in (*REASONS, *CAUSES, *FEATURES) if name.startswith("svm-")}
 LINES: dict[str, set[str]] = {
     "kvmprobe judge --format ": set(REPORT_FORMATS),
     "kvmprobe judge --format=js": {"json"},
     "kvmprobe --form": {"--format"},  # without a command: check
     "kvmprobe --json --form": {"--format"},
     "kvmprobe --format ": set(REPORT_FORMATS),
-    "kvmprobe explain ": {*REASONS, *CAUSES},
+    "kvmprobe explain ": {*REASONS, *CAUSES, *FEATURES},
     "kvmprobe explain svm-": SVM_NAMES,
     "kvmprobe judge sto": {"stored report.json", "stored.json"},
     "kvmprobe judge -o ne": {"new.json"},

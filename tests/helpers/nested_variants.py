@@ -105,6 +105,10 @@ def soak_could_not(evidence: Evidence) -> None:
     evidence["soak"] = {**recorded("soak/bookworm")["soak"], "steps": {"nested": 0}, "limits": limits}
 
 
+def without_kvm_amd(evidence: Evidence) -> None:
+    del evidence["modules"]["kvm_amd"]
+
+
 def asked_for(evidence: Evidence) -> None:
     """--nested was given, and no VM was created."""
     evidence["nested"] = {"supported_cpuid": None, "runs": {}}
@@ -139,6 +143,8 @@ NESTED: tuple[Variant, ...] = (
     ("nested: no VM", "matrix/bookworm/not-loaded", asked_for, "kvm-amd-not-loaded"),
     ("nested: Intel", "matrix/bookworm/intel", asked_for, "vendor-not-amd"),
     ("nested: another backend", "hosts/kvm-pvm-without-svm", asked_for, "kvm-without-svm"),
+    ("nested: SVME shows SVM, /sys/module does not", GOOD, all_of(without_kvm_amd, asked_for), NOT_RUN),
+    ("nested: it failed, and /sys/module has no kvm_amd", GOOD, all_of(without_kvm_amd, second_sum), FAILED),
     ("nested: no leaf", GOOD, supported({}), NOT_RUN),
     ("nested: no modules known", GOOD, all_of(asked_for, lambda evidence: evidence.update(modules=None)), NOT_RUN),
 )

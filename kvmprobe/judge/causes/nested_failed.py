@@ -40,8 +40,8 @@ _REPORT = (
 )
 _IN_VM = (
     (
-        f"The host is a VM: the hypervisor outside carries out each VMRUN. {OUTSIDE} to update it, and ask whether it "
-        "supports nested virtualization on AMD more than one level deep. Until then, do not run VMs in VMs here."
+        f"The host is a VM: the hypervisor outside carries out each VMRUN. {OUTSIDE} to update it. "
+        "Until then, do not run VMs in VMs here."
     ),
     "Report a defect of that hypervisor to its developers, with this file:",
     _SEND,

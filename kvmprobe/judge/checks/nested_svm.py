@@ -6,7 +6,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, CpuResult, Result, by_cpu, quote
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, fold, group
-from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of, offers_svm, text_of
+from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of, offers_svm, short_text_of, text_of
 from kvmprobe.model.values import error_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def nested_svm(facts: Facts) -> Result:
     the guest ran on no CPU.
     """
     nested = facts.evidence["nested"]
-    if facts.has_kvm_amd is False or facts.kvm_without_svm():
+    if not any(nested["runs"].values()) and _has_other_backend(facts):
         return Result(SKIP, f"no guest was run in a guest, which needs kvm_amd: KVM {facts.answers_through()}")
     if offers_svm(nested) is False:
         found = f"{_CALL} 0x80000001 ECX.SVM = 0"
@@ -36,7 +36,8 @@ def nested_svm(facts: Facts) -> Result:
     bad = _texts(runs, lambda kind: kind not in (WORKS, NOT_RUN))
     if bad:
         because = [line for paging, texts in bad.items() for line in quote(texts, PAGING[paging], ": ")]
-        failed = _grouped({paging: f"on {cpu_names(texts)}: {fold(texts)}" for paging, texts in bad.items()})
+        short = _texts(runs, lambda kind: kind not in (WORKS, NOT_RUN), short_text_of)
+        failed = _grouped({paging: f"on {cpu_names(texts)}: {fold(texts)}" for paging, texts in short.items()})
         message = f"the guest in the guest failed {'; '.join(failed)}"
         return Result(FAIL, message, "nested-guest-failed", because=because, by_cpu=parts)
     good = _texts(runs, lambda kind: kind == WORKS)
@@ -53,6 +54,11 @@ def nested_svm(facts: Facts) -> Result:
     return Result(WARN if not_run else PASS, message, by_cpu=parts)
 
 
+def _has_other_backend(facts: Facts) -> bool:
+    """Whether KVM answers without kvm_amd. Where the registers show SVM at work, /sys/module does not decide."""
+    return facts.kvm_without_svm() or (facts.has_kvm_amd is False and not facts.works())
+
+
 def _runs_by_cpu(runs: list[GuestRun]) -> dict[int, GuestRun]:
     """By CPU. Of several runs on a CPU one that failed counts."""
     found: dict[int, GuestRun] = {}
@@ -63,10 +69,12 @@ def _runs_by_cpu(runs: list[GuestRun]) -> dict[int, GuestRun]:
     return found
 
 
-def _texts(runs: dict[str, dict[int, GuestRun]], wanted: Callable[[str], bool]) -> dict[str, dict[int, str]]:
+def _texts(
+    runs: dict[str, dict[int, GuestRun]], wanted: Callable[[str], bool], text: Callable[[GuestRun], str] = text_of
+) -> dict[str, dict[int, str]]:
     """The texts of the runs whose kind is wanted, by paging and CPU, without a paging that has none."""
     texts = {
-        paging: {cpu: text_of(run) for cpu, run in of_paging.items() if wanted(kind_of(run))}
+        paging: {cpu: text(run) for cpu, run in of_paging.items() if wanted(kind_of(run))}
         for paging, of_paging in runs.items()
     }
     return {paging: of_paging for paging, of_paging in texts.items() if of_paging}
@@ -101,7 +109,10 @@ def _why_nowhere(facts: Facts, not_run: dict[str, dict[int, str]]) -> str:
     """Why no guest ran in a guest, for people."""
     supported = facts.evidence["nested"]["supported_cpuid"]
     if supported is None:
-        return "no VM was created" if not facts.vm_created else "whether kvm_amd is loaded is unknown"
+        missing = (
+            "kvm_amd is not in /sys/module" if facts.has_kvm_amd is False else "whether kvm_amd is there is unknown"
+        )
+        return missing if facts.vm_created else "no VM was created"
     error = error_of(supported)
     if error:
         return f"{_CALL}: {error}"

@@ -14,7 +14,7 @@ from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.values import as_count
 
 if TYPE_CHECKING:
-    from kvmprobe.model.context_evidence import Cgroups, Context, HostDevice, HugePages, Iommu
+    from kvmprobe.model.context_evidence import Cgroups, Context, HostDevice, HostIommu, HugePages
     from kvmprobe.model.evidence import Reading
 
 _CPU = "/sys/devices/system/cpu"
@@ -78,7 +78,7 @@ def _names(root: Sysroot, folder: str) -> list[str]:
     return [name for name in names if name.replace("_", "").replace("-", "").isalnum()][:_MOST_FILES]
 
 
-def _iommu(root: Sysroot) -> Iommu:
+def _iommu(root: Sysroot) -> HostIommu:
     """Containers hide /sys/firmware: without any table in it, its tables are unknown."""
     tables = root.list_folder("/sys/firmware/acpi/tables")
     is_readable = bool(root.list_folder("/sys/kernel"))

@@ -31,7 +31,7 @@ class HugePages(TypedDict):
     free: int | None
 
 
-class Iommu(TypedDict):
+class HostIommu(TypedDict):
     tables: list[str] | None  # the firmware's tables about IOMMUs: "IVRS" (AMD), "DMAR" (Intel); None: unknown
     devices: list[str] | None  # /sys/class/iommu: "ivhd0"; None: unknown
     groups: int | None  # /sys/kernel/iommu_groups; None: unknown
@@ -61,6 +61,6 @@ class Context(TypedDict):
     memory_kb: int | None  # MemTotal: what the kernel can use, less than what is installed
     huge_pages: dict[str, HugePages] | None  # by size: "2048kB"; None: unknown
     transparent_huge_pages: Reading  # "always [madvise] never"
-    iommu: Iommu
+    iommu: HostIommu
     devices: dict[str, HostDevice]  # "vhost-net", "vhost-vsock", "tun"
     cgroups: Cgroups

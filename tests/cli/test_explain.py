@@ -66,5 +66,13 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(names: list[str], hint:
     done = kvmprobe("explain", *names)
     assert (done.returncode, done.stdout) == (64, "")
     first, second = done.stderr.splitlines()
-    assert first == f"kvmprobe: no reason, cause or feature is called {names[-1]!r}, and none contains it"
+    assert first == f"kvmprobe: no reason, cause, feature or requirement is called {names[-1]!r}, and none contains it"
     assert second == f"  {hint}"
+
+
+def test_a_requirement_is_explained() -> None:
+    for name, ask in (("iommu", "--require iommu"), ("cpus", "--require 'cpus>=64'")):
+        done = kvmprobe("explain", name)
+        assert done.returncode == 0
+        assert f"{name}: a requirement, kvmprobe check {ask}\n" in done.stdout
+        assert "What it asks:" in done.stdout

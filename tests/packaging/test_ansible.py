@@ -142,6 +142,7 @@ def test_the_user_chooses_what_fails(ansible: Ansible, built: Path, tmp_path: Pa
             "report": str(tmp_path / "kept.json"),
             "fail_on": ["failed", "inconclusive", "not applicable"],
         },
+        "required": {"path": common["path"], "fail_on": [], "require": ["cpus>=1", "memory>=1000T"]},
         "wrong": {**common, "report": str(built / "kvmprobe.pyz/report.json"), "fail_on": []},
     }
     found = results(ansible, "kvmprobe_check", cases)
@@ -149,6 +150,10 @@ def test_the_user_chooses_what_fails(ansible: Ansible, built: Path, tmp_path: Pa
     assert (found["none"]["changed"], found["again"]["changed"]) == (True, False)  # of the fact
     assert found["none"]["vm_created"] == (found["again"]["report"]["evidence"]["ioctls"]["KVM_CREATE_VM"] == 0)
     assert found["all"].get("failed", False) == (verdict not in ("confirmed", "usable"))
+    answers = [(row["name"], row["status"]) for row in found["required"]["requirements"]]
+    assert answers == [("cpus>=1", "met"), ("memory>=1000T", "not-met")]
+    assert verdict not in ("confirmed", "usable") or found["required"]["reason"] == "requirement-not-met"
+    assert found["none"]["requirements"] == []
     assert found["wrong"]["failed"]
     assert f"cannot be written: {built / 'kvmprobe.pyz'}: File exists" in found["wrong"]["msg"]
     kept = json.loads((tmp_path / "new/folder/report.json").read_text())

@@ -87,6 +87,13 @@ def test_it_continues_after_any_end_of_a_check(tmp_path: Path, ending: str) -> N
     assert set(runs.read_text().splitlines()) == {f"{wanted} 1 set() ['LC_ALL']"}
 
 
+def test_what_is_required_reaches_kvmprobe(tmp_path: Path) -> None:
+    runs = pretend(tmp_path, "")
+    with running(sys.executable, "-I", NODE, "run", env=environment(tmp_path, KVMPROBE_REQUIRE="iommu,cpus>=64")):
+        until(lambda: runs.exists() and runs.read_text())
+    assert "'--require', 'iommu,cpus>=64']" in runs.read_text()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to drop")
 def test_it_drops_unneeded_capabilities(tmp_path: Path) -> None:
     """In itself and in kvmprobe, which runs as root and gets the bounding set."""

@@ -158,6 +158,15 @@ def script_with(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def test_what_is_required_reaches_kvmprobe(script_with: Callable[..., Path], tmp_path: Path) -> None:
+    script = script_with("import sys; sys.exit(' '.join(sys.argv[1:]))")
+    for demands, arguments in (("", ""), ("iommu,cpus>=64", " --require iommu,cpus>=64")):
+        script.write_text(script.read_text().replace('REQUIRE = ""', f'REQUIRE = "{demands}"'))
+        run(script, tmp_path / "result.yaml")
+        found = result(tmp_path / "result.yaml")
+        assert found["results"]["summary"] == f"check --load-kvm --json{arguments}"
+
+
 @pytest.mark.parametrize("status", EXIT_STATUS)
 def test_each_verdict(status: str, script_with: Callable[..., Path], tmp_path: Path) -> None:
     """With a recorded report; of a verdict that none has, with another's report."""

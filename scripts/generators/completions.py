@@ -13,6 +13,8 @@ import shtab
 
 from kvmprobe.cli import parser as command_line
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.features.feature_table import FEATURES
+from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
 from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.lab.kernels import DEBIAN
 from kvmprobe.lab.scenarios import SCENARIOS
@@ -33,7 +35,9 @@ _STATUSES = tuple(status.replace(" ", "-") for status in EXIT_STATUS)
 
 # By the name that --help shows for a value: the words it can be. Other values are free text.
 _WORDS: dict[str, tuple[str, ...]] = {
-    "REASON|CAUSE": (*REASONS, *CAUSES, *SEV_CAUSES),
+    "REASON|CAUSE|FEATURE|REQUIREMENT": tuple(
+        dict.fromkeys((*REASONS, *CAUSES, *SEV_CAUSES, *FEATURES, *REQUIREMENTS, *QUANTITIES))
+    ),
     "VERDICT|REASON": (*_STATUSES, *REASONS),
     "KERNEL": _KERNELS,
 }

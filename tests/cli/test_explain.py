@@ -6,11 +6,12 @@ import pytest
 
 from kvmprobe.formats import explanation
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.features.feature_table import FEATURES
 from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.model.reasons import REASONS, RENAMED_REASONS
 from tests.helpers.run_kvmprobe import kvmprobe
 
-NAMES = [*REASONS, *CAUSES, *SEV_CAUSES]
+NAMES = [*REASONS, *CAUSES, *SEV_CAUSES, *FEATURES]
 
 
 def _explained(*names: str) -> list[str]:
@@ -27,7 +28,7 @@ def test_an_explanation_is_written_whole(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, explanation.render(name), "")
 
 
-def test_without_a_name_all_reasons_and_causes_are_listed() -> None:
+def test_without_a_name_all_reasons_causes_and_features_are_listed() -> None:
     assert [line.split()[0] for line in kvmprobe("explain").stdout.splitlines()] == NAMES
 
 
@@ -65,5 +66,5 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(names: list[str], hint:
     done = kvmprobe("explain", *names)
     assert (done.returncode, done.stdout) == (64, "")
     first, second = done.stderr.splitlines()
-    assert first == f"kvmprobe: no reason or cause is called {names[-1]!r}, and none contains it"
+    assert first == f"kvmprobe: no reason, cause, feature or requirement is called {names[-1]!r}, and none contains it"
     assert second == f"  {hint}"

@@ -11,6 +11,8 @@ import pytest
 
 from kvmprobe.formats import REPORT_FORMATS
 from kvmprobe.judge.causes import CAUSES
+from kvmprobe.judge.features.feature_table import FEATURES
+from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
 from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.lab.scenarios import SCENARIOS
 from kvmprobe.model.reasons import REASONS
@@ -22,14 +24,14 @@ NEEDED = {"bash": "/usr/share/bash-completion/bash_completion", "zsh": "/usr/bin
 _SVMDIS = {f"held-first,{row.name}" for row in SCENARIOS if row.name.startswith("svmdis")}
 
 # Command lines, and the words that complete the last word.
-SVM_NAMES = {name for name in (*REASONS, *CAUSES) if name.startswith("svm-")}
+SVM_NAMES = {name for name in (*REASONS, *CAUSES, *FEATURES) if name.startswith("svm-")}
 LINES: dict[str, set[str]] = {
     "kvmprobe judge --format ": set(REPORT_FORMATS),
     "kvmprobe judge --format=js": {"json"},
     "kvmprobe --form": {"--format"},  # without a command: check
     "kvmprobe --json --form": {"--format"},
     "kvmprobe --format ": set(REPORT_FORMATS),
-    "kvmprobe explain ": {*REASONS, *CAUSES, *SEV_CAUSES},
+    "kvmprobe explain ": {*REASONS, *CAUSES, *SEV_CAUSES, *FEATURES, *REQUIREMENTS, *QUANTITIES},
     "kvmprobe explain svm-": SVM_NAMES,
     "kvmprobe judge sto": {"stored report.json", "stored.json"},
     "kvmprobe judge -o ne": {"new.json"},

@@ -26,7 +26,7 @@ print(*(name.rpartition(".")[2] for name in sys.modules if name.startswith("kvmp
 _MODULES = {
     "text": {"text", "text_lines", "text_checks", "text_registers", "hint_steps"},
     "nagios": {"nagios", "vendor_and_backend"},
-    "html": {"html", "feature_cells", "host_row", "row_values"},
+    "html": {"html", "context_settings", "feature_cells", "host_row", "row_values"},
     "ktap": {"ktap", "harness_cases"},
     "tap": {"tap", "harness_cases"},
     "junit": {"junit", "harness_cases"},

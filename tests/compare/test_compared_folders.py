@@ -52,7 +52,10 @@ def test_a_difference_of_many_reports_is_written_once(tmp_path: Path) -> None:
     line = "parameters kvm.enable_virt_at_load: was absent, is Y"
     assert text.count(line) == 1
     assert "in 4 reports (-v names them):\n" in text
-    assert kvmprobe("compare", "-v", tmp_path / "old", tmp_path / "new").stdout.count(line) == 4
+    assert (
+        kvmprobe("compare", "-v", tmp_path / "old", tmp_path / "new").stdout.count("parameters kvm.enable_virt_at_load")
+        == 4
+    )
 
 
 def test_a_damaged_file_hides_neither_the_others_nor_what_is_worse(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.host import cpus, guest, kvm, kvm_node, modules, msr, processes, supported_cpuid, udev
+from kvmprobe.host import cpus, guest, kvm, kvm_cpuid, kvm_node, modules, msr, processes, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.host.vm_resources import VmResources
 from kvmprobe.model import kernel_steps
@@ -118,7 +118,7 @@ class VmProbe:
                 answer = failure(error)
             self.ioctls["KVM_CHECK_EXTENSION"][name] = answer
         if self.ioctls["KVM_GET_API_VERSION"] == KVM_API_VERSION:
-            self.ioctls["KVM_GET_SUPPORTED_CPUID"] = supported_cpuid.read_leaves(device)
+            self.ioctls["KVM_GET_SUPPORTED_CPUID"] = kvm_cpuid.read_leaves(device)
 
     def _create_vm(self, device: kvm.Kvm, alarm: guest.GuestAlarm) -> None:
         if self.ioctls["KVM_GET_API_VERSION"] != KVM_API_VERSION:

@@ -8,10 +8,14 @@ import struct
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.host.kvm import ioctl
 from kvmprobe.host.kvm_structures import kvm_cpuid2
+from kvmprobe.model.registers import FEATURE_LEAVES
+from kvmprobe.model.values import failure
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from kvmprobe.host.kvm import Kvm, Vcpu
-    from kvmprobe.model.evidence import Leaf
+    from kvmprobe.model.evidence import Failure, Leaf
 
 MOST_ENTRIES = 256  # KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h; 80 before 5.11
 _HEAD = ctypes.sizeof(kvm_cpuid2)
@@ -41,7 +45,18 @@ def set_cpuid(vcpu: Vcpu, entries: bytes) -> None:
     ioctl(vcpu.fd, "KVM_SET_CPUID2", ctypes.addressof(buffer))
 
 
-def leaves_of(entries: bytes, wanted: tuple[int, ...]) -> dict[str, Leaf]:
+def read_leaves(device: Kvm) -> dict[str, Leaf] | Failure:
+    """Return the leaves in registers.FEATURE_LEAVES that KVM can offer to a guest, or {"error": errno name}.
+
+    A leaf that KVM does not list is missing.
+    """
+    try:
+        return leaves_of(supported_cpuid(device), FEATURE_LEAVES)
+    except OSError as error:
+        return failure(error)
+
+
+def leaves_of(entries: bytes, wanted: Container[int]) -> dict[str, Leaf]:
     """The leaves `wanted` of the entries, as evidence has CPUID: [EAX, EBX, ECX, EDX] in hexadecimal, by leaf."""
     found: dict[str, Leaf] = {}
     for function, _, _, *words in ENTRY.iter_unpack(entries):

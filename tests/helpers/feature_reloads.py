@@ -15,7 +15,7 @@ from typing import Any
 from kvmprobe.collect.host_evidence import CollectOptions, take_evidence
 from kvmprobe.host import kernel_log, modules
 from kvmprobe.host.kvm import Kvm
-from kvmprobe.host.supported_cpuid import read_leaves
+from kvmprobe.host.kvm_cpuid import read_leaves
 from kvmprobe.host.sysroot import Sysroot
 
 

@@ -73,7 +73,11 @@ class OwnProcesses:
 
 def open_files(pid: int) -> list[str]:
     """Return what the descriptors of a process refer to ("anon_inode:kvm-vm"), [] where it has ended."""
+    found = []
     try:
-        return [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(FileNotFoundError):  # It was closed by now, as that which reads the folder.
+                found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
     except OSError:
-        return []
+        pass
+    return found

@@ -9,7 +9,7 @@ import time
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.cli.report_arguments import add_no_load, add_report_arguments
-from kvmprobe.model.errors import UsageProblem
+from kvmprobe.model.errors import Problem, UsageProblem
 from kvmprobe.report.messages import say
 
 if TYPE_CHECKING:
@@ -68,6 +68,13 @@ def run(options: argparse.Namespace) -> int:
     for step in ("hotplug", "reload", "suspend"):
         if step in steps and os.geteuid() != 0:
             raise UsageProblem(f"--{step} needs root", "Run kvmprobe as root, or omit it.")
+    if "suspend" in steps:
+        from kvmprobe.collect.soak.suspend_test import suspend_limit
+        from kvmprobe.host.sysroot import Sysroot
+
+        limit = suspend_limit(Sysroot())
+        if limit:
+            raise Problem(f"--suspend: {limit}", "Omit --suspend.")
     progress = _Progress(options.quiet)
     plan = SoakPlan(
         cycles=_CYCLES if options.cycles is None and options.time is None else options.cycles,

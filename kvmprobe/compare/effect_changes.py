@@ -44,7 +44,7 @@ def _difference(was: FeatureReport, now: FeatureReport, same_cpu: bool) -> Diffe
         rating = SAME
     else:
         rating = CHANGED if not same_cpu else BETTER if now["in_effect"] else WORSE
-        note = one_line(now["why"] or was["why"] or "")
+        note = one_line(now["why"] or "")
     return Difference(_AREA, f"kvm_amd {was['name']}", rating, _text(was), _text(now), note)
 
 

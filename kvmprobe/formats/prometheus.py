@@ -135,13 +135,17 @@ def _count(values: Mapping[int, bool | None]) -> list[Sample]:
 
 
 def _nested(nested: Nested | None) -> list[Sample]:
-    """How many CPUs there are in each state, by the kind of paging. Without --nested there are none."""
+    """How many CPUs there are in each state, by each kind of paging that was tried. Without --nested there are none."""
     if nested is None:
         return []
     from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of
 
     names = {WORKS: "works", NOT_RUN: "not_run"}
-    found = {paging: [names.get(kind_of(run), "failed") for run in nested["runs"].get(paging, ())] for paging in PAGING}
+    found = {
+        paging: [names.get(kind_of(run), "failed") for run in nested["runs"][paging]]
+        for paging in PAGING
+        if nested["runs"].get(paging)
+    }
     states = ("works", "failed", "not_run")
     return [
         ({"paging": paging, "state": state}, of_paging.count(state))

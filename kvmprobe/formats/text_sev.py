@@ -26,14 +26,19 @@ def section(sev: SevReport, brief: bool) -> Iterator[Line]:
         text = f"{name}{level['status']:<{_WIDEST}}{_about(level)}"
         yield Line(text, 2 * _WIDEST, len(name) + len(level["status"]), _COLOURS.get(level["status"], ""))
     for levels in _by_cause(sev["levels"]):
-        if not brief or levels[0]["cause"] not in NOT_IN_CPU:
+        if not brief or not _is_final(levels[0]):
             yield from _what_to_do(levels)
     if not brief:
-        yield heading("Its conditions, in the kernel's order:")
+        yield heading("Conditions, in the kernel's order:")
         for step in sev["steps"]:
             status = step["status"]
             text = f"[{status.upper():^7}] {one_line(step['message'])} ({step['id']})"
             yield Line(text, _WIDEST, 9, COLOURS[status])
+
+
+def _is_final(level: SevLevel) -> bool:
+    """Whether the CPU does not have the level, whatever the firmware's setup is: then there is nothing to do."""
+    return level["cause"] in NOT_IN_CPU and "firmware" not in (level["hint"] or "")
 
 
 def _about(level: SevLevel) -> str:

@@ -283,7 +283,8 @@ _TABLE = (
         "soak-step-not-done",
         "inconclusive",
         "`kvmprobe soak` was to do a step (--reload, --hotplug, --suspend, --kill), and could not do it once.",
-        "rmmod refuses a module with references, and a CPU may refuse to go offline; the report names the answer.",
+        "rmmod refuses a module with references, a CPU may refuse to go offline, and a device to suspend; the report "
+        "names the answer.",
         _NO_LOG,
         "Remove the obstacle that the report names, such as a process that uses kvm_amd, or omit the step.",
     ),

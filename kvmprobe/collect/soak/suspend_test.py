@@ -46,8 +46,11 @@ class SuspendTest:
         self.done = 0
 
     def __enter__(self) -> SuspendTest:
-        self.limit = self._find_limit()
+        self.limit = suspend_limit(self._root)
         if self.limit is None:
+            self._before[_TEST_MODE] = _chosen(self._root, _TEST_MODE)
+            if _chosen(self._root, _SLEEP_KIND) == _IDLE:
+                self._before[_SLEEP_KIND] = _IDLE
             self._child = RevertChild(self._set, self._reset)
             refused: str | None = self._child.changed
             self.limit = refused or self._not_in_test_mode()
@@ -78,30 +81,11 @@ class SuspendTest:
             raise CycleFailed(what, "svme-not-set")
         check_registers(raw, self._first, "when the host resumed while a VM was alive")
 
-    def _find_limit(self) -> str | None:
-        modes, states = self._words(_TEST_MODE), self._words(_STATE)
-        if _CORE not in modes:
-            return f"this kernel cannot test suspend: {_TEST_MODE} has no '{_CORE}' (CONFIG_PM_DEBUG)"
-        if _MEMORY not in states:
-            return f"this host cannot suspend to memory: {_STATE} has no '{_MEMORY}'"
-        kinds = self._words(_SLEEP_KIND)
-        deep = [kind for kind in kinds if kind != _IDLE]
-        if kinds and not deep:
-            return f"this host suspends to idle only ({_SLEEP_KIND}), which leaves the CPUs on"
-        mounted = [line.split(" ") for line in (self._root.read_text_or_none("/proc/self/mounts") or "").split("\n")]
-        for fields in mounted:
-            if len(fields) > 2 and fields[2] in _NEEDS_HOST:
-                return f"{fields[1]} is a filesystem of type {fields[2]}, which does not survive suspend"
-        self._before[_TEST_MODE] = self._chosen(_TEST_MODE)
-        if self._chosen(_SLEEP_KIND) == _IDLE:
-            self._before[_SLEEP_KIND] = _IDLE
-        return None
-
     def _set(self) -> str | None:
         """In the child. Return why the test mode could not be set."""
         wanted = {_TEST_MODE: _CORE}
         if _SLEEP_KIND in self._before:
-            wanted[_SLEEP_KIND] = next(kind for kind in self._words(_SLEEP_KIND) if kind != _IDLE)
+            wanted[_SLEEP_KIND] = next(kind for kind in _words(self._root, _SLEEP_KIND) if kind != _IDLE)
         for name, value in wanted.items():
             error = self._write(name, value)
             if error:
@@ -115,16 +99,8 @@ class SuspendTest:
 
     def _not_in_test_mode(self) -> str | None:
         """Why suspending now would not be a test; None where it is one. Another program may change the mode."""
-        mode = self._chosen(_TEST_MODE)
+        mode = _chosen(self._root, _TEST_MODE)
         return None if mode == _CORE else f"{_TEST_MODE} is '{mode}' in place of '{_CORE}': another program changed it"
-
-    def _words(self, name: str) -> list[str]:
-        return [word.strip("[]") for word in (self._root.read_text_or_none(name) or "").split()]
-
-    def _chosen(self, name: str) -> str:
-        """The value that is in use: "none [core] processors"."""
-        words = (self._root.read_text_or_none(name) or "").split()
-        return next((word.strip("[]") for word in words if word.startswith("[")), "")
 
     def _write(self, name: str, value: str) -> str | None:
         """Write to a file of /sys; None where the kernel took it, else the errno name."""
@@ -137,3 +113,29 @@ class SuspendTest:
         except OSError as error:
             return failure(error)["error"]
         return None
+
+
+def suspend_limit(root: Sysroot) -> str | None:
+    """Return why this host cannot be suspended in the kernel's test mode; None where it can."""
+    if _CORE not in _words(root, _TEST_MODE):
+        return f"this kernel has no test mode for suspend: no '{_CORE}' in {_TEST_MODE} (CONFIG_PM_DEBUG)"
+    if _MEMORY not in _words(root, _STATE):
+        return f"this host cannot suspend to memory: no '{_MEMORY}' in {_STATE}"
+    kinds = _words(root, _SLEEP_KIND)
+    if kinds and all(kind == _IDLE for kind in kinds):
+        return f"this host suspends to idle only ({_SLEEP_KIND}), which leaves the CPUs on"
+    for line in (root.read_text_or_none("/proc/self/mounts") or "").split("\n"):
+        fields = line.split(" ")
+        if len(fields) > 2 and fields[2] in _NEEDS_HOST:
+            return f"{fields[1]} is a filesystem of type {fields[2]}, which does not survive suspend"
+    return None
+
+
+def _words(root: Sysroot, name: str) -> list[str]:
+    return [word.strip("[]") for word in (root.read_text_or_none(name) or "").split()]
+
+
+def _chosen(root: Sysroot, name: str) -> str:
+    """The value that is in use: "none [core] processors"."""
+    words = (root.read_text_or_none(name) or "").split()
+    return next((word.strip("[]") for word in words if word.startswith("[")), "")

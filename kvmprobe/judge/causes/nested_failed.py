@@ -34,16 +34,20 @@ _SEND = "# kvmprobe --nested -o report.json"
 _REPORT = (
     (
         "Do not run VMs in VMs on this host. Install the newest kernel and microcode, and reboot. If that does not "
-        "help, send this file to your distribution or kvm@vger.kernel.org:"
+        "help, send the file that this command writes to your distribution or kvm@vger.kernel.org:"
     ),
     _SEND,
 )
 _IN_VM = (
     (
-        f"The host is a VM: the hypervisor outside carries out each VMRUN. {OUTSIDE} to update it. "
-        "Until then, do not run VMs in VMs here."
+        "This host is a VM. The kernel here carries out the VMRUN of its guest, and the hypervisor outside that of "
+        "this kernel: either can be at fault. Boot the newest kernel here, and try again:"
     ),
-    "Report a defect of that hypervisor to its developers, with this file:",
+    "# kvmprobe --nested",
+    (
+        f"If that does not help: {OUTSIDE} to update it. Until then, do not run VMs in VMs here. Send the file that "
+        "this command writes to the developers of that hypervisor:"
+    ),
     _SEND,
 )
 

@@ -57,7 +57,7 @@ def _judge(facts: Facts) -> Result:
     if unread and (facts.enabled_at_load() or not still or all(before.values())):
         return Result(UNKNOWN, unknown)
     if facts.enabled_at_load():
-        return Result(PASS, f"{text}: SVME stays 1, as with kvm.enable_virt_at_load=Y it should")
+        return Result(PASS, f"{text}: SVME stays 1, as it should with kvm.enable_virt_at_load=Y")
     if not still:
         return Result(PASS, f"{text}: SVME is 0 again")
     if all(before.values()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmprobe.judge.causes.quotes import from_log, hypervisor_text, in_vm, parameter_values
 from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, OFF_COMMAND_LINE, REBOOT
-from kvmprobe.judge.check_result import quote
+from kvmprobe.judge.check_result import FAIL, quote
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.sev.sev_readings import lines, parameter, register, sev_evidence
 from kvmprobe.judge.sev.sev_step import SEV_SNP, SevStep, StepAnswer, failed, met, unknown
@@ -138,6 +138,8 @@ def has_v1_tables(facts: Facts) -> StepAnswer:
     if given or logged:
         because = [*(f"kernel command line: {text}" for text in given), *from_log(*logged[-1:])]
         return failed(message, because, parameter=given[-1] if given else "amd_iommu=pgtbl_v2")
+    if has_iommu(facts).status == FAIL:
+        return unknown("no IOMMU is in use, which would have page tables")
     known = isinstance(facts.evidence.get("command_line"), list) or lines(facts, _ENABLED)
     return met("the IOMMU uses page tables of version 1") if known else unknown("the IOMMU's page tables are not known")
 

@@ -95,7 +95,9 @@ def has_sev_asids(facts: Facts) -> StepAnswer:
     if found is None:
         return unknown("CPUID 0x8000001F is not known")
     highest, lowest = found
-    if lowest > highest > 0:
+    if highest == 0:
+        return unknown("there are no ASIDs of encrypted guests")
+    if lowest > highest:
         because = [f"CPUID 0x8000001F ECX = {highest}, EDX = {lowest}"]
         return failed("the firmware gives all ASIDs to SEV-ES", because, limit=f"{highest} or less")
     return met(f"ASIDs {lowest} to {highest} are for SEV")
@@ -124,7 +126,7 @@ def _was_loaded_off(name: str) -> Callable[[Facts], StepAnswer]:
     def ask(facts: Facts) -> StepAnswer:
         value = parameter(facts, "kvm_amd", name)
         if value in NO:
-            because = [f"kvm_amd.{name} = {value}, and no other condition fails"]
+            because = [f"kvm_amd.{name} = {value}", "no other condition fails"]
             return failed(f"kvm_amd was loaded with {name} off", because)
         return unknown(f"kvm_amd.{name} is not known") if value is None else met(f"kvm_amd.{name} = {value}")
 
@@ -141,6 +143,10 @@ def snp_enabled(facts: Facts) -> StepAnswer:
     return failed("the kernel has not enabled SNP", ["SYSCFG.SNP_EN = 0 on every CPU, and no other condition fails"])
 
 
+# Since 5.13 both are on by default. sev_snp, which came with 6.11, always was.
+_SINCE = dict.fromkeys(("sev", "sev_es"), " Kernels before 5.13 have it off by default.")
+
+
 def _parameter_steps(name: str, levels: tuple[str, ...], title: str) -> tuple[SevStep, SevStep]:
     """The rows of one parameter of kvm_amd: turned off by a setting, and off without one."""
     return (
@@ -155,8 +161,7 @@ def _parameter_steps(name: str, levels: tuple[str, ...], title: str) -> tuple[Se
         SevStep(
             f"{title}-loaded-off",
             levels,
-            f"kvm_amd was loaded with {name} off, and every other condition is met. Kernels before 5.13 have it off by "
-            "default.",
+            f"kvm_amd was loaded with {name} off, and every other condition is met.{_SINCE.get(name, '')}",
             _SETUP,
             _was_loaded_off(name),
             (

@@ -19,6 +19,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.features import features_of
+from kvmprobe.judge.features.feature_evidence import has_set_up
 from kvmprobe.model.errors import DataProblem
 from kvmprobe.model.printable import ascii_only, clean, cut
 from kvmprobe.model.registers import CPUID_BITS, CpuidBit
@@ -151,10 +152,12 @@ _SWITCH = {"Y": True, "1": True, "N": False, "0": False}
 
 
 def _works(facts: Facts, parameter: str, bit: CpuidBit) -> bool | None:
-    """Whether KVM uses the feature; None where kvm_amd is not loaded or its parameter has no known value."""
+    """Whether KVM uses the feature; None where kvm_amd has not started, or its parameter has no known value."""
     module = facts.modules.get("kvm_amd")
     value = module["parameters"].get(parameter) if module else None
     on = _SWITCH.get(value) if isinstance(value, str) else None
+    if on and not has_set_up(facts):
+        return None
     return False if on and False in facts.cpuid_bit(bit).values() else on
 
 

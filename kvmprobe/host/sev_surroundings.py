@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from kvmprobe.model.evidence import Failure, Leaf, Log, Module, Reading
     from kvmprobe.model.sev_evidence import Iommu, Sev
 
-_IOMMUS = "/sys/class/iommu"
+_CLASSES = "/sys/class"
+_IOMMUS = f"{_CLASSES}/iommu"
 _GROUPS = "/sys/kernel/iommu_groups"
 _MOST_GROUPS = 4096  # machines have some hundred
 
@@ -68,9 +69,12 @@ def is_snp_initialized(
 
 def _iommu(root: Sysroot) -> Iommu:
     """The IOMMUs of AMD and their features (drivers/iommu/amd/init.c), and the default domains of their groups."""
+    known = root.exists(_CLASSES)  # A kernel without IOMMUs does not have _IOMMUS.
     names = [name for name in root.list_folder(_IOMMUS) if name.startswith("ivhd")]
     return {
-        "features": {name: root.read_value(f"{_IOMMUS}/{name}/amd-iommu/features") for name in names},
+        "features": {name: root.read_value(f"{_IOMMUS}/{name}/amd-iommu/features") for name in names}
+        if known
+        else None,
         "domains": _domains(root),
     }
 

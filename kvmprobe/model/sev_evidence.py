@@ -36,7 +36,9 @@ class SevDevice(TypedDict):
 class Iommu(TypedDict):
     """What /sys shows of the IOMMUs."""
 
-    features: dict[str, Reading]  # by device ("ivhd0"): "features", the extended feature register in hexadecimal
+    features: (
+        dict[str, Reading] | None
+    )  # None: /sys/class is missing; by device ("ivhd0"): "features", the extended feature register in hexadecimal
     domains: dict[str, int] | Failure  # how many groups have a default domain of each type ("DMA-FQ", "identity")
 
 

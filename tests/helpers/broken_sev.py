@@ -48,6 +48,14 @@ def _logged(*texts: str) -> Change:
     return change
 
 
+def _both(first: Change, second: Change) -> Change:
+    def change(evidence: Evidence) -> None:
+        first(evidence)
+        second(evidence)
+
+    return change
+
+
 def _command_line(text: str) -> Change:
     def change(evidence: Evidence) -> None:
         evidence["command_line"].append(text)
@@ -141,12 +149,13 @@ BROKEN: dict[str, Change] = {
     ),
     "sev-snp-rmp-failed": _logged("AMD-Vi: SNP: RMP initialization failed, SNP cannot be supported."),
     "sev-ccp-not-loaded": _without_ccp,
-    "sev-psp-unreachable": _logged(
-        "ccp 0000:42:00.1: psp: unable to access the device: you might be running a broken BIOS."
+    "sev-psp-unreachable": _both(
+        _logged("ccp 0000:42:00.1: psp: unable to access the device: you might be running a broken BIOS."),
+        _device(platform=None, snp_platform=None),
     ),
     "sev-firmware-no-status": _logged("ccp 0000:42:00.1: SEV: failed to get status. Error: 0x8003"),
     "sev-psp-no-device": _device(registered=False, opened=None, platform=None, snp_platform=None),
-    "sev-psp-dead": _device(platform={"error": "ETIMEDOUT"}, snp_platform=None),
+    "sev-psp-dead": _device(platform={"error": "EBUSY"}, snp_platform=None),
     "sev-snp-cpus-offline": _more_present,
     "sev-snp-firmware-old": _logged("ccp 0000:42:00.1: SEV-SNP support requires firmware version >= 1:51"),
     "sev-snp-not-on-every-cpu": _clear_bit("SYSCFG", 24),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kvmprobe.formats import FORMATS
 from kvmprobe.judge import judge
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.requirements.demands import parse_list
@@ -221,3 +222,125 @@ def test_a_level_that_is_off_or_unknown_changes_no_verdict_unless_required() -> 
         leaves["0x8000001f"] = {"error": "EIO"}
     report = judge(evidence, parse_list("sev-es"))  # type: ignore[arg-type]
     assert (report["requirements"][0]["status"], report["verdict"]["reason"]) == ("unknown", "requirement-unknown")
+
+
+# What an earlier kvm_amd, another PSP or kvmprobe's own deadline left in the evidence decides nothing.
+
+
+def test_a_kvm_amd_that_is_gone_offers_nothing() -> None:
+    evidence = in_order()
+    evidence["log"] = log(
+        *(line["text"] for line in evidence["log"]["lines"]), "kvm_amd: SEV enabled (ASIDs 100 - 509)"
+    )
+    evidence["ioctls"]["KVM_CHECK_EXTENSION"] = {}
+    del evidence["modules"]["kvm_amd"]
+    assert answers(evidence) == dict.fromkeys(LEVELS, "sev-kvm-amd-not-loaded")
+
+
+def test_a_built_in_kvm_amd_that_registered_no_device_offers_nothing() -> None:
+    evidence = broken()
+    evidence["ioctls"]["KVM_CHECK_EXTENSION"] = {}
+    evidence["modules"]["kvm_amd"].update(state="builtin", refcount=None)
+    evidence["device"].update(registered=False, opened={"error": "ENOENT"})
+    assert "available" not in answers(evidence).values()
+    assert levels(evidence)["sev"]["hint"].startswith("kvm_amd has not started")
+    assert "kvmprobe.sev=true" not in FORMATS["nfd"].render(judge(evidence))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ccp 0000:22:00.1: psp: unable to access the device: you might be running a broken BIOS.",
+        "ccp 0000:42:00.1: sev command 0x4 timed out, disabling PSP",
+    ],
+)
+def test_an_answer_of_the_psp_beats_what_was_logged_before(text: str) -> None:
+    evidence = broken()
+    evidence["log"] = log(text, *(line["text"] for line in evidence["log"]["lines"]))
+    assert answers(evidence) == dict.fromkeys(LEVELS, "available")
+
+
+def test_kvmprobes_own_deadline_is_no_dead_psp() -> None:
+    evidence = broken()
+    evidence["sev"]["device"].update(platform={"error": "ETIMEDOUT"}, snp_platform=None)
+    assert answers(evidence) == dict.fromkeys(LEVELS, "available")
+
+
+def in_a_vm(evidence: Evidence) -> None:
+    for leaves in evidence["cpus"]["cpuid"].values():
+        leaves["0x1"] = ["0xa00f11", "0x0", "0x80000000", "0x0"]
+
+
+@pytest.mark.parametrize("name", ["sev-mem-encrypt-clear", "sev-smm-not-locked", "sev-no-asids", "sev-es-no-asids"])
+def test_a_vm_is_not_sent_into_the_setup_of_its_firmware(name: str) -> None:
+    evidence = broken(name)
+    in_a_vm(evidence)
+    hint = levels(evidence)["sev-es"]["hint"]
+    assert "firmware-setup" not in hint
+    assert "Use bare metal" in hint
+
+
+@pytest.mark.parametrize("name", ["sev-parameter-off", "sev-npt-off", "sev-es-lbrv-off", "sev-es-mmio-caching-off"])
+def test_a_built_in_kvm_amd_is_not_loaded_again(name: str) -> None:
+    evidence = broken(name)
+    evidence["modules"]["kvm_amd"]["state"] = "builtin"
+    hint = levels(evidence)["sev-es"]["hint"]
+    assert "modprobe" not in hint
+    assert "reboot" in hint
+
+
+def test_loading_that_was_refused_is_not_advised_again() -> None:
+    evidence = broken("sev-kvm-amd-not-loaded")
+    output = "could not insert 'kvm_amd': Operation not permitted"
+    evidence["loads"].append({"module": "kvm_amd", "status": 1, "output": output, "unloaded": None})
+    level = levels(evidence)["sev"]
+    assert "modprobe" not in level["hint"]
+    assert f"modprobe: {output}" in level["because"]
+
+
+def test_what_was_done_is_not_advised_where_nothing_is_known() -> None:
+    evidence = in_order()
+    evidence["ioctls"]["KVM_CHECK_EXTENSION"] = {}
+    for name in ("sev", "sev_es", "sev_snp"):
+        evidence["modules"]["kvm_amd"]["parameters"][name] = {"error": "EIO"}
+    evidence["log"], evidence["sev"]["misc_capacity"] = log(), None
+    for registers in evidence["sev"]["registers"].values():
+        registers.update({name: {"error": "EIO"} for name in registers})
+    level = levels(evidence)["sev"]
+    assert level["status"] == "unknown"
+    assert "Run `kvmprobe check --sev`" not in level["hint"]
+    evidence["host"]["euid"] = 1000
+    assert "Run `kvmprobe check --sev` as root" in levels(evidence)["sev"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["kvm_amd.sev=0", "kvm_amd.sev=1"], "available"),
+        (["kvm_amd.sev=1", "kvm_amd.sev=0"], "sev-parameter-off"),
+        (["iommu=soft"], "available"),
+        (["iommu=pt", "iommu=force"], "sev-snp-iommu-off"),
+        (["iommu=pt", "iommu=nopt"], "available"),
+        (["iommu=off", "iommu.passthrough=0"], "sev-snp-iommu-off"),
+    ],
+)
+def test_the_last_setting_of_a_parameter_counts(words: list[str], expected: str) -> None:
+    evidence = in_order()
+    for level in LEVELS:
+        set_answer(evidence, level, expected == "available")
+    evidence["command_line"] += words
+    evidence["log"] = log(*(line["text"] for line in evidence["log"]["lines"] if "AMD-Vi" not in line["text"]))
+    level = "sev" if "parameter" in expected else "sev-snp"
+    if expected != "available":
+        evidence["ioctls"]["KVM_CHECK_EXTENSION"] = {}
+    assert answers(evidence)[level] == expected
+
+
+def test_folders_that_could_not_be_read_show_no_iommu_and_no_lack_of_one() -> None:
+    evidence = in_order()
+    for level in LEVELS:
+        set_answer(evidence, level, False)
+    evidence["ioctls"]["KVM_CHECK_EXTENSION"] = {}
+    evidence["log"] = log(*(line["text"] for line in evidence["log"]["lines"] if "AMD-Vi" not in line["text"]))
+    evidence["sev"]["iommu"] = {"features": None, "domains": {}}
+    assert answers(evidence)["sev-snp"] != "sev-snp-iommu-off"

@@ -10,9 +10,10 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.features.feature_evidence import has_set_up
 from kvmprobe.judge.sev import boot_conditions, cpu_conditions, kvm_conditions, psp_conditions
 from kvmprobe.judge.sev.sev_offer import Offer, offers
-from kvmprobe.judge.sev.sev_readings import asids
+from kvmprobe.judge.sev.sev_readings import asids, sev_evidence
 from kvmprobe.judge.sev.sev_step import LEVELS, SEV, SevStep, StepAnswer
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _level(facts: Facts, level: str, offer: Offer, answers: _Answers) -> SevLeve
             "because": [*answer.because, *(text for text in shown if text not in answer.because)],
             "hint": step.hint(answer, facts),
         }
-    return _without_cause(level, offer, mine)
+    return _without_cause(facts, level, offer, mine)
 
 
 def _first_failure(mine: _Answers) -> tuple[SevStep, StepAnswer] | None:
@@ -84,7 +85,7 @@ def _first_failure(mine: _Answers) -> tuple[SevStep, StepAnswer] | None:
     return next(((step, answer) for step, answer in chain if answer.status == FAIL), None)
 
 
-def _without_cause(level: str, offer: Offer, mine: _Answers) -> SevLevel:
+def _without_cause(facts: Facts, level: str, offer: Offer, mine: _Answers) -> SevLevel:
     missing = [answer.message for step, answer in mine if answer.status == UNKNOWN and not step.is_last_resort]
     known = offer.known is False
     message = (
@@ -98,8 +99,26 @@ def _without_cause(level: str, offer: Offer, mine: _Answers) -> SevLevel:
         "cause": None,
         "message": message,
         "because": [*offer.shown, *dict.fromkeys(missing)],
-        "hint": "Run `kvmprobe check --sev` as root on the host itself, with kvm_amd loaded.",
+        "hint": _how_to_find_out(facts),
     }
+
+
+def _how_to_find_out(facts: Facts) -> str:
+    """What was not done yet to take the evidence that is missing."""
+    if facts.has_kvm_amd and has_set_up(facts) is False:
+        return "kvm_amd has not started: the verdict about SVM states why, and what to do."
+    missing = []
+    if sev_evidence(facts) is None or facts.evidence["host"]["euid"] != 0:
+        missing.append("Run `kvmprobe check --sev` as root on the host itself.")
+    if facts.has_kvm_amd is False:
+        missing.append("Load kvm_amd before: `modprobe kvm_amd`.")
+    return " ".join(missing) or _READ_MORE
+
+
+_READ_MORE = (
+    "The values above could not be read. Load the modules msr and cpuid, and read the log from the boot: "
+    "`modprobe -a msr cpuid`, `dmesg | grep -i -e sev -e snp -e ccp`."
+)
 
 
 def _guests(facts: Facts, level: str) -> str:

@@ -105,6 +105,8 @@ def has_iommu(facts: Facts) -> StepAnswer:
     found = sev_evidence(facts)
     if found is None:
         return unknown("the IOMMU is not known: the evidence was taken without --sev")
+    if found["iommu"]["features"] is None:
+        return unknown("the IOMMU is not known: /sys/class could not be read")
     if not found["iommu"]["features"]:
         return failed(message, ["/sys/class/iommu: no ivhd device"])
     domains = found["iommu"]["domains"]
@@ -114,19 +116,21 @@ def has_iommu(facts: Facts) -> StepAnswer:
 
 
 def _iommu_words(facts: Facts) -> str | None:
-    """The parameter that puts the IOMMU into passthrough mode or turns it off; the last one counts."""
+    """The parameter that turns the IOMMU off, else the one that puts it into passthrough mode.
+
+    iommu_setup() in arch/x86/kernel/pci-dma.c: nothing undoes off; the last of pt, nopt and iommu.passthrough counts.
+    """
     words = facts.evidence.get("command_line")
     decides = None
     for text in words if isinstance(words, list) else ():
         name, _, value = text.partition("=")
         values = value.split(",")
-        if name == "iommu":
-            off = {"pt", "off", "soft"}.intersection(values)
-            decides = text if off else None if {"nopt", "force"}.intersection(values) else decides
+        if name in ("iommu", "amd_iommu") and "off" in values:
+            return text
+        if name == "iommu" and {"pt", "nopt"}.intersection(values):
+            decides = text if "pt" in values else None
         elif name == "iommu.passthrough":
             decides = text if value[:1] in ("1", "y", "Y") or value == "on" else None
-        elif name == "amd_iommu" and "off" in values:
-            return text
     return decides
 
 
@@ -148,7 +152,7 @@ def iommu_has_snp(facts: Facts) -> StepAnswer:
     """Bit 63 of the extended feature register of every IOMMU."""
     message = "the IOMMU has no SNP support"
     found = sev_evidence(facts)
-    features = found["iommu"]["features"] if found else {}
+    features = (found["iommu"]["features"] if found else None) or {}
     values = {name: as_int(str(text).partition(":")[0]) for name, text in features.items()}
     without = [name for name, value in values.items() if value is not None and not value & _SNP_FEATURE]
     if without:

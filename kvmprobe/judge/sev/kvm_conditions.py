@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, LOAD
+from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, LOAD, REBOOT
 from kvmprobe.judge.check_result import FAIL
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.sev.sev_readings import NO, asids, cpuid_bit, parameter, register, turned_off
@@ -25,13 +25,18 @@ _ASID_SETUP = (
 )
 
 
+_REFUSED = ("kvm_amd could not be loaded: the verdict about SVM states why, and what to do.",)
+
+
 def is_loaded(facts: Facts) -> StepAnswer:
     """kvm_amd is loaded."""
     if facts.has_kvm_amd is None:
         return unknown("the modules are not known")
     if facts.has_kvm_amd:
         return met("kvm_amd is loaded")
-    return failed("kvm_amd is not loaded", ["/sys/module/kvm_amd: does not exist"])
+    refused = [attempt for attempt in facts.evidence["loads"] if attempt["module"] == "kvm_amd" and attempt["status"]]
+    because = ["/sys/module/kvm_amd: does not exist", *(f"modprobe: {attempt['output']}" for attempt in refused[-1:])]
+    return failed("kvm_amd is not loaded", because, _REFUSED if refused else None)
 
 
 def has_code(facts: Facts) -> StepAnswer:
@@ -157,6 +162,7 @@ def _parameter_steps(name: str, levels: tuple[str, ...], title: str) -> tuple[Se
             _SETUP,
             _not_turned_off(name),
             ("Remove '{setting}' ({where}).", *_RELOAD),
+            built_in=("Remove '{setting}' ({where}), and reboot:", REBOOT[-1]),
         ),
         SevStep(
             f"{title}-loaded-off",
@@ -171,6 +177,7 @@ def _parameter_steps(name: str, levels: tuple[str, ...], title: str) -> tuple[Se
                 f"To keep it, add kvm_amd.{name}=1 to the kernel's command line.",
             ),
             is_last_resort=True,
+            built_in=(f"Add kvm_amd.{name}=1 to the kernel's command line, and reboot:", REBOOT[-1]),
         ),
     )
 
@@ -191,6 +198,7 @@ def _needed(name: str, module: str, parameter_name: str, levels: tuple[str, ...]
                 else _RELOAD
             ),
         ),
+        built_in=(f"Remove {module}.{parameter_name}=0 from the kernel's command line, and reboot:", REBOOT[-1]),
     )
 
 

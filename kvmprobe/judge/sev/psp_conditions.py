@@ -21,6 +21,8 @@ _PLATFORM_ERROR = "0x13"  # SEV_RET_HWSEV_RET_PLATFORM (include/uapi/linux/psp-s
 # Each message of a failure as it was until 6.11, and since. "failed to INIT rc -5, error 0x3", "SNP_INIT_EX failed …".
 _SEV_INIT = r"^ccp .*SEV: (?:failed to INIT error|INIT(?:_EX)? failed) "
 _SNP_INIT = r"^ccp .*SEV-SNP: (?:failed to INIT|SNP_INIT(?:_EX)? failed) "
+_API = r"^ccp .*SEV(?:-SNP)? API:"  # The driver logs it when the firmware has answered.
+_GIVEN_UP = "EBUSY"  # Of each command while psp_dead is set (__sev_do_cmd_locked() in drivers/crypto/ccp/sev-dev.c).
 _SNP_RUNS = r"^ccp .*SEV-SNP API:"
 
 _UPDATE = (
@@ -41,16 +43,18 @@ def has_ccp(facts: Facts) -> StepAnswer:
 
 
 def reaches_psp(facts: Facts) -> StepAnswer:
-    """psp_get_capability(): the PSP's registers answer."""
-    logged = lines(facts, r"^ccp .*psp: unable to access the device")
+    """psp_get_capability(): the PSP's registers answer. A machine may have several, one of them with SEV."""
+    if platform_status(facts) is not None:
+        return met("the PSP answers")
+    logged = line_not_followed(facts, r"^ccp .*psp: unable to access the device", _API)
     if logged:
-        return failed("the firmware hides the PSP", from_log(logged[-1]))
+        return failed("the firmware hides the PSP", from_log(logged))
     return met("the kernel reported no PSP that it cannot reach")
 
 
 def answers_status(facts: Facts) -> StepAnswer:
     """sev_get_api_version(), which the driver calls first. Where it fails, there is no /dev/sev."""
-    logged = line_not_followed(facts, r"^ccp .*SEV: failed to get status", r"^ccp .*SEV(?:-SNP)? API:")
+    logged = line_not_followed(facts, r"^ccp .*SEV: failed to get status", _API)
     if logged:
         return failed("the SEV firmware does not answer", from_log(logged))
     return met("the kernel reported no failure of the SEV firmware's status")
@@ -71,16 +75,17 @@ def has_device(facts: Facts) -> StepAnswer:
 
 def is_alive(facts: Facts) -> StepAnswer:
     """psp_dead: the kernel gives up on a PSP that did not answer for its timeout."""
-    logged = lines(facts, r"^ccp .*timed out, disabling PSP")
+    if platform_status(facts) is not None:
+        return met("the PSP answers")
+    logged = line_not_followed(facts, r"^ccp .*timed out, disabling PSP", _API)
     if logged:
-        return failed("the PSP no longer answers", from_log(logged[-1]))
+        return failed("the PSP no longer answers", from_log(logged))
     found = device(facts)
     error = error_of(found["platform"]) if found else None
-    if error in ("EBUSY", "ETIMEDOUT"):
-        return failed("the PSP does not answer", [f"/dev/sev: SEV_PLATFORM_STATUS: {error}"])
-    if found is None or found["platform"] is None or error:
-        return unknown(f"the PSP's state is not known{f': {error}' if error else ''}")
-    return met("the PSP answers")
+    if error == _GIVEN_UP:
+        return failed("the kernel has given the PSP up", [f"/dev/sev: SEV_PLATFORM_STATUS: {error}"])
+    # ETIMEDOUT is kvmprobe's own deadline: the PSP may be busy with another command.
+    return unknown(f"the PSP's state is not known{f': {error}' if error else ''}")
 
 
 def all_online(facts: Facts) -> StepAnswer:
@@ -122,7 +127,7 @@ def _api(facts: Facts) -> tuple[int, int] | None:
     if answer is not None:
         major, _, minor = answer["api"].partition(".")
         return int(major), int(minor)
-    logged = [re.search(r"API:(\d{1,3})\.(\d{1,3}) ", text) for text in lines(facts, r"^ccp .*SEV(?:-SNP)? API:")]
+    logged = [re.search(r"API:(\d{1,3})\.(\d{1,3}) ", text) for text in lines(facts, _API)]
     last = logged[-1] if logged else None
     return (int(last[1]), int(last[2])) if last else None
 

@@ -6,6 +6,7 @@ import re
 
 from kvmprobe.judge.causes.quotes import from_log
 from kvmprobe.judge.facts import Facts
+from kvmprobe.judge.features.feature_evidence import has_set_up
 from kvmprobe.judge.kernel_lines import log_texts
 from kvmprobe.judge.sev.sev_readings import NO, YES, parameter, sev_evidence
 from kvmprobe.judge.sev.sev_step import LEVELS, SEV, SEV_ES, SEV_SNP
@@ -30,12 +31,30 @@ class Offer:
 
 
 def offers(facts: Facts) -> dict[str, Offer]:
-    """KVM's answer for each level, by the strongest evidence: VM types, kvm_amd's parameter, its log, misc.capacity."""
+    """KVM's answer for each level, by the strongest evidence: VM types, kvm_amd's parameter, its log, misc.capacity.
+
+    Log lines, parameters and capacity are those of a kvm_amd that is there and has started: an earlier one may have
+    left them.
+    """
+    why_none = _why_none(facts)
+    if why_none:
+        return {level: Offer(False, [why_none]) for level in LEVELS}
     logged = _logged(facts)
     return {
         level: _by_type(facts, level) or _by_parameter(facts, level) or logged.get(level) or _by_capacity(facts, level)
         for level in LEVELS
     }
+
+
+def _why_none(facts: Facts) -> str | None:
+    """Why KVM offers no level at all; None where kvm_amd may offer some."""
+    if facts.has_kvm_amd is False:
+        return "kvm_amd is not loaded"
+    if facts.backends():
+        return "KVM answers through another backend than kvm_amd"
+    if has_set_up(facts) is False:
+        return "kvm_amd is built in, and has registered no /dev/kvm"
+    return None
 
 
 def _by_type(facts: Facts, level: str) -> Offer | None:
@@ -54,7 +73,7 @@ def _by_parameter(facts: Facts, level: str) -> Offer | None:
     shown = [f"kvm_amd.{_PARAMETERS[level]} = {value}"]
     if value in NO:
         return Offer(False, shown)
-    if value in YES and parameter(facts, "kvm_amd", "sev_es") is not None:
+    if value in YES and has_set_up(facts) and parameter(facts, "kvm_amd", "sev_es") is not None:
         return Offer(True, shown)
     return None
 

@@ -113,13 +113,9 @@ def parameter(facts: Facts, module: str, name: str) -> str | None:
 
 
 def turned_off(facts: Facts, module: str, name: str) -> list[tuple[str, str]]:
-    """Who turned a parameter off: the text of each place, and what it is ("kernel command line", a file)."""
+    """Who turned a parameter off: the text of the place, and what it is ("kernel command line", a file). [] where the
+    last setting does not turn it off: modprobe gives the kernel's command line after its configuration."""
     found = []
-    words = facts.evidence.get("command_line")
-    for text in words if isinstance(words, list) else ():
-        key, _, value = text.partition("=")
-        if same_name(key, f"{module}.{name}"):
-            found.append((text, "kernel command line", value))
     configuration = sev_evidence(facts)
     configured = configuration["modprobe_lines"] if configuration else []
     for line in configured if isinstance(configured, list) else ():
@@ -132,4 +128,9 @@ def turned_off(facts: Facts, module: str, name: str) -> list[tuple[str, str]]:
                 for key, _, value in given
                 if same_name(key, name)
             ]
-    return [(text, where) for text, where, value in found if value[:1] in ("0", "n", "N")]
+    words = facts.evidence.get("command_line")
+    for text in words if isinstance(words, list) else ():
+        key, _, value = text.partition("=")
+        if same_name(key, f"{module}.{name}"):
+            found.append((text, "kernel command line", value))
+    return [(text, where) for text, where, value in found[-1:] if value[:1] in ("0", "n", "N")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.causes.cause import Cause, Found, hint_of
+from kvmprobe.judge.causes.quotes import in_vm, is_built_in
+from kvmprobe.judge.causes.steps import FIRMWARE_SETUP, OUTSIDE
 from kvmprobe.judge.check_result import FAIL, PASS, UNKNOWN
 from kvmprobe.judge.facts import Facts
 
@@ -12,6 +14,12 @@ if TYPE_CHECKING:
 
 SEV, SEV_ES, SEV_SNP = "sev", "sev-es", "sev-snp"
 LEVELS = (SEV, SEV_ES, SEV_SNP)  # each needs the ones before it
+
+
+_IN_VM = (
+    "This host is a VM, whose firmware's setup does not decide about SEV.",
+    f"Use bare metal. {OUTSIDE} whether it can give this VM SEV.",
+)
 
 
 class StepAnswer:
@@ -56,7 +64,8 @@ class SevStep:
     `name`: of the cause that it is where it fails; consumers rely on it. `levels`: those that need the condition.
     `when`: what a failure means, for `explain`. `kernel`: the function that has the condition. `ask`: the question.
     `steps`, `usual`: as in Cause. `beats_kvm`: KVM offers a level although this condition is not met, and a guest of
-    that level cannot start. `is_last_resort`: it decides only where every other condition is met.
+    that level cannot start. `is_last_resort`: it decides only where every other condition is met. `built_in`: what to
+    do where kvm_amd is built into the kernel, so that nothing can load it again.
     """
 
     def __init__(
@@ -70,6 +79,7 @@ class SevStep:
         usual: dict[str, str] | None = None,
         beats_kvm: bool = False,
         is_last_resort: bool = False,
+        built_in: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.levels = levels
@@ -77,8 +87,14 @@ class SevStep:
         self.ask = ask
         self.beats_kvm = beats_kvm
         self.is_last_resort = is_last_resort
+        self.built_in = built_in
         self.cause = Cause(name, levels, when, lambda _: None, steps, usual)
 
     def hint(self, answer: StepAnswer, facts: Facts) -> str:
         """What to do on this host."""
-        return hint_of(self.cause, Found([], answer.steps, **answer.words), facts)
+        steps = answer.steps or self.cause.steps
+        if FIRMWARE_SETUP[-1] in steps and in_vm(facts):
+            steps = _IN_VM
+        elif self.built_in and is_built_in(facts, "kvm_amd"):
+            steps = self.built_in
+        return hint_of(self.cause, Found([], steps, **answer.words), facts)

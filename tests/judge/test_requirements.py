@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvmprobe.formats.hint_steps import is_action, parts, sentences
 from kvmprobe.judge import judge
 from kvmprobe.judge.facts import Facts
 from kvmprobe.judge.requirements.demands import listing, parse, parse_list
@@ -86,6 +87,28 @@ def test_a_usable_verdict_does_not_have_the_registers() -> None:
     evidence = recorded("matrix/trixie/user-of-kvm")
     assert judge(evidence)["verdict"]["status"] == "usable"
     assert required(evidence, "registers")["verdict"]["reason"] == "requirement-unknown"
+
+
+def test_the_advice_for_several_requirements_names_each() -> None:
+    evidence = server(("context.smt.active", "0"), ("context.devices.tun.type", None), ("context.iommu.groups", 0))
+    rows = {row["name"]: row for row in required(evidence, "tun,smt,iommu,cpus>=3,cpus>=4")["requirements"]}
+    hint = required(evidence, ",".join(rows))["verdict"]["hint"]
+    for names in ("tun", "smt", "iommu", "cpus>=3, cpus>=4"):
+        assert f"For {names}: {rows[names.split(',')[0]]['hint']}" in hint
+    assert required(evidence, "cpus>=2,tun")["verdict"]["hint"] == rows["tun"]["hint"]
+
+
+@pytest.mark.parametrize("path", RECORDED[::3], ids=recorded_name)
+def test_a_name_before_an_advice_keeps_its_steps_and_commands(path: Any) -> None:
+    evidence = recorded(recorded_name(path))
+    for row in required(evidence, ",".join(ALL))["requirements"]:
+        hint = row["hint"] or ""
+        plain, named = sentences(hint), sentences(f"For {row['name']}: {hint}")
+        assert [is_action(one) for one in named[1:]] == [is_action(one) for one in plain[1:]]
+        for one, other in zip(plain, named):
+            commands = [text for text, is_command in parts(one) if is_command]
+            assert [text for text, is_command in parts(other) if is_command] == commands
+        assert not hint or is_action(named[0]) == is_action(plain[0]), named[0]
 
 
 def test_a_report_without_requirements_has_no_such_key() -> None:

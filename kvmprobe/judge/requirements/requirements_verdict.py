@@ -51,12 +51,23 @@ def _verdict(reason: str, rows: Sequence[RequirementReport], total: int, what: s
     else:
         names = ", ".join(row["name"] for row in rows)
         summary = f"{len(rows)} of {counted(total, 'requirement')} are {what}: {names}"
-    hints = dict.fromkeys(row["hint"] for row in rows if row["hint"])
     return {
         "status": REASONS[reason].status,
         "reason": reason,
         "cause": None,
         "summary": summary,
         "because": texts if len(rows) > 1 else [],
-        "hint": " ".join(hints) or REASONS[reason].hint,
+        "hint": what_to_do(rows) or REASONS[reason].hint,
     }
+
+
+def what_to_do(rows: Iterable[RequirementReport]) -> str:
+    """The hints of all answers that have one, as one hint; "" where none has. Where there are several, each begins with
+    the names of its requirements: "For avic: ..."."""
+    names: dict[str, list[str]] = {}
+    hinted = [row for row in rows if row["hint"]]
+    for row in hinted:
+        names.setdefault(str(row["hint"]), []).append(row["name"])
+    if len(hinted) == 1:
+        return str(hinted[0]["hint"])
+    return " ".join(f"For {', '.join(found)}: {hint}" for hint, found in names.items())

@@ -51,7 +51,8 @@ class Case:
 
 
 class Suite(Case):
-    """Cases, or suites, that belong together. A suite that was skipped as a whole has no cases and the reason `skip`.
+    """Cases, or suites, that belong together. A suite that was skipped as a whole has the reason `skip`; its cases, if
+    it has any, were skipped, too.
 
     `properties`: other values by name. JUnit's `timestamp` and `hostname` are "taken-at" and "host".
     """
@@ -89,10 +90,10 @@ def flat(cases: Sequence[Case], prefix: str = "") -> Iterator[tuple[str, Case]]:
 
 
 def of_report(report: Report, name: str = "kvmprobe") -> Suite:
-    """One case for each check, named by its id, and for each requirement; for a verdict "not applicable", a suite that
-    was skipped.
+    """One case for each check, named by its id, and for each requirement.
 
-    A case fails, or is an error, if and only if the verdict is "failed" or "inconclusive".
+    A case fails, or is an error, if and only if the verdict is "failed" or "inconclusive". So for a verdict "not
+    applicable" the suite was skipped, and each requirement is a skipped case whose message is the answer.
     """
     verdict, evidence = report["verdict"], report["evidence"]
     properties = {
@@ -105,9 +106,8 @@ def of_report(report: Report, name: str = "kvmprobe") -> Suite:
     }
     seconds = evidence["duration_ms"] / 1000
     if verdict["status"] == "not applicable":
-        return Suite(name, skip=verdict["reason"], properties=properties, seconds=seconds)
-    cases = [*_cases(report), *_requirements(report)]
-    return Suite(name, cases, properties=properties, seconds=seconds)
+        return Suite(name, list(_answers(report)), skip=verdict["reason"], properties=properties, seconds=seconds)
+    return Suite(name, [*_cases(report), *_requirements(report)], properties=properties, seconds=seconds)
 
 
 def _cases(report: Report) -> Iterator[Case]:
@@ -138,6 +138,14 @@ def _requirements(report: Report) -> Iterator[Case]:
             status, skip = ERROR, None
         more = [f"hint: {one_line(row['hint'], ' ')}"] if row["hint"] and status in (FAIL, ERROR) else []
         yield Case(f"require.{row['name']}", status, one_line(row["message"]), skip, more=more)
+
+
+def _answers(report: Report) -> Iterator[Case]:
+    """A skipped case for each requirement of a host that is not applicable, for its exit status is that of a skip."""
+    for row in report.get("requirements", ()):
+        more = [f"hint: {one_line(row['hint'], ' ')}"] if row["hint"] else []
+        message = f"{row['status']}: {one_line(row['message'])}"
+        yield Case(f"require.{row['name']}", SKIP, message, report["verdict"]["reason"], more=more)
 
 
 def _of_cpu(cpu: int, result: CpuResult, whole: str) -> Case:

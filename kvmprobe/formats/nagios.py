@@ -70,7 +70,16 @@ def _details(report: Report) -> Iterator[str]:
         yield from _unpassed(report)
     for row in report.get("requirements", ()):
         yield f"{row['status']} {row['name']}: {one_line(row['message'])}"
-    yield f"what to do: {one_line(verdict['hint'], ' ')}"
+    yield f"what to do: {one_line(_hint(report), ' ')}"
+
+
+def _hint(report: Report) -> str:
+    """The verdict's hint. A host that is not applicable has nothing to do for SVM, only for its requirements."""
+    if report["verdict"]["status"] == "not applicable" and "requirements" in report:
+        from kvmprobe.judge.requirements.requirements_verdict import what_to_do
+
+        return what_to_do(report["requirements"]) or report["verdict"]["hint"]
+    return report["verdict"]["hint"]
 
 
 def _unpassed(report: Report) -> Iterator[str]:

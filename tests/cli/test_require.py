@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,32 @@ def test_every_format_shows_each_requirement(tmp_path: Path, name: str) -> None:
     shown = ("tun", "iommu") if name == "nfd" else demands.split(",")
     assert all(demand in texts for demand in shown), done.stdout
     assert "requirement-not-met" in texts
+
+
+@pytest.mark.parametrize("name", ["matrix/trixie/intel", "hosts/kvm-pvm-without-svm"])
+@pytest.mark.parametrize("form", [name for name in FORMATS if name not in ("text", "nfd")])
+def test_every_format_shows_the_answers_of_a_host_that_is_not_applicable(form: str, name: str) -> None:
+    stored, demands = EVIDENCE / f"{name}.json", "cpus>=1,cpus>=3000,iommu"
+    done = kvmprobe("judge", stored, "--require", demands, "--format", form, "--max-age", "99999d")
+    assert done.returncode == (2 if form == "nagios" else 4)
+    texts = done.stdout.replace("&gt;", ">").replace("\\u003e", ">").replace("\\u003c", "<")
+    assert all(demand in texts for demand in demands.split(",")), done.stdout
+    if form in ("ktap", "tap"):
+        reason = json.loads(kvmprobe("judge", stored, "--json").stdout)["verdict"]["reason"]
+        results = [line for line in done.stdout.splitlines() if re.match("(not )?ok ", line)]
+        assert [line.split(" # ")[1] for line in results] == [f"SKIP {reason}"] * 3
+        assert not any(line.startswith("not ok") for line in results)
+    if form in ("ktap", "tap", "junit"):
+        for answer in ("met: ", "not-met: ", "unknown: ", "hint: "):
+            assert answer in texts
+
+
+def test_the_advice_for_nagios_is_that_of_the_requirements_where_svm_needs_none() -> None:
+    intel = EVIDENCE / "matrix/trixie/intel.json"
+    for demands, advice in (("cpus>=1", "Nothing to do"), ("cpus>=3000,iommu", "For cpus>=3000: ")):
+        done = kvmprobe("judge", intel, "--format", "nagios", "--max-age", "99999d", "--require", demands)
+        assert f"what to do: {advice}" in done.stdout
+        assert advice.startswith("Nothing") or "Nothing to do" not in done.stdout
 
 
 def test_a_stored_report_is_asked_again_and_can_be_asked_anew(tmp_path: Path) -> None:

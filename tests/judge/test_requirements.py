@@ -111,6 +111,26 @@ def test_a_name_before_an_advice_keeps_its_steps_and_commands(path: Any) -> None
         assert not hint or is_action(named[0]) == is_action(plain[0]), named[0]
 
 
+def test_the_registers_do_not_depend_on_a_guest_in_a_guest() -> None:
+    evidence = recorded("nested/bookworm-inner-loop")
+    report = required(evidence, "registers")
+    assert report["verdict"] == judge(evidence)["verdict"]
+    assert report["verdict"]["reason"] == "nested-guest-failed"
+    assert {row["status"] for row in report["requirements"]} == {"met"}
+    evidence["ioctls"]["KVM_CREATE_VM"] = {"error": "EBUSY"}
+    assert answer(evidence, "registers") == "not-met"
+
+
+def test_the_registers_of_a_host_with_another_backend_need_kvm_amd_and_of_another_vendor_another_cpu() -> None:
+    other_backend = recorded("hosts/kvm-pvm-without-svm")
+    for evidence, hint in (
+        (other_backend, "Run it on a host where kvm_amd is KVM's backend."),
+        (recorded("matrix/trixie/intel"), "Run it on a host with a CPU of AMD or Hygon."),
+    ):
+        (row,) = required(evidence, "registers")["requirements"]
+        assert (row["status"], row["hint"]) == ("not-met", hint)
+
+
 def test_a_report_without_requirements_has_no_such_key() -> None:
     assert "requirements" not in judge(recorded(CONFIRMED))
 

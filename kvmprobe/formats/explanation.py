@@ -56,11 +56,13 @@ def _cause(name: str) -> str:
 def _requirement(name: str) -> str:
     """What a requirement asks, and how to ask it."""
     from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
+    from kvmprobe.judge.requirements.sev_requirements import SEV_REQUIREMENTS
 
     quantity = QUANTITIES.get(name)
     description = quantity.description if quantity else REQUIREMENTS[name].description
     ask = f"--require '{quantity.example}'" if quantity else f"--require {name}"
-    return joined([f"{name}: a requirement, kvmprobe check {ask}", *_sections({"What it asks:": description})])
+    see = _what_to_do(_SEE_SEV, False) if name in [one.name for one in SEV_REQUIREMENTS] else ()
+    return joined([f"{name}: a requirement, kvmprobe check {ask}", *_sections({"What it asks:": description}), *see])
 
 
 def _feature(feature: Feature) -> str:
@@ -72,11 +74,14 @@ def _feature(feature: Feature) -> str:
         "kvm_amd uses it only with:": ", ".join(feature.needs),
         "In the kernel:": "svm_hardware_setup() in arch/x86/kvm/svm/svm.c",
     }
+    see = f"{_SEE} {_SEE_NESTED}" if feature.name == "nested" else _SEE
     shown = {title: text for title, text in sections.items() if text}
-    return joined([f"{feature.name}: a feature of kvm_amd", *_sections(shown), *_what_to_do(_SEE, False)])
+    return joined([f"{feature.name}: a feature of kvm_amd", *_sections(shown), *_what_to_do(see, False)])
 
 
 _SEE = "See whether it is in effect on a host, and why not: `kvmprobe -v`."
+_SEE_NESTED = "See whether a guest works in a guest: `kvmprobe --nested`."
+_SEE_SEV = "See which condition is not met on a host: `kvmprobe --sev`."
 
 
 def _sections(texts: dict[str, str]) -> Iterator[str]:

@@ -79,6 +79,15 @@ def test_a_feature_names_what_kvm_amd_needs_for_it(name: str) -> None:
         assert f"only with:\n  {needed}\n" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("nested", "--nested"), ("sev", "--sev"), ("sev-es", "--sev"), ("sev-snp", "--sev"), ("npt", "-v")],
+)
+def test_an_explanation_names_the_command_that_shows_more(name: str, command: str) -> None:
+    lines = [line.strip() for line in explanation.render(name).partition("What to do:\n")[2].splitlines()]
+    assert f"kvmprobe {command}" in lines
+
+
 @pytest.mark.parametrize("name", SEV_CAUSES)
 def test_a_cause_of_sev_in_full(name: str) -> None:
     cause = SEV_CAUSES[name]

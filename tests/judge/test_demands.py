@@ -26,6 +26,11 @@ def test_each_requirement_of_the_list_can_be_asked() -> None:
         assert 10 < len(description) < 150, name
 
 
+def test_the_requirement_of_a_feature_begins_with_what_is_required() -> None:
+    descriptions = dict(listing())
+    assert descriptions["nested"].startswith("kvm_amd uses this feature: A guest can use SVM itself")
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [

@@ -59,7 +59,8 @@ def _ask_nested(feature: Feature, facts: Facts) -> RequirementAnswer:
 
 def _requirement(feature: Feature) -> Requirement:
     ask = _ask_nested if feature.name == "nested" else _ask
-    return Requirement(feature.name, f"kvm_amd uses it. {feature.about}".rstrip("."), lambda facts: ask(feature, facts))
+    description = f"kvm_amd uses this feature: {feature.about}".rstrip(".")
+    return Requirement(feature.name, description, lambda facts: ask(feature, facts))
 
 
 FEATURE_REQUIREMENTS = tuple(_requirement(feature) for feature in FEATURES.values())

@@ -1,4 +1,4 @@
-"""`kvmprobe explain`: what a reason, a cause or a feature means, what the kernel does there, what to do."""
+"""`kvmprobe explain`: what a reason, cause, feature or requirement means, what the kernel does there, what to do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Explains a reason (what was found): when a verdict has it, what the kernel does
 in that case, what its log shows, and what to do. Explains a cause (why it was
 found): when a verdict has it, and what to do. Explains a feature of SVM: what
 it does, and what kvm_amd needs for it. Explains what --require can ask.
-Without a name it lists all reasons, causes and features.
+Without a name it lists all names.
 """
 EPILOG = ""
 

@@ -20,16 +20,18 @@ _WIDTH = 80
 
 def render(name: str | None) -> str:
     """One reason, cause, feature or requirement in full, by its name; without a name, all reasons with their verdicts,
-    then all causes with the first reason of each, then those of SEV, then all features."""
+    then all causes with the first reason of each, then those of SEV, then all features, then all other requirements."""
     if name is None:
         from kvmprobe.judge.causes import CAUSES  # many modules, which a reason alone does not need
+        from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
         from kvmprobe.judge.sev import SEV_CAUSES
 
         reasons = [[reason.name, reason.status] for reason in REASONS.values()]
         causes = [[cause.name, f"a cause of {cause.reasons[0]}"] for cause in CAUSES.values()]
         of_sev = [[cause.name, f"why {cause.reasons[0]} is off"] for cause in SEV_CAUSES.values()]
         features = [[name, "a feature of kvm_amd"] for name in FEATURES]
-        return joined(columns([*reasons, *causes, *of_sev, *features]))
+        others = [[name, "a requirement"] for name in (*REQUIREMENTS, *QUANTITIES) if name not in FEATURES]
+        return joined(columns([*reasons, *causes, *of_sev, *features, *others]))
     if name in FEATURES:
         return _feature(FEATURES[name])
     if name not in REASONS:

@@ -7,15 +7,16 @@ import pytest
 from kvmprobe.formats import explanation
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.judge.features.feature_table import FEATURES
+from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
 from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.model.reasons import REASONS, RENAMED_REASONS
 from tests.helpers.run_kvmprobe import kvmprobe
 
-NAMES = [*REASONS, *CAUSES, *SEV_CAUSES, *FEATURES]
+NAMES = list(dict.fromkeys([*REASONS, *CAUSES, *SEV_CAUSES, *FEATURES, *REQUIREMENTS, *QUANTITIES]))
 
 
 def _explained(*names: str) -> list[str]:
-    """The reasons and causes that are explained, by the line that each explanation begins with."""
+    """The names that are explained, by the line that each explanation begins with."""
     done = kvmprobe("explain", *names)
     assert (done.returncode, done.stderr) == (0, "")
     return [line.split(":")[0] for line in done.stdout.splitlines() if line.split(":")[0] in NAMES]
@@ -28,7 +29,7 @@ def test_an_explanation_is_written_whole(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, explanation.render(name), "")
 
 
-def test_without_a_name_all_reasons_causes_and_features_are_listed() -> None:
+def test_without_a_name_every_name_is_listed_once() -> None:
     assert [line.split()[0] for line in kvmprobe("explain").stdout.splitlines()] == NAMES
 
 

@@ -10,6 +10,7 @@ from kvmprobe.formats import explanation
 from kvmprobe.formats.hint_steps import parts, sentences
 from kvmprobe.judge.causes import CAUSES
 from kvmprobe.judge.features.feature_table import FEATURES
+from kvmprobe.judge.requirements.requirement_table import QUANTITIES, REQUIREMENTS
 from kvmprobe.judge.sev import SEV_CAUSES
 from kvmprobe.model.reasons import REASONS
 from kvmprobe.model.verdict_status import EXIT_STATUS
@@ -64,10 +65,12 @@ def test_commands_stand_alone_and_actions_are_numbered() -> None:
     assert "1." not in explanation.render("svme-set-at-module-load").partition("What to do:\n")[2].replace("7.2.1", "")
 
 
-def test_without_a_name_all_reasons_all_causes_and_all_features() -> None:
+def test_without_a_name_all_reasons_causes_features_and_requirements() -> None:
     rows = [line.split(maxsplit=1) for line in explanation.render(None).splitlines()]
     assert rows[: len(REASONS)] == [[reason.name, reason.status] for reason in REASONS.values()]
-    assert [name for name, _ in rows[len(REASONS) :]] == [*CAUSES, *SEV_CAUSES, *FEATURES]
+    requirements = [name for name in (*REQUIREMENTS, *QUANTITIES) if name not in FEATURES]
+    assert [name for name, _ in rows[len(REASONS) :]] == [*CAUSES, *SEV_CAUSES, *FEATURES, *requirements]
+    assert {what for _, what in rows[-len(requirements) :]} == {"a requirement"}
 
 
 @pytest.mark.parametrize("name", FEATURES)

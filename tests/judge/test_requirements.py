@@ -131,6 +131,13 @@ def test_the_registers_of_a_host_with_another_backend_need_kvm_amd_and_of_anothe
         assert (row["status"], row["hint"]) == ("not-met", hint)
 
 
+@pytest.mark.parametrize("name", ["tun", "vhost-net", "vhost-vsock"])
+def test_a_node_that_is_not_in_the_evidence_has_the_path_that_evidence_would_have(name: str) -> None:
+    path = server()["context"]["devices"][name]["path"]
+    found = parse(name.replace("-net", "")).ask(Facts(server(("context.devices", {}))))
+    assert (found.status, found.message) == ("unknown", f"{path} is not in the evidence")
+
+
 def test_a_report_without_requirements_has_no_such_key() -> None:
     assert "requirements" not in judge(recorded(CONFIRMED))
 

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
     from kvmprobe.judge.facts import Facts
 
-_MODULES = {"vhost-net": "vhost_net", "vhost-vsock": "vhost_vsock", "tun": "tun"}
+# The path and the module by the name in the evidence.
+_NODES = {
+    "vhost-net": ("/dev/vhost-net", "vhost_net"),
+    "vhost-vsock": ("/dev/vhost-vsock", "vhost_vsock"),
+    "tun": ("/dev/net/tun", "tun"),
+}
 
 
 def _device(name: str) -> Callable[[Facts], RequirementAnswer]:
@@ -19,14 +24,14 @@ def _device(name: str) -> Callable[[Facts], RequirementAnswer]:
 
     kvmprobe does not open it, for that would load the module. So without a driver it is unknown, never met.
     """
-    module = _MODULES[name]
+    usual_path, module = _NODES[name]
 
     def ask(facts: Facts) -> RequirementAnswer:
         context = facts.evidence.get("context")
         device = context["devices"].get(name) if context else None
         if device is None:
             hint = "Run `kvmprobe check` of this version on the host itself."
-            return RequirementAnswer(UNKNOWN, f"/dev/{name} is not in the evidence", hint)
+            return RequirementAnswer(UNKNOWN, f"{usual_path} is not in the evidence", hint)
         path, kind = device["path"], device["type"]
         if kind == "char" and device["registered"]:
             return RequirementAnswer(MET, f"{path} ({device['number']}, mode {device['mode']}) has a driver")

@@ -55,12 +55,20 @@ def test_a_parameter_that_is_off_is_to_be_switched_on(kernel: str) -> None:
 
 def test_what_the_hardware_cannot_have() -> None:
     evidence = recorded_run("trixie", "")
-    assert "hypervisor outside" in answer(evidence, "vnmi")["hint"]
+    assert answer(evidence, "vnmi")["hint"] == (
+        "Give this VM the feature in the hypervisor outside, if the physical CPU has it (QEMU: `-cpu host`), "
+        "or choose another host."
+    )
     for leaves in evidence["cpus"]["cpuid"].values():
         leaves["0x1"][2] = hex(int(leaves["0x1"][2], 16) & ~(1 << 31))
     row = answer(evidence, "vnmi")
     assert row["message"].startswith("the hardware cannot have it: the CPU does not have it")
     assert row["hint"] == "No setting changes this: choose another host."
+
+
+@pytest.mark.parametrize("name", ["avic", "x2avic", "ipiv"])
+def test_no_hypervisor_is_to_give_a_vm_what_kvm_gives_none(name: str) -> None:
+    assert answer(recorded("matrix/trixie/epyc"), name)["hint"] == "Use bare metal: KVM gives no VM this feature."
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from kvmprobe.model.judgement import FeatureReport
 
 _OTHER_HOST = "No setting changes this: choose another host."
-_IN_VM = "Give this VM the feature in the hypervisor outside, if it has it (QEMU: `-cpu host`), or choose another host."
+_IN_VM = (
+    "Give this VM the feature in the hypervisor outside, if the physical CPU has it (QEMU: `-cpu host`), "
+    "or choose another host."
+)
+# svm_set_cpu_caps() in arch/x86/kvm/svm/svm.c offers guests the bits of other features, and not those of AVIC.
+_NOT_IN_VM = "Use bare metal: KVM gives no VM this feature."
+_HOST_ONLY = ("avic", "x2avic")  # names in CPUID_BITS
 # The defaults of parameters that are numbers: KVM_SVM_DEFAULT_PLE_WINDOW and KVM_DEFAULT_PLE_GAP in arch/x86/kvm/x86.h.
 _ON = {"pause_filter_count": "3000", "pause_filter_thresh": "128"}
 PROBE_AGAIN = "Run `kvmprobe` of this version on the host again, with root's rights."
@@ -29,7 +35,7 @@ def remedy(feature: Feature, facts: Facts, rows: Mapping[str, FeatureReport]) ->
         needed = next(name for name in feature.needs if rows[name]["in_effect"] is False)
         return remedy(FEATURES[needed], facts, rows)
     return {
-        "cpu": _IN_VM if in_a_vm(facts) else _OTHER_HOST,
+        "cpu": _of_cpu(feature, facts),
         "firmware": _of_firmware(facts),
         "not-loaded": "Load kvm_amd: `modprobe kvm_amd`. If that fails, see the verdict.",
         "kernel": "Boot a newer kernel, without clearcpuid= on its command line.",
@@ -37,6 +43,12 @@ def remedy(feature: Feature, facts: Facts, rows: Mapping[str, FeatureReport]) ->
         "parameter": _switch_on(feature, facts),
         "kvm": _switch_on(feature, facts),
     }[step]
+
+
+def _of_cpu(feature: Feature, facts: Facts) -> str:
+    if not in_a_vm(facts):
+        return _OTHER_HOST
+    return _NOT_IN_VM if feature.bit in _HOST_ONLY else _IN_VM
 
 
 def _of_firmware(facts: Facts) -> str:

@@ -37,15 +37,21 @@ def _parse_file(path: str) -> list[Requirement]:
     if not path:
         raise UsageProblem("--require @: no name of a file", _FILE_HINT)
     try:
-        return demands.parse_file(read_all(open_named(path), _LIMIT).decode())
+        return demands.parse_file(read_all(open_named(path), _LIMIT).decode("utf-8-sig"))
     except WrongDemand as wrong:
         raise DataProblem(f"{name}: {wrong.message}", wrong.hint) from None
     except OSError as error:
-        raise DataProblem(f"{name}: cannot be read: {error.strerror}", _FILE_HINT) from error
+        raise DataProblem(f"{name}: cannot be read: {error.strerror}", _unreadable_hint(path)) from error
     except UnicodeDecodeError as error:
         raise DataProblem(f"{name}: is not text", _FILE_HINT) from error
     except ValueError as error:
         raise DataProblem(f"{name}: {error}", _FILE_HINT) from error
+
+
+def _unreadable_hint(path: str) -> str:
+    """What to do where no file has this name: it may be a file's name with requirements behind it."""
+    file, comma, rest = path.partition(",")
+    return f"Give --require twice: --require @{file} --require '{rest}'." if comma else _FILE_HINT
 
 
 def combined(lists: list[list[Requirement]]) -> list[Requirement]:

@@ -54,6 +54,7 @@ def test_help_lists_every_requirement_in_a_line(command: list[str]) -> None:
     [
         (b"# all hosts\ncpus >= 2 # at least\n\nregisters\n", 0),
         (b"registers\ncpus>=64\n", 1),
+        (b"\xef\xbb\xbfregisters\r\ncpus>=2\r\n", 0),
         (b"registers\ncpu\n", 65),
         (b"# none\n", 65),
         (b"", 65),
@@ -67,6 +68,17 @@ def test_a_file_asks_one_requirement_per_line(tmp_path: Path, content: bytes, st
     done = kvmprobe("judge", REPORT, "-q", "--require", f"@{file}")
     assert done.returncode == status, done.stderr
     assert status < 65 or f"--require @{file}: " in done.stderr
+
+
+def test_a_file_and_names_need_a_require_each_and_a_file_may_have_a_comma_in_its_name(tmp_path: Path) -> None:
+    file, with_comma = tmp_path / "required", tmp_path / "required,all"
+    for path in (file, with_comma):
+        path.write_text("registers\n")
+    done = kvmprobe("judge", REPORT, "--require", f"@{file},cpus>=2,smt")
+    assert done.returncode == 65
+    assert done.stderr.splitlines()[1].strip() == f"Give --require twice: --require @{file} --require 'cpus>=2,smt'."
+    assert kvmprobe("judge", REPORT, "-q", "--require", f"@{file}", "--require", "cpus>=2").returncode == 0
+    assert kvmprobe("judge", REPORT, "-q", "--require", f"@{with_comma}").returncode == 0
 
 
 @pytest.mark.parametrize("name", FORMATS)

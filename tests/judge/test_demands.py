@@ -55,7 +55,9 @@ def test_the_requirement_of_a_feature_begins_with_what_is_required() -> None:
         ("memory>=64X", "is not a size such as 64G", ""),
         ("kernel>=6", "is not a version such as 6.12", ""),
         ("iommu>=1", "iommu is no quantity", "Write iommu alone."),
-        ("@file", "no requirement is called '@file'", ""),
+        ("@file", "no requirement is called '@file'", "Give each file a --require of its own"),
+        ("none,iommu", "none stands alone", "--require none"),
+        ("iommu,none", "none stands alone", "--require none"),
         ("x" * 10_000, "no requirement is called 'xxx", ""),
         ("\x1b[31miommu", "no requirement is called", ""),
     ],
@@ -80,6 +82,7 @@ def test_what_is_no_requirement_is_refused_in_one_line(text: str, message: str, 
         (["cpus=4,cpus>4"], True),
         (["cpus>=4,cpus<=4,cpus=4"], False),
         (["cpus>=4,memory<3G"], False),
+        (["kernel>=6.0,kernel<7.0"], False),
         (["kernel>=6.12,kernel<6.12-rc1"], True),
         (["memory>=1G,memory<=1024M"], False),
         (["smt", "smt-off"], True),
@@ -114,7 +117,15 @@ def test_a_file_has_one_requirement_per_line_and_comments() -> None:
     assert [requirement.name for requirement in parse_file(text)] == ["iommu", "cpus>=64", "vhost", "tun"]
 
 
-@pytest.mark.parametrize(("text", "message"), [("iommu\n\nimomu\n", "line 3: "), ("# none\n", "no requirement in it")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("iommu\n\nimomu\n", "line 3: "),
+        ("# none\n", "no requirement in it"),
+        ("iommu\n@other\n", "line 2: no requirement is called '@other'"),
+        ("none\n", "line 1: none stands alone"),
+    ],
+)
 def test_a_file_that_is_wrong_is_refused_with_the_line(text: str, message: str) -> None:
     with pytest.raises(WrongDemand, match=message):
         parse_file(text)

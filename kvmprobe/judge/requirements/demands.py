@@ -61,6 +61,8 @@ def parse(text: str) -> Requirement:
     demand = text.strip()
     if not demand:
         raise WrongDemand("a requirement is empty", "Write names between the commas. " + _LIST_HINT)
+    if demand == "none":
+        raise WrongDemand("none stands alone", "--require none asks nothing. Omit it where something is asked.")
     match = _DEMAND.fullmatch(demand)
     name, sign, limit = match.groups() if match else (demand, None, None)
     if name in QUANTITIES:
@@ -99,6 +101,9 @@ def _comparison(quantity: Quantity, sign: str | None, limit: str) -> Requirement
 def _unknown(name: str) -> WrongDemand:
     from difflib import get_close_matches
 
+    if name.startswith("@"):
+        hint = "Give each file a --require of its own. A file cannot name another file."
+        return WrongDemand(f"no requirement is called {_short(name)!r}", hint)
     close = get_close_matches(name.lower().replace("_", "-")[:_LONGEST], [*REQUIREMENTS, *QUANTITIES], 1)
     hint = f"Did you mean {close[0]}? {_LIST_HINT}" if close else _LIST_HINT
     return WrongDemand(f"no requirement is called {_short(name)!r}", hint)

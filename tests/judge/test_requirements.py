@@ -25,6 +25,11 @@ TUN = "context.devices.tun"
 UNSTABLE = {"seconds": 1.0, "text": "tsc: Marking TSC unstable due to TSCs unsynchronized"}
 
 
+def level_everywhere(level: str | None) -> list[tuple[str, Any]]:
+    """The changes after which each CPU has this patch level."""
+    return [(f"cpus.cpuinfo.{cpu}.microcode", level) for cpu in (0, 1)]
+
+
 def required(evidence: Any, text: str) -> Any:
     """The report for evidence and the requirements in `text`, which follows the schema."""
     report = judge(evidence, parse_list(text))
@@ -173,6 +178,13 @@ CASES = [
     ("microcode>=0x0A201210", "unknown", [("cpus.cpuinfo", UNREAD)]),
     ("microcode>=0x08701021", "unknown", []),  # of another CPU model
     ("microcode>=0x01000065", "met", [("cpus.cpuinfo", {str(cpu): {"microcode": "0x10000c8"} for cpu in (0, 1)})]),
+    ("microcode>=0x06000852", "unknown", level_everywhere("0x6003104")),  # family 0x15: another CPU model
+    ("microcode>=0x06000852", "unknown", level_everywhere("0x600063e")),
+    ("microcode<0x06000852", "unknown", level_everywhere("0x600063e")),
+    ("microcode>=0x06000852", "met", level_everywhere("0x6000852")),
+    ("microcode>=0x06000852", "not-met", level_everywhere("0x600084f")),
+    ("microcode>=0x0700010f", "unknown", level_everywhere("0x7030106")),  # family 0x16
+    ("microcode>=0x05000029", "unknown", level_everywhere("0x5000119")),  # family 0x14
     ("registers", "met", []),
     ("registers", "not-met", [("ioctls.KVM_CREATE_VM", {"error": "EBUSY"})]),
 ]

@@ -199,6 +199,22 @@ def test_a_requirement_is_answered_from_the_evidence(name: str, status: str, cha
     assert answer(evidence, name) == status
 
 
+@pytest.mark.parametrize(
+    ("levels", "hint"),
+    [
+        ((None, None), "`grep microcode /proc/cpuinfo`"),
+        (("0xa201210", None), "`grep microcode /proc/cpuinfo`"),
+        (("0x8701021", "0x8701021"), "Give a patch level of the same CPU model"),
+        (("0x8701021", None), "Give a patch level of the same CPU model"),
+    ],
+)
+def test_the_hint_for_unknown_microcode_fits_what_is_missing(levels: tuple[str | None, ...], hint: str) -> None:
+    evidence = server(*((f"cpus.cpuinfo.{cpu}.microcode", level) for cpu, level in enumerate(levels)))
+    found = parse("microcode>=0x0A201210").ask(Facts(evidence))
+    assert found.status == "unknown"
+    assert hint in (found.hint or "")
+
+
 def test_every_requirement_has_a_case_of_each_answer() -> None:
     found: dict[str, set[str]] = {}
     for name, status, _ in CASES:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kvmprobe.judge.facts import Facts
 
 _PROBE_AGAIN = "Run `kvmprobe` of this version on the host again, with root's rights."
+_OWN_PATCH_LEVEL = "Give a patch level of the same CPU model: `grep microcode /proc/cpuinfo` shows the present one."
 
 
 def count(text: str) -> int:
@@ -42,13 +43,13 @@ def _microcode(facts: Facts, limit: int) -> Measurement:
     """Of each CPU the patch level; any value where it is unknown, or of another CPU model than the limit."""
     levels = {cpu: _level(facts, cpu) for cpu in facts.cpus}
     text = f"microcode {fold({cpu: level and f'0x{level:08x}' for cpu, level in levels.items()})}" if levels else ""
-    if any(level is not None and _series(level) != _series(limit) for level in levels.values()):
-        text += f", and 0x{limit:08x} is of another CPU model"
     anything = (-1, 1 << 32)
     values = [
         (level, level) if level is not None and _series(level) == _series(limit) else anything
         for level in levels.values()
     ]
+    if any(level is not None and _series(level) != _series(limit) for level in levels.values()):
+        return Measurement(values, f"{text}, and 0x{limit:08x} is of another CPU model", _OWN_PATCH_LEVEL)
     return Measurement(values, text or "no CPU is known")
 
 
@@ -98,7 +99,8 @@ HOST_QUANTITIES = (
         _patch_level,
         _microcode,
         "Install the newest firmware and microcode package of the distribution, and reboot.",
-        "Give a patch level of the same CPU model; /proc/cpuinfo shows the present one.",
+        "See whether the kernel shows it: `grep microcode /proc/cpuinfo`. If it does, run `kvmprobe` of this version "
+        "again. In a VM the hypervisor outside may hide it: ask its operator for that of the host.",
     ),
     Quantity(
         "kernel",

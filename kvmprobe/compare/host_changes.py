@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, SAME, WORSE, Difference, Side
+from kvmprobe.model.cgroup_controllers import controllers, used_by_libvirt
 from kvmprobe.model.values import error_of
 from kvmprobe.model.vulnerabilities import is_vulnerable
 
@@ -33,7 +34,7 @@ def host(old: Side, new: Side) -> Iterator[Difference]:
     yield from _memory(was, now)
     yield from _iommu(was, now)
     yield from _devices(was, now)
-    yield _lost("cgroup controllers", _controllers(was), _controllers(now))
+    yield _cgroups(was, now)
 
 
 def _setting(subject: str, was: Reading, now: Reading) -> Difference:
@@ -120,8 +121,15 @@ def _devices(was: Context, now: Context) -> Iterator[Difference]:
         yield _lost(nodes[0]["path"], *(set() if node["type"] is None else {str(node["type"])} for node in nodes))
 
 
-def _controllers(context: Context) -> set[str] | None:
-    unified, mounted = context["cgroups"]["unified"], context["cgroups"]["mounted"]
-    if isinstance(unified, str):
-        return set(unified.split())
-    return None if mounted is None else set(mounted)
+def _cgroups(was: Context, now: Context) -> Difference:
+    """What is gone. v2 has other controllers than v1: between these, what libvirt uses decides."""
+    subject = "cgroup controllers"
+    before, after = controllers(was["cgroups"]), controllers(now["cgroups"])
+    if before is None or after is None or before[0] == after[0]:
+        return _lost(subject, *(None if one is None else set(one[1]) for one in (before, after)))
+    had, has = used_by_libvirt(*before), used_by_libvirt(*after)
+    lost = ", ".join(sorted(had - has))
+    rating = WORSE if lost else CHANGED if had == has else BETTER
+    old, new = (f"{version}: {', '.join(sorted(names)) or 'none'}" for version, names in (before, after))
+    note = f"lost of what libvirt uses: {lost}" if lost else ""
+    return Difference(_AREA, subject, rating, old, new, note)

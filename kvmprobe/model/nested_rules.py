@@ -9,7 +9,7 @@ from __future__ import annotations
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.model.own_errors import was_refused
 from kvmprobe.model.registers import CPUID_SVM, svme, word
-from kvmprobe.model.values import as_int, is_failure
+from kvmprobe.model.values import as_int, error_of, is_failure
 
 if TYPE_CHECKING:
     from kvmprobe.model.evidence import GuestRun
@@ -79,6 +79,20 @@ def offers_svm(nested: Nested) -> bool | None:
         return None
     value = word(leaves, CPUID_SVM.leaf, CPUID_SVM.register)
     return None if value is None else bool(value >> CPUID_SVM.bit & 1)
+
+
+def why_none_ran(nested: Nested) -> str:
+    """Why no guest ran in a guest, for people; empty where the guest itself was not run, whatever the cause.
+
+    `nested`: with the answer of KVM_GET_SUPPORTED_CPUID.
+    """
+    error = error_of(nested["supported_cpuid"])
+    if error:
+        return f"KVM_GET_SUPPORTED_CPUID: {error}"
+    if offers_svm(nested) is None:
+        return "KVM_GET_SUPPORTED_CPUID has no leaf 0x80000001"
+    runs = (run for of_paging in nested["runs"].values() for run in of_paging)
+    return ", ".join(dict.fromkeys(text_of(run) for run in runs if kind_of(run) == NOT_RUN))
 
 
 def _is_exception(run: GuestRun) -> bool:

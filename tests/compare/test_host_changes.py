@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvmprobe.compare import compare
-from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, SAME, WORSE
+from kvmprobe.compare.difference import BETTER, CHANGED, NOT_COMPARABLE, SAME, WORSE, Difference
 from kvmprobe.judge import judge
 from kvmprobe.judge.requirements.demands import parse_list
 from tests.helpers.context_variants import server
@@ -50,6 +50,45 @@ def test_a_change_of_the_host_is_rated(path: str, old: Any, new: Any, subject: s
     assert found[subject] == rating
     if rating != NOT_COMPARABLE or "vulnerabilities" not in path:
         assert {name for name, value in found.items() if value != SAME} <= {subject}
+
+
+V1 = ["cpuset", "cpu", "cpuacct", "blkio", "memory", "devices", "freezer", "net_cls", "pids"]
+V2 = "cpuset cpu io memory hugetlb pids rdma misc"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rating", "note"),
+    [
+        ((None, V1), (V2, []), CHANGED, ""),
+        ((V2, []), (None, V1), CHANGED, ""),
+        ((None, V1), ("cpuset cpu memory pids", []), WORSE, "lost of what libvirt uses: blkio"),
+        ((V2, []), (None, ["cpuset", "cpu", "memory"]), WORSE, "lost of what libvirt uses: blkio, cpuacct"),
+        ((None, ["cpuset", "cpu", "memory"]), (V2, []), BETTER, ""),
+        ((None, V1), ({"error": "EACCES"}, []), NOT_COMPARABLE, ""),
+        ((V2, []), (None, None), NOT_COMPARABLE, ""),
+        ((V2, V1), (V2, []), SAME, ""),
+        ((None, V1), ("", V1), SAME, ""),
+        ((None, V1), (None, V1[:-1]), WORSE, ""),
+        ((V2, []), ("", []), WORSE, ""),
+    ],
+)
+def test_cgroups_of_two_versions_are_compared_by_what_libvirt_uses(old: Any, new: Any, rating: str, note: str) -> None:
+    found = cgroup_difference(old, new)
+    assert (found.rating, found.note) == (rating, note)
+
+
+def cgroup_difference(*cgroups: tuple[Any, Any]) -> Difference:
+    """The difference between hosts with these controllers: of v2 as the kernel shows them, of v1 as a list."""
+    reports = [
+        judge(server(("context.cgroups", {"unified": unified, "mounted": mounted}))) for unified, mounted in cgroups
+    ]
+    (found,) = [one for one in compare(*reports) if one.subject == "cgroup controllers"]
+    return found
+
+
+def test_the_version_of_cgroups_is_shown_where_it_changed() -> None:
+    found = cgroup_difference((None, ["cpu", "blkio"]), ("cpu io", []))
+    assert (found.was, found.now) == ("v1: blkio, cpu", "v2: cpu, io")
 
 
 def test_reports_of_older_versions_have_nothing_to_compare() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
+from kvmprobe.collect.soak.nested_cycles import NestedCycles
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.host import guest, kvm, kvm_cpuid, nested_guest
 from kvmprobe.host import nested_guest_image as image
@@ -143,14 +144,13 @@ def test_a_guest_in_a_guest_that_fails_ends_a_cycle_of_a_soak(monkeypatch: pytes
 
         monkeypatch.setattr(kvm.Vcpu, "run", run)
         cycle.run()
-        assert (cycle.nested, cycle.nested_done) == (None, 0)
-        cycle.runs_nested = True
+        nested = cycle.nested = NestedCycles(alarm)
         with pytest.raises(CycleFailed, match="the guest in the guest failed with nested paging on cpu") as raised:
             cycle.run()
     assert raised.value.reason == "nested-guest-failed"
-    assert cycle.nested is not None
-    assert kind_of(cycle.nested["runs"]["nested"][0]) == STOPPED
-    assert cycle.nested_done == 0
+    assert nested.evidence is not None
+    assert kind_of(nested.evidence["runs"]["nested"][0]) == STOPPED
+    assert nested.done == 0
 
 
 def test_more_entries_than_there_is_place_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,3 +94,20 @@ def test_what_the_evidence_does_not_show_is_unknown_and_the_verdict_inconclusive
     assert report["requirements"][0]["status"] == "unknown"
     assert report["requirements"][0]["message"] == "kvm_amd.avic could not be read: EACCES"
     assert report["verdict"]["reason"] == "requirement-unknown"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "hint"),
+    [(True, "options kvm_amd pause_filter_thresh=128"), (False, "No setting changes this: choose another host.")],
+)
+def test_the_threshold_of_pause_filter_is_to_be_set_only_where_the_cpu_has_one(threshold: bool, hint: str) -> None:
+    """svm_hardware_setup() sets pause_filter_thresh to 0 where the CPU does not have it."""
+    evidence = recorded_run("trixie", "pause_filter_thresh=0")
+    for leaves in evidence["cpus"]["cpuid"].values():
+        leaves["0x1"][2] = hex(int(leaves["0x1"][2], 16) & ~(1 << 31))
+        if not threshold:
+            leaves["0x8000000a"][3] = hex(int(leaves["0x8000000a"][3], 16) & ~(1 << 12))
+    row = answer(evidence, "pause-filter")
+    assert "pause_filter_thresh is 0" in row["message"]
+    assert hint in row["hint"]
+    assert row["hint"] == answer(evidence, "pause-filter-threshold")["hint"]

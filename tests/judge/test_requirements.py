@@ -26,6 +26,11 @@ TUN = "context.devices.tun"
 UNSTABLE = {"seconds": 1.0, "text": "tsc: Marking TSC unstable due to TSCs unsynchronized"}
 
 
+def level_everywhere(level: str | None) -> list[tuple[str, Any]]:
+    """The changes after which each CPU has this patch level."""
+    return [(f"cpus.cpuinfo.{cpu}.microcode", level) for cpu in (0, 1)]
+
+
 def required(evidence: Any, text: str) -> Any:
     """The report for evidence and the requirements in `text`, which follows the schema."""
     report = judge(evidence, parse_list(text))
@@ -223,6 +228,13 @@ CASES = [
     ("microcode>=0x0A201210", "unknown", [("cpus.cpuinfo", UNREAD)]),
     ("microcode>=0x08701021", "unknown", []),  # of another CPU model
     ("microcode>=0x01000065", "met", [("cpus.cpuinfo", {str(cpu): {"microcode": "0x10000c8"} for cpu in (0, 1)})]),
+    ("microcode>=0x06000852", "unknown", level_everywhere("0x6003104")),  # family 0x15: another CPU model
+    ("microcode>=0x06000852", "unknown", level_everywhere("0x600063e")),
+    ("microcode<0x06000852", "unknown", level_everywhere("0x600063e")),
+    ("microcode>=0x06000852", "met", level_everywhere("0x6000852")),
+    ("microcode>=0x06000852", "not-met", level_everywhere("0x600084f")),
+    ("microcode>=0x0700010f", "unknown", level_everywhere("0x7030106")),  # family 0x16
+    ("microcode>=0x05000029", "unknown", level_everywhere("0x5000119")),  # family 0x14
     ("registers", "met", []),
     ("registers", "not-met", [("ioctls.KVM_CREATE_VM", {"error": "EBUSY"})]),
 ]
@@ -235,6 +247,22 @@ def test_a_requirement_is_answered_from_the_evidence(name: str, status: str, cha
         for cpu, info in recorded(CONFIRMED)["cpus"]["cpuinfo"].items():
             evidence["cpus"]["cpuinfo"][cpu] = {**info, **evidence["cpus"]["cpuinfo"][cpu]}
     assert answer(evidence, name) == status
+
+
+@pytest.mark.parametrize(
+    ("levels", "hint"),
+    [
+        ((None, None), "`grep microcode /proc/cpuinfo`"),
+        (("0xa201210", None), "`grep microcode /proc/cpuinfo`"),
+        (("0x8701021", "0x8701021"), "Give a patch level of the same CPU model"),
+        (("0x8701021", None), "Give a patch level of the same CPU model"),
+    ],
+)
+def test_the_hint_for_unknown_microcode_fits_what_is_missing(levels: tuple[str | None, ...], hint: str) -> None:
+    evidence = server(*((f"cpus.cpuinfo.{cpu}.microcode", level) for cpu, level in enumerate(levels)))
+    found = parse("microcode>=0x0A201210").ask(Facts(evidence))
+    assert found.status == "unknown"
+    assert hint in (found.hint or "")
 
 
 def test_every_requirement_has_a_case_of_each_answer() -> None:

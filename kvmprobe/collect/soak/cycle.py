@@ -13,20 +13,19 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak import open_msrs
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.time_histogram import TimeHistogram
-from kvmprobe.collect.vm_probe import memory_after, run_nested
+from kvmprobe.collect.vm_probe import memory_after
 from kvmprobe.host import exit_times, guest, kvm, udev
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.cpu_lists import cpu_names, few_groups, group
-from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of, text_of
 from kvmprobe.model.own_errors import is_own_error, was_refused
 from kvmprobe.model.values import HELD_ERRORS, failure
 
 if TYPE_CHECKING:
     from typing import Callable
 
+    from kvmprobe.collect.soak.nested_cycles import NestedCycles
     from kvmprobe.collect.soak.open_msrs import RawRegisters
     from kvmprobe.model.evidence import Answer, GuestRun, Snapshot, Uevent
-    from kvmprobe.model.nested_evidence import Nested
 
 
 class CycleFailed(Exception):
@@ -67,9 +66,9 @@ class Cycle:
     """Runs cycles with `vms` VMs at once. `virt_at_load`: SVME stays 1 when the last VM is gone.
 
     After `run`: `raw` has the registers by phase, `guest_runs` the results of the guest, `created` the answer of
-    KVM_CREATE_VM, `available_kb` the memory in KiB that was left where it answered ENOMEM. `runs_nested`: whether a
-    guest runs in each guest, too; `nested` has their results, `nested_done` how many cycles had them. `busy_cpus`:
-    where the guest could not run for real-time work; later cycles leave them out.
+    KVM_CREATE_VM, `available_kb` the memory in KiB that was left where it answered ENOMEM. `nested`: runs a guest in
+    each guest, too, where it is set. `busy_cpus`: where the guest could not run for real-time work; later cycles leave
+    them out.
     `create_times`, `close_times` and, by CPU, `guest_times` collect the times of all cycles. Of these,
     `first_create_times` and `last_close_times` have those of the VMs with which KVM sets and clears SVME. `exit_times`:
     see time_exits().
@@ -104,9 +103,7 @@ class Cycle:
         self._first: RawRegisters = {}
         self._good: dict[str, RawRegisters] = {}  # By phase, the last registers that were in order: most cycles equal.
         self.guest_runs: list[GuestRun] = []
-        self.runs_nested = False
-        self.nested: Nested | None = None
-        self.nested_done = 0
+        self.nested: NestedCycles | None = None
         self.busy_cpus: set[int] = set()
         self.created: Answer = None
         self.available_kb: int | None = None
@@ -120,7 +117,8 @@ class Cycle:
         vms: list[kvm.Vm] = []
         self.raw = {}
         self.guest_runs = []
-        self.nested = None
+        if self.nested:
+            self.nested.begin_cycle()
         self._udev.discard_uevents()
         self._read("before")
         try:
@@ -129,7 +127,8 @@ class Cycle:
             self._check_created()
             for vm in vms:
                 self._run_guest(vm)
-            self.nested_done += self.runs_nested
+            if self.nested:
+                self.nested.end_cycle()
             for step in self.while_vms_live:
                 step()
             while len(vms) > 1:
@@ -242,16 +241,8 @@ class Cycle:
             if "us" in run:
                 self.guest_times[run["cpu"]].add(int(run["us"] * 1000))
         self._check_runs()
-        if self.runs_nested:
-            self._run_nested(vm)
-
-    def _run_nested(self, vm: kvm.Vm) -> None:
-        self.nested = run_nested(self.device, vm, self.guest_runs, self._alarm)
-        for paging, runs in self.nested["runs"].items():
-            for run in runs:
-                if kind_of(run) not in (WORKS, NOT_RUN):
-                    what = f"the guest in the guest failed with {PAGING[paging]} on cpu{run['cpu']}: {text_of(run)}"
-                    raise CycleFailed(what, "nested-guest-failed")
+        if self.nested:
+            self.nested.run(self.device, vm, self.guest_runs)
 
     def time_exits(self) -> None:
         """Measure what an exit of a guest costs on each CPU, in a VM of its own. Raises CycleFailed."""

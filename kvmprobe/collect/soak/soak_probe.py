@@ -10,6 +10,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.collect.soak.cpu_hotplug import CpuHotplug
 from kvmprobe.collect.soak.cycle import Cycle, CycleFailed
 from kvmprobe.collect.soak.killed_child import ChildKiller
+from kvmprobe.collect.soak.nested_cycles import NestedCycles
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.collect.soak.resource_samples import ResourceSamples, resident_kb
 from kvmprobe.collect.soak.suspend_test import SuspendTest
@@ -150,7 +151,7 @@ class SoakProbe(VmProbe):
         cycle = self._cycle = Cycle(self.root, kvm.Kvm(path), msrs, self.udev, virt_at_load, self.plan.vms, alarm)
         try:
             cycle.while_vms_live = [step.run for step in (hotplug, suspend) if step]
-            cycle.runs_nested = nested
+            cycle.nested = NestedCycles(alarm) if nested else None
             started = time.monotonic()
             self._memory_kb[0] = resident_kb()
             killer = self._killer = ChildKiller(path, msrs, cycle, self._set_child)
@@ -163,8 +164,8 @@ class SoakProbe(VmProbe):
                     self._steps["hotplug"] = hotplug.done
                 if suspend:
                     self._steps["suspend"] = suspend.done
-                if cycle.runs_nested:
-                    self._steps["nested"] = cycle.nested_done
+                if cycle.nested:
+                    self._steps["nested"] = cycle.nested.done
                 if "kill" in self._steps and self._may_go_on():
                     self._try(cycle, "kill", killer.kill)
                     self._steps["kill"] = killer.hits()
@@ -178,6 +179,8 @@ class SoakProbe(VmProbe):
             self._memory_kb[1] = resident_kb()
             if cycle.busy_cpus:
                 self._limits.append(f"the guest did not run on {cpu_names(cycle.busy_cpus)}: busy with real-time work")
+            if cycle.nested:
+                self._limits += cycle.nested.limits()
         finally:
             cycle.device.close()
 
@@ -230,8 +233,8 @@ class SoakProbe(VmProbe):
         if cycle.raw:
             self.snapshots = cycle.snapshots()
         self.guest = cycle.guest_runs
-        if cycle.nested is not None:
-            self.nested = cycle.nested
+        if cycle.nested and cycle.nested.evidence:
+            self.nested = cycle.nested.evidence
         self.ioctls["KVM_CREATE_VM"] = cycle.created
         self.available_kb = cycle.available_kb
         self.udev.set_evidence(uevents)

@@ -6,8 +6,16 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import FAIL, PASS, SKIP, UNKNOWN, WARN, CpuResult, Result, by_cpu, quote
 from kvmprobe.judge.facts import Facts
 from kvmprobe.model.cpu_lists import cpu_names, fold, group
-from kvmprobe.model.nested_rules import NOT_RUN, PAGING, WORKS, kind_of, offers_svm, short_text_of, text_of
-from kvmprobe.model.values import error_of
+from kvmprobe.model.nested_rules import (
+    NOT_RUN,
+    PAGING,
+    WORKS,
+    kind_of,
+    offers_svm,
+    short_text_of,
+    text_of,
+    why_none_ran,
+)
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -43,7 +51,7 @@ def nested_svm(facts: Facts) -> Result:
     good = _texts(runs, lambda kind: kind == WORKS)
     not_run = _texts(runs, lambda kind: kind == NOT_RUN)
     if not good:
-        why = _why_nowhere(facts, not_run)
+        why = _why_nowhere(facts)
         return Result(UNKNOWN, f"no guest ran in a guest: {why}", "nested-guest-not-run", because=[why], by_cpu=parts)
     ran = _grouped({paging: f"on {cpu_names(texts)}" for paging, texts in good.items()})
     message = f"the guest in the guest computed, and left by VMMCALL and HLT, {'; '.join(ran)}"
@@ -105,18 +113,12 @@ def _status(kinds: set[str]) -> str:
     return PASS if WORKS in kinds else SKIP
 
 
-def _why_nowhere(facts: Facts, not_run: dict[str, dict[int, str]]) -> str:
+def _why_nowhere(facts: Facts) -> str:
     """Why no guest ran in a guest, for people."""
-    supported = facts.evidence["nested"]["supported_cpuid"]
-    if supported is None:
+    nested = facts.evidence["nested"]
+    if nested["supported_cpuid"] is None:
         missing = (
             "kvm_amd is not in /sys/module" if facts.has_kvm_amd is False else "whether kvm_amd is there is unknown"
         )
         return missing if facts.vm_created else "no VM was created"
-    error = error_of(supported)
-    if error:
-        return f"{_CALL}: {error}"
-    if offers_svm(facts.evidence["nested"]) is None:
-        return f"{_CALL} has no leaf 0x80000001"
-    whys = {why: None for texts in not_run.values() for why in texts.values()} or group(facts.guest_left_out())
-    return ", ".join(whys) or "the guest itself was not run"
+    return why_none_ran(nested) or ", ".join(group(facts.guest_left_out())) or "the guest itself was not run"

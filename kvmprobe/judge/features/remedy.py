@@ -39,7 +39,7 @@ def remedy(feature: Feature, facts: Facts, rows: Mapping[str, FeatureReport]) ->
         "firmware": _of_firmware(facts),
         "not-loaded": "Load kvm_amd: `modprobe kvm_amd`. If that fails, see the verdict.",
         "kernel": "Boot a newer kernel, without clearcpuid= on its command line.",
-        "rule": _of_rule(feature, facts),
+        "rule": _of_rule(feature, facts, rows),
         "parameter": _switch_on(feature, facts),
         "kvm": _switch_on(feature, facts),
     }[step]
@@ -57,9 +57,11 @@ def _of_firmware(facts: Facts) -> str:
     return "Enable AVIC in the firmware's setup, where it has such an option. Else choose another host."
 
 
-def _of_rule(feature: Feature, facts: Facts) -> str:
+def _of_rule(feature: Feature, facts: Facts, rows: Mapping[str, FeatureReport]) -> str:
+    """A rule that asks for the threshold of the pause filter needs what that needs: svm_hardware_setup() sets
+    pause_filter_thresh to 0 where the CPU has no threshold."""
     if feature.name == "pause-filter":
-        return _switch_on(FEATURES["pause-filter-threshold"], facts)
+        return remedy(FEATURES["pause-filter-threshold"], facts, rows)
     return _OTHER_HOST
 
 

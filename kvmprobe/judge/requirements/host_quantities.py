@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kvmprobe.judge.facts import Facts
 
 _PROBE_AGAIN = "Run `kvmprobe` of this version on the host again, with root's rights."
+_OWN_PATCH_LEVEL = "Give a patch level of the same CPU model: `grep microcode /proc/cpuinfo` shows the present one."
 
 
 def count(text: str) -> int:
@@ -39,21 +40,16 @@ def _cpus(facts: Facts, _: int) -> Measurement:
 
 
 def _microcode(facts: Facts, limit: int) -> Measurement:
-    """Of each CPU the patch level; any value where it is unknown, or of another CPU model than the limit.
-
-    Since family 0x17 a patch level is extended family, extended model, model, stepping and revision (union
-    zen_patch_rev in arch/x86/kernel/cpu/microcode/amd.c): only its last byte can be compared. Before, its first byte is
-    the extended family.
-    """
+    """Of each CPU the patch level; any value where it is unknown, or of another CPU model than the limit."""
     levels = {cpu: _level(facts, cpu) for cpu in facts.cpus}
     text = f"microcode {fold({cpu: level and f'0x{level:08x}' for cpu, level in levels.items()})}" if levels else ""
-    if any(level is not None and _series(level) != _series(limit) for level in levels.values()):
-        text += f", and 0x{limit:08x} is of another CPU model"
     anything = (-1, 1 << 32)
     values = [
         (level, level) if level is not None and _series(level) == _series(limit) else anything
         for level in levels.values()
     ]
+    if any(level is not None and _series(level) != _series(limit) for level in levels.values()):
+        return Measurement(values, f"{text}, and 0x{limit:08x} is of another CPU model", _OWN_PATCH_LEVEL)
     return Measurement(values, text or "no CPU is known")
 
 
@@ -63,12 +59,15 @@ def _level(facts: Facts, cpu: int) -> int | None:
     return as_int(info.get("microcode")) if isinstance(info, dict) else None
 
 
-_ZEN = 8  # the extended family of family 0x17
-
-
 def _series(level: int) -> int:
-    """The part of a patch level that CPUs of one model share."""
-    return level >> 8 if level >> 24 >= _ZEN else level >> 24
+    """The part of a patch level that differs between CPU models.
+
+    Since family 0x17 its bytes are extended family, models, model and stepping, revision (union zen_patch_rev in
+    arch/x86/kernel/cpu/microcode/amd.c). From family 0x14 to 0x16, too, all but the last byte belongs to one model:
+    0x0600063e, 0x06000852 and 0x06001119 are of the models 0x01, 0x02 and 0x10 of family 0x15 (amd-ucode/README of
+    linux-firmware). Those of the families 0x10 to 0x12 show the family alone.
+    """
+    return level >> 8
 
 
 def _kernel(facts: Facts, _: tuple[int, ...]) -> Measurement:
@@ -100,7 +99,8 @@ HOST_QUANTITIES = (
         _patch_level,
         _microcode,
         "Install the newest firmware and microcode package of the distribution, and reboot.",
-        "Give a patch level of the same CPU model; /proc/cpuinfo shows the present one.",
+        "See whether the kernel shows it: `grep microcode /proc/cpuinfo`. If it does, run `kvmprobe` of this version "
+        "again. In a VM the hypervisor outside may hide it: ask its operator for that of the host.",
     ),
     Quantity(
         "kernel",

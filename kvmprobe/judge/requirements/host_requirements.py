@@ -6,6 +6,7 @@ from kvmprobe import TYPE_CHECKING
 from kvmprobe.judge.check_result import UNKNOWN
 from kvmprobe.judge.requirements.device_requirements import DEVICE_REQUIREMENTS
 from kvmprobe.judge.requirements.requirement import MET, NOT_MET, Requirement, RequirementAnswer
+from kvmprobe.model.cgroup_controllers import OF_LIBVIRT, controllers
 from kvmprobe.model.cpu_lists import cpu_names
 from kvmprobe.model.values import error_of, is_failure
 from kvmprobe.model.vulnerabilities import is_vulnerable
@@ -130,22 +131,15 @@ def _iommu(facts: Facts) -> RequirementAnswer:
     return RequirementAnswer(NOT_MET, f"the kernel uses no IOMMU; {missing}", hint)
 
 
-# What libvirt asks of cgroups; in v2 io replaces blkio, cpu includes cpuacct, and devices are a matter of BPF.
-_OF_V1: tuple[str, ...] = ("cpu", "cpuacct", "cpuset", "memory", "devices", "blkio")
-_OF_V2: tuple[str, ...] = ("cpu", "cpuset", "memory", "io")
-
-
 def _cgroups(facts: Facts) -> RequirementAnswer:
-    """By cgroup.controllers (v2) or /proc/cgroups (v1)."""
+    """What libvirt uses of the version of cgroups that the host has."""
     context = context_of(facts)
     if context is None:
         return not_read("which cgroup controllers there are")
-    unified, mounted = context["cgroups"]["unified"], context["cgroups"]["mounted"]
-    is_v2 = isinstance(unified, str) and unified != ""
-    found = unified.split() if isinstance(unified, str) and is_v2 else mounted
+    version, found = controllers(context["cgroups"]) or ("", [])
     if not found:
-        return not_read("which cgroup controllers there are", unified)
-    version, wanted = ("v2", _OF_V2) if is_v2 else ("v1", _OF_V1)
+        return not_read("which cgroup controllers there are", context["cgroups"]["unified"])
+    wanted = OF_LIBVIRT[version]
     missing = [name for name in wanted if name not in found]
     if missing:
         hint = "Remove cgroup_disable= from the kernel command line, and mount the cgroup controllers as systemd does."

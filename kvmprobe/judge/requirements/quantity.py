@@ -22,12 +22,13 @@ class Measurement:
 
     `values`: of each part of the host that has it (of each CPU) the lowest and the highest value that the evidence
     allows: the same twice where it is known. Empty where it is unknown. `text`: for people, what was read, or why
-    nothing was.
+    nothing was. `unknown_hint`: in place of that of the quantity.
     """
 
-    def __init__(self, values: Sequence[tuple[Value, Value]], text: str) -> None:
+    def __init__(self, values: Sequence[tuple[Value, Value]], text: str, unknown_hint: str | None = None) -> None:
         self.values = values
         self.text = text
+        self.unknown_hint = unknown_hint
 
 
 class Quantity:
@@ -83,7 +84,7 @@ class QuantityRequirement(Requirement):
             return RequirementAnswer(NOT_MET, found.text, self.quantity.hint)
         if answers == {True}:
             return RequirementAnswer(MET, found.text)
-        return RequirementAnswer(UNKNOWN, found.text, self.quantity.unknown_hint)
+        return RequirementAnswer(UNKNOWN, found.text, found.unknown_hint or self.quantity.unknown_hint)
 
     def _compare(self, lowest: Value, highest: Value) -> bool | None:
         """Whether every value from `lowest` to `highest` is as required (True), or none (False); else None."""

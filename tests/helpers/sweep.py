@@ -31,6 +31,11 @@ TRACED_CHILD = Path(__file__).with_name("traced_child.py")
 _PATH = re.compile(
     r"/dev/kvm\b|anon_inode:kvm-[\w:]+|/dev/cpu/\d+/\w+|/dev/kmsg|/sys/[^\"<>]*|(?:/usr)?/sbin/modprobe|/proc/modules|/proc/cpuinfo"
 )
+# Files that one piece of code reads in the same way: the first and the last one of a folder stand for all.
+_ALIKE = re.compile(
+    r"/sys/module/[^/]+/parameters/|/sys/devices/system/cpu/vulnerabilities/|/sys/kernel/mm/hugepages/"
+    r"|/sys/kernel/iommu_groups/|/sys/class/misc/"
+)
 _CALL = re.compile(r"(?:\d+\s+)?(\w+)\(")
 _STAT = ("ENOENT", "EACCES", "ELOOP")
 _MODULE = ("EPERM", "EBUSY", "ENOEXEC", "ENOMEM")
@@ -137,11 +142,21 @@ def faults(command: list[str], folder: Path, only: str, first: bool) -> Iterator
         if call and (path or "module" in call[1]):
             key = (call[1], path[0] if path else "")
             counts[key] = counts.get(key, 0) + 1
-    for (name, file), count in counts.items():
+    for (name, file), count in _without_alike(counts).items():
         if re.search(only, f"{name} {file}"):
             for when in sorted({1, count}):
                 for error in ERRORS[name][: 1 if first else None]:
                     yield Fault(name, file, when, error)
+
+
+def _without_alike(counts: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """The counts without the files between the first and the last of a folder whose files are read alike."""
+    folders: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for call, file in counts:
+        found = _ALIKE.match(file)
+        folders.setdefault((call, found[0] if found else file), []).append((call, file))
+    kept = {key for keys in folders.values() for key in (keys[0], keys[-1])}
+    return {key: count for key, count in counts.items() if key in kept}
 
 
 def child_faults(command: list[str], folder: Path, only: str, most: int) -> Iterator[Fault]:

@@ -47,8 +47,13 @@ def test_text_has_a_line_for_each_level_and_what_to_do() -> None:
 
 
 def test_what_the_cpu_does_not_have_is_no_task() -> None:
-    assert "What to do for" not in render(NO_SNP, "text")
-    assert "What to do for SEV-SNP:" in render(NO_SNP, "text", 1)
+    rome = json.loads(json.dumps(NO_SNP["evidence"]))
+    for leaves in rome["cpus"]["cpuid"].values():
+        leaves["0x1"][0] = "0x830f10"  # family 0x17
+    assert "What to do for" not in render(judge(rome), "text")
+    assert "What to do for SEV-SNP:" in render(judge(rome), "text", 1)
+    # A later family may have it: some firmware hides it while SNP is off in its setup.
+    assert "What to do for SEV-SNP:" in render(NO_SNP, "text")
     assert "Memory encryption of guests" not in render(GOOD, "text", -1)
 
 

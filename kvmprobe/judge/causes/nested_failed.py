@@ -39,15 +39,8 @@ _REPORT = (
     _SEND,
 )
 _IN_VM = (
-    (
-        "This host is a VM. The kernel here carries out the VMRUN of its guest, and the hypervisor outside that of "
-        "this kernel: either can be at fault. Boot the newest kernel here, and try again:"
-    ),
-    "# kvmprobe --nested",
-    (
-        f"If that does not help: {OUTSIDE} to update it. Until then, do not run VMs in VMs here. Send the file that "
-        "this command writes to the developers of that hypervisor:"
-    ),
+    f"Boot the newest kernel in this VM: it, or the hypervisor, is at fault. {OUTSIDE} to update it.",
+    "Until then, do not run VMs in VMs here. Send the file that this command writes to the developers:",
     _SEND,
 )
 

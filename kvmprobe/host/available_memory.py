@@ -41,7 +41,7 @@ def meminfo(root: Sysroot) -> dict[str, int]:
     found = {}
     for line in (root.read_text_or_none("/proc/meminfo") or "").split("\n"):
         name, _, rest = line.partition(":")
-        number = as_count(rest.split()[0] if rest.split() else "")
+        number = as_count(rest.replace("kB", "").strip())
         if number is not None:
             found[name] = number
     return found

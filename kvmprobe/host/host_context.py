@@ -10,6 +10,7 @@ import os
 import stat
 
 from kvmprobe import TYPE_CHECKING
+from kvmprobe.host.available_memory import meminfo
 from kvmprobe.host.sysroot import Sysroot
 from kvmprobe.model.values import as_count
 
@@ -38,7 +39,7 @@ def read_context(root: Sysroot, release: str) -> Context:
             "current": root.read_value(f"{_CLOCK}/current_clocksource"),
             "available": root.read_value(f"{_CLOCK}/available_clocksource"),
         },
-        "memory_kb": _memory(root),
+        "memory_kb": meminfo(root).get("MemTotal"),
         "huge_pages": _huge_pages(root),
         "transparent_huge_pages": root.read_value(f"{_MM}/transparent_hugepage/enabled"),
         "iommu": _iommu(root),
@@ -50,14 +51,6 @@ def read_context(root: Sysroot, release: str) -> Context:
 def _vulnerabilities(root: Sysroot) -> dict[str, Reading] | None:
     names = _names(root, f"{_CPU}/vulnerabilities")
     return {name: root.read_value(f"{_CPU}/vulnerabilities/{name}") for name in names} or None
-
-
-def _memory(root: Sysroot) -> int | None:
-    for line in (root.read_text_or_none("/proc/meminfo") or "").split("\n"):
-        name, _, value = line.partition(":")
-        if name == "MemTotal":
-            return as_count(value.replace("kB", "").strip())
-    return None
 
 
 def _huge_pages(root: Sysroot) -> dict[str, HugePages] | None:

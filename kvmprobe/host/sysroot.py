@@ -25,6 +25,19 @@ def close_fd(fd: int) -> None:
         pass
 
 
+def write_setting(path: str, value: str) -> str | None:
+    """Write to a file of /sys that exists; return None where the kernel took it, else the errno name."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            close_fd(fd)
+    except OSError as error:
+        return failure(error)["error"]
+    return None
+
+
 class Sysroot:
     """A folder that stands for "/". `is_real` is True where it is "/" itself. No link leads out of another root."""
 

@@ -5,17 +5,12 @@ Kernel: kvm_offline_cpu() and kvm_online_cpu() in virt/kvm/kvm_main.c.
 
 from __future__ import annotations
 
-import os
-
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.collect.soak import open_msrs
-from kvmprobe.collect.soak.cycle import CycleFailed, check_registers, reopen_and_read
+from kvmprobe.collect.soak.cycle import CycleFailed, check_after
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.host import cpus
 from kvmprobe.host.revert_child import RevertChild
-from kvmprobe.host.sysroot import Sysroot, close_fd
-from kvmprobe.model.cpu_lists import cpu_names
-from kvmprobe.model.values import failure
+from kvmprobe.host.sysroot import Sysroot, write_setting
 
 if TYPE_CHECKING:
     from typing import Any
@@ -74,22 +69,8 @@ class CpuHotplug:
     def _switch(self, cpu: int, online: bool) -> str | None:
         """Switch a CPU; None where it is in that state now, else the errno name."""
         path = self._root.path(f"/sys/devices/system/cpu/cpu{cpu}/online")
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, b"1" if online else b"0")
-            finally:
-                close_fd(fd)
-        except OSError as error:
-            return failure(error)["error"]
-        return None
+        return write_setting(path, "1" if online else "0")
 
     def _check(self, event: str) -> None:
-        if not self._reads_registers:
-            return
-        raw = reopen_and_read(self._msrs)
-        clear = open_msrs.cpus_without_svme(raw)
-        if clear:
-            what = f"{event} while a VM was alive: EFER.SVME is 0 on {cpu_names(clear)}"
-            raise CycleFailed(what, "svme-not-set")
-        check_registers(raw, self._first, f"when {event} while a VM was alive")
+        if self._reads_registers:
+            check_after(event, self._msrs, self._first)

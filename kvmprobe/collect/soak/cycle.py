@@ -57,6 +57,18 @@ def check_registers(raw: RawRegisters, first: RawRegisters, when: str) -> None:
         raise CycleFailed(f"{what} {when}", "register-corrupted")
 
 
+def check_after(event: str, msrs: OpenMsrs, first: RawRegisters) -> None:
+    """Check that each CPU has SVME and a page of its own after `event`, while a VM lives. Raises CycleFailed.
+
+    `first`: the registers that were read first.
+    """
+    raw = reopen_and_read(msrs)
+    clear = open_msrs.cpus_without_svme(raw)
+    if clear:
+        raise CycleFailed(f"{event} while a VM was alive: EFER.SVME is 0 on {cpu_names(clear)}", "svme-not-set")
+    check_registers(raw, first, f"when {event} while a VM was alive")
+
+
 def _reason(call: str | None, error: str | None, reason: str, available_kb: int | None = None) -> str:
     """The reason of a failure, where the error is not one of what this process may do or has."""
     return "kvm-not-permitted" if is_own_error(call, error, available_kb) else reason

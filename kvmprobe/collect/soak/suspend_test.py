@@ -8,16 +8,11 @@ in virt/kvm/kvm_main.c). Without the test mode nothing is suspended.
 
 from __future__ import annotations
 
-import os
-
 from kvmprobe import TYPE_CHECKING
-from kvmprobe.collect.soak import open_msrs
-from kvmprobe.collect.soak.cycle import CycleFailed, check_registers, reopen_and_read
+from kvmprobe.collect.soak.cycle import check_after
 from kvmprobe.collect.soak.open_msrs import OpenMsrs
 from kvmprobe.host.revert_child import RevertChild
-from kvmprobe.host.sysroot import Sysroot, close_fd
-from kvmprobe.model.cpu_lists import cpu_names
-from kvmprobe.model.values import failure
+from kvmprobe.host.sysroot import Sysroot, write_setting
 
 if TYPE_CHECKING:
     from typing import Any
@@ -66,20 +61,14 @@ class SuspendTest:
         if self.limit:
             return
         self._msrs.close()  # An open device would belong to the CPU before it went offline.
-        error = self._write(_STATE, _MEMORY)
+        error = write_setting(self._root.path(_STATE), _MEMORY)
         if error:
             self.limit = f"the host did not suspend: writing {_MEMORY} to {_STATE} failed: {error}; see 'dmesg'"
             self._msrs.open()
             return
         self.done += 1
-        if not self._reads_registers:
-            return
-        raw = reopen_and_read(self._msrs)
-        clear = open_msrs.cpus_without_svme(raw)
-        if clear:
-            what = f"the host resumed while a VM was alive: EFER.SVME is 0 on {cpu_names(clear)}"
-            raise CycleFailed(what, "svme-not-set")
-        check_registers(raw, self._first, "when the host resumed while a VM was alive")
+        if self._reads_registers:
+            check_after("the host resumed", self._msrs, self._first)
 
     def _set(self) -> str | None:
         """In the child. Return why the test mode could not be set."""
@@ -87,7 +76,7 @@ class SuspendTest:
         if _SLEEP_KIND in self._before:
             wanted[_SLEEP_KIND] = next(kind for kind in _words(self._root, _SLEEP_KIND) if kind != _IDLE)
         for name, value in wanted.items():
-            error = self._write(name, value)
+            error = write_setting(self._root.path(name), value)
             if error:
                 return f"{value} cannot be written to {name}: {error}"
         return None
@@ -95,24 +84,12 @@ class SuspendTest:
     def _reset(self, _: Any) -> None:
         """In the child."""
         for name, value in self._before.items():
-            self._write(name, value)
+            write_setting(self._root.path(name), value)
 
     def _not_in_test_mode(self) -> str | None:
         """Why suspending now would not be a test; None where it is one. Another program may change the mode."""
         mode = _chosen(self._root, _TEST_MODE)
         return None if mode == _CORE else f"{_TEST_MODE} is '{mode}' in place of '{_CORE}': another program changed it"
-
-    def _write(self, name: str, value: str) -> str | None:
-        """Write to a file of /sys; None where the kernel took it, else the errno name."""
-        try:
-            fd = os.open(self._root.path(name), os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, value.encode())
-            finally:
-                close_fd(fd)
-        except OSError as error:
-            return failure(error)["error"]
-        return None
 
 
 def suspend_limit(root: Sysroot) -> str | None:

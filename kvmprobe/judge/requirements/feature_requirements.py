@@ -48,6 +48,10 @@ def _shown(row: FeatureReport) -> str:
 
 def _ask_nested(feature: Feature, facts: Facts) -> RequirementAnswer:
     """As for any feature; where a guest was to run in a guest, whether it did is the answer."""
+    if "nested" not in facts.evidence:
+        return _ask(
+            feature, facts
+        )  # The check does not apply. To judge everything again would cost as much as judging.
     from kvmprobe.judge import examine  # which imports the requirements where they are asked
 
     found = next((one.result for one in examine(facts.evidence) if one.check.id == _NESTED_CHECK), None)
